@@ -1,0 +1,177 @@
+"""The shape of `quorum.yaml`: what may be configured, with its defaults and bounds.
+
+Every class forbids unknown members, so that a misspelt one is named instead of ignored. The published JSON schema is made
+of these classes.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+ProviderKind = Literal["openai", "openai_compatible", "anthropic", "gemini", "mock", "replay"]
+Scope = Literal["run", "read", "feedback", "review", "tools", "admin"]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+
+
+class Spec(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RequestConfig(Spec):
+    """How long a call to a provider may take, in seconds."""
+
+    connect_s: float = Field(default=5.0, gt=0, description="Until the connection stands.")
+    first_token_s: float = Field(default=60.0, gt=0, description="Until the first token of a stream.")
+    idle_s: float = Field(default=60.0, gt=0, description="Between two chunks of a stream.")
+    total_s: float = Field(default=600.0, gt=0, description="The whole call.")
+
+
+class LLMProvider(Spec):
+    """One vendor connection."""
+
+    kind: ProviderKind
+    vendor: str | None = Field(
+        default=None, description="For openai_compatible: a known vendor, which fills in what is left out."
+    )
+    base_url: str | None = Field(default=None, description="Without it the vendor's own.")
+    api_key: SecretStr | None = None
+    headers: dict[str, str] = Field(default_factory=dict, description="Sent with every call.")
+    query: dict[str, str] = Field(default_factory=dict, description="Added to every URL, as Azure's api-version.")
+    timeouts: RequestConfig = RequestConfig()
+    max_connections: int = Field(default=1000, ge=1, le=100_000)
+    options: dict[str, Any] = Field(default_factory=dict, description="For mock and replay: personas, the file to replay.")
+
+
+class CapabilitiesConfig(Spec):
+    """What a model can do; what is left out is known from the vendor or assumed."""
+
+    tools: bool | None = None
+    parallel_tools: bool | None = None
+    images: bool | None = None
+    documents: bool | None = None
+    json_object: bool | None = None
+    json_schema: bool | None = None
+    reasoning: bool | None = None
+    seed: bool | None = None
+    stop: bool | None = None
+    logprobs: bool | None = None
+    n: bool | None = None
+
+
+class PriceConfig(Spec):
+    """Dollars per million tokens."""
+
+    input: float = Field(ge=0)
+    output: float = Field(ge=0)
+    cached_input: float | None = Field(default=None, ge=0)
+    cache_write: float | None = Field(default=None, ge=0)
+
+
+class ModelConfig(Spec):
+    """A model at a provider, under an alias."""
+
+    provider: Name
+    model: str = Field(min_length=1, description="The provider's own name for it.")
+    family: str | None = Field(default=None, description="Models of one family tend to err together.")
+    capabilities: CapabilitiesConfig = CapabilitiesConfig()
+    price: PriceConfig | None = None
+    context_window: int | None = Field(default=None, ge=1)
+    max_output_tokens: int | None = Field(default=None, ge=1)
+    tags: tuple[str, ...] = ()
+    timeouts: RequestConfig | None = None
+    extra_body: dict[str, Any] = Field(default_factory=dict, description="Put into each request body as it is.")
+
+
+class GenerationConfig(Spec):
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    max_tokens: int | None = Field(default=None, ge=1)
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+
+
+class OrchestratorConfig(Spec):
+    """A recipe: a named orchestration, usable wherever a model name is."""
+
+    strategy: str = "simple"
+    models: tuple[str, ...] = ()
+    lead_model: str | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+    generation: GenerationConfig = GenerationConfig()
+    description: str | None = None
+
+
+class DefaultsConfig(Spec):
+    """What a request that says nothing gets."""
+
+    strategy: str = "simple"
+    models: tuple[str, ...] = Field(default=(), description="Without them: all models, up to limits.max_default_models.")
+    lead_model: str | None = None
+    generation: GenerationConfig = GenerationConfig()
+
+
+class AnalysisPattern(Spec):
+    """A named analysis for the simple strategy: a prompt, where `{question}` and `{answers}` stand for what they say."""
+
+    prompt: str = Field(min_length=1)
+    description: str | None = None
+
+
+class LimitsConfig(Spec):
+    """Bounds on what a request may ask for."""
+
+    max_body_bytes: int = Field(default=20_000_000, ge=1_000)
+    max_json_depth: int = Field(default=64, ge=4, le=1_000)
+    max_header_bytes: int = Field(default=8_192, ge=256)
+    max_messages: int = Field(default=2_000, ge=1)
+    max_models: int = Field(default=32, ge=1)
+    max_default_models: int = Field(default=3, ge=1)
+    max_tokens: int = Field(default=200_000, ge=1)
+    max_concurrent_calls: int = Field(default=16, ge=1, description="Model calls at once in one run.")
+    max_choices: int = Field(default=8, ge=1)
+
+
+class CircuitBreakerConfig(Spec):
+    """When a failing model is left alone. Decided over all replicas."""
+
+    window_s: float = Field(default=10.0, gt=0)
+    min_calls: int = Field(default=20, ge=1)
+    failure_share: float = Field(default=0.5, gt=0, le=1)
+    open_s: float = Field(default=10.0, gt=0)
+    max_open_s: float = Field(default=120.0, gt=0)
+    probes: int = Field(default=3, ge=1)
+
+
+class ReliabilityConfig(Spec):
+    """What stands around a call to a model."""
+
+    breaker: CircuitBreakerConfig = CircuitBreakerConfig()
+
+
+class KeyConfig(Spec):
+    """An API key from the configuration; `quorum keys create` makes stored ones."""
+
+    name: Name
+    key: SecretStr
+    tenant: Name = "default"
+    scopes: tuple[Scope, ...] = ("run", "read")
+
+
+class QuorumSpec(Spec):
+    """The whole file."""
+
+    version: Literal[1] = 1
+    providers: dict[Name, LLMProvider] = Field(default_factory=dict)
+    models: dict[str, ModelConfig] = Field(default_factory=dict)
+    recipes: dict[Name, OrchestratorConfig] = Field(default_factory=dict)
+    defaults: DefaultsConfig = DefaultsConfig()
+    limits: LimitsConfig = LimitsConfig()
+    keys: tuple[KeyConfig, ...] = ()
+    analyses: dict[Name, AnalysisPattern] = Field(default_factory=dict)
+    prompts: dict[str, str] = Field(default_factory=dict, description="Overrides of the built-in prompts, by name.")
+    allowed_hosts: tuple[str, ...] = Field(
+        default=(), description="Private hosts that providers registered at run time may use."
+    )
+    reliability: ReliabilityConfig = ReliabilityConfig()

@@ -1,0 +1,219 @@
+"""Everything that can go wrong, as one tree. The domain knows no HTTP status; `api/errors.py` maps these to statuses.
+
+QuorumError                        message, code (a stable word for programs), param (the request member at fault)
+├── InvalidRequest                 the caller asked for something impossible
+│   ├── NotFound                   a name that nothing answers to
+│   └── CapabilityMissing          no chosen model can do what was asked
+├── ConfigError                    the configuration is wrong (carries its faults, each with its line)
+├── Unauthorized / Forbidden       no valid key / a key without the scope
+├── ConflictError                  the same thing is already there or under way
+├── LimitExceeded                  a limit of ours (retry_after)
+├── StateUnavailable               Redis is away and the promise needs it
+├── OrchestratorError              a run could not be made or finished
+│   ├── AllCandidatesFailed        fewer answers than asked for; carries each candidate's reason
+│   ├── DeadlineExceeded           the run's time was up
+│   ├── BudgetExceeded             the run's money or tokens were up
+│   └── RunCancelled               by the caller
+├── ToolExecutionError             a tool failed
+└── ProviderError                  a provider failed (failure class, status, provider, model, retry_after, request id)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+FailureClass = Literal[
+    "connection",
+    "timeout",
+    "rate_limited",
+    "quota_exhausted",
+    "request_too_large",
+    "overloaded",
+    "server_error",
+    "incomplete",
+    "auth",
+    "not_found",
+    "invalid_request",
+    "context_length",
+    "content_filtered",
+    "invalid_output",
+    "breaker_open",
+    "pacing",
+    "cancelled",
+]
+
+
+class QuorumError(Exception):
+    """The root. `message` names what was wrong and what would be right."""
+
+    code = "internal_error"
+
+    def __init__(self, message: str, *, code: str | None = None, param: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        if code is not None:
+            self.code = code
+
+
+class InvalidRequest(QuorumError):
+    code = "invalid_request"
+
+
+class NotFound(InvalidRequest):
+    code = "not_found"
+
+
+class CapabilityMissing(InvalidRequest):
+    code = "capability_missing"
+
+
+class ConfigError(QuorumError):
+    """`faults` are lines of the form `quorum.yaml:12:5: what was wrong, and what would be right`."""
+
+    code = "config_invalid"
+
+    def __init__(self, message: str, *, faults: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.faults = faults
+
+
+class Unauthorized(QuorumError):
+    code = "unauthorized"
+
+
+class Forbidden(QuorumError):
+    code = "forbidden"
+
+
+class ConflictError(QuorumError):
+    code = "conflict"
+
+
+class LimitExceeded(QuorumError):
+    """`retry_after` in seconds, None where waiting does not help."""
+
+    code = "limit_exceeded"
+
+    def __init__(self, message: str, *, retry_after: float | None = None, param: str | None = None) -> None:
+        super().__init__(message, param=param)
+        self.retry_after = retry_after
+
+
+class StateUnavailable(QuorumError):
+    code = "state_unavailable"
+
+
+class OrchestratorError(QuorumError):
+    code = "orchestration_failed"
+
+
+class DeadlineExceeded(OrchestratorError):
+    code = "deadline_exceeded"
+
+
+class BudgetExceeded(OrchestratorError):
+    code = "budget_exceeded"
+
+
+class RunCancelled(OrchestratorError):
+    code = "cancelled"
+
+
+class ToolExecutionError(QuorumError):
+    code = "tool_failed"
+
+    def __init__(self, message: str, *, tool: str) -> None:
+        super().__init__(message)
+        self.tool = tool
+
+
+class ProviderError(QuorumError):
+    """One provider call failed.
+
+    `failure` is the class that every policy decides by; `status` is the HTTP status the provider answered with, None where
+    it did not answer; `retry_after` is the provider's own hint in seconds; `should_retry` its explicit word on retrying;
+    `provider_request_id` is the provider's id for its support.
+    """
+
+    code = "provider_error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        failure: FailureClass,
+        provider: str,
+        model: str | None = None,
+        status: int | None = None,
+        retry_after: float | None = None,
+        should_retry: bool | None = None,
+        provider_code: str | None = None,
+        provider_request_id: str | None = None,
+        param: str | None = None,
+    ) -> None:
+        super().__init__(message, code=failure, param=param)
+        self.failure: FailureClass = failure
+        self.provider = provider
+        self.model = model
+        self.status = status
+        self.retry_after = retry_after
+        self.should_retry = should_retry
+        self.provider_code = provider_code
+        self.provider_request_id = provider_request_id
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorReport:
+    """An error as data: what a result, an event or a problem document says of it."""
+
+    type: str
+    code: str
+    message: str
+    param: str | None = None
+    failure: FailureClass | None = None
+    provider: str | None = None
+    model: str | None = None
+    status: int | None = None
+    retry_after: float | None = None
+    provider_request_id: str | None = None
+    causes: tuple[ErrorReport, ...] = ()
+
+
+class AllCandidatesFailed(OrchestratorError):
+    """`reports` holds one report a failed candidate, in the order of the run's models."""
+
+    code = "all_candidates_failed"
+
+    def __init__(self, message: str, *, reports: tuple[ErrorReport, ...]) -> None:
+        super().__init__(message)
+        self.reports = reports
+
+
+def report(error: BaseException) -> ErrorReport:
+    """The public account of `error`. An error that is not ours is reported without its text, which may hold secrets."""
+    match error:
+        case ProviderError():
+            return ErrorReport(
+                type="ProviderError",
+                code=error.code,
+                message=error.message,
+                param=error.param,
+                failure=error.failure,
+                provider=error.provider,
+                model=error.model,
+                status=error.status,
+                retry_after=error.retry_after,
+                provider_request_id=error.provider_request_id,
+            )
+        case AllCandidatesFailed():
+            return ErrorReport("AllCandidatesFailed", error.code, error.message, causes=error.reports)
+        case LimitExceeded():
+            return ErrorReport("LimitExceeded", error.code, error.message, param=error.param, retry_after=error.retry_after)
+        case QuorumError():
+            return ErrorReport(type(error).__name__, error.code, error.message, param=error.param)
+        case _:
+            return ErrorReport(
+                "InternalError", "internal_error", "an internal error; the log has its details under this request id"
+            )

@@ -1,0 +1,274 @@
+"""A run as it happens: its events, each with the `type` it has on the wire. `run_fold` makes the result of them.
+
+A strategy yields these; the engine adds `RunStarted`, completes the last one and numbers them. Exactly one `RunFinished` or
+`RunFailed` ends a run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+from app.core.chat import FinishReason, JsonObject
+from app.core.errors import ErrorReport
+from app.core.runs import (
+    Analysis,
+    Candidate,
+    Consensus,
+    EvidenceBundle,
+    HelperCall,
+    OrchestrationOutput,
+    PlanDecision,
+    RunStatus,
+    Timing,
+)
+
+DeltaKind = Literal["text", "reasoning", "refusal", "tool_call"]
+EvidencePhase = Literal["bundle_started", "replicate_done", "partial_summary", "bundle_ready"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted:
+    type: ClassVar[str] = "run.started"
+    strategy: str
+    recipe: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    request_id: str = ""
+    trace_id: str | None = None
+    created_at: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PlanMade:
+    type: ClassVar[str] = "plan.made"
+    plan: PlanDecision
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateStarted:
+    type: ClassVar[str] = "candidate.started"
+    candidate_id: str
+    model: str
+    provider: str
+    replicate: int = 0
+    layer: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateDelta:
+    type: ClassVar[str] = "candidate.delta"
+    candidate_id: str
+    model: str
+    choice: int
+    kind: DeltaKind
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateFinished:
+    type: ClassVar[str] = "candidate.finished"
+    candidate: Candidate
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateFailed:
+    """Failed or cancelled, as `candidate.status` says."""
+
+    type: ClassVar[str] = "candidate.failed"
+    candidate: Candidate
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateScored:
+    """A score given after the candidate had finished."""
+
+    type: ClassVar[str] = "candidate.scored"
+    candidate_id: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class HelperFinished:
+    """A helper call is over, well or not."""
+
+    type: ClassVar[str] = "call.finished"
+    call: HelperCall
+
+
+@dataclass(frozen=True, slots=True)
+class AnalysisFinished:
+    type: ClassVar[str] = "analysis.finished"
+    analysis: Analysis
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceUpdated:
+    type: ClassVar[str] = "evidence.updated"
+    phase: EvidencePhase
+    evidence: EvidenceBundle
+    consensus: Consensus | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCalled:
+    type: ClassVar[str] = "tool.called"
+    call_id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolReturned:
+    type: ClassVar[str] = "tool.returned"
+    call: JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalRequested:
+    type: ClassVar[str] = "approval.requested"
+    approval: JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class StepStarted:
+    type: ClassVar[str] = "step.started"
+    step: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepFinished:
+    type: ClassVar[str] = "step.finished"
+    step: str
+    result: JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class StepSkipped:
+    type: ClassVar[str] = "step.skipped"
+    step: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepCompensated:
+    type: ClassVar[str] = "step.compensated"
+    step: str
+    action: str
+
+
+@dataclass(frozen=True, slots=True)
+class OutputDelta:
+    """A piece of the answer. For `tool_call`, `text` is a piece of the arguments and `tool_call` says whose."""
+
+    type: ClassVar[str] = "output.delta"
+    choice: int
+    kind: DeltaKind
+    text: str
+    tool_call: ToolCallHead | None = None
+    logprobs: JsonObject | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallHead:
+    """Which tool call a piece belongs to; `id` and `name` come with its first piece."""
+
+    index: int
+    id: str | None = None
+    name: str | None = None
+    signature: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OutputReset:
+    """Forget the answer so far: it starts over."""
+
+    type: ClassVar[str] = "output.reset"
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Warning:  # noqa: A001 - the contract's name for this event
+    type: ClassVar[str] = "warning"
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunPaused:
+    type: ClassVar[str] = "run.paused"
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunResumed:
+    type: ClassVar[str] = "run.resumed"
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunRestarted:
+    """Folds start over; finished candidates are kept."""
+
+    type: ClassVar[str] = "run.restarted"
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How one choice of the answer ended."""
+
+    choice: int = 0
+    finish_reason: FinishReason = "stop"
+    native_finish_reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunFinished:
+    """The run is over and has an answer. A strategy says where it came from; the engine adds `timing` and `result`."""
+
+    type: ClassVar[str] = "run.finished"
+    status: RunStatus = "succeeded"
+    source_model: str | None = None
+    is_synthesized: bool = False
+    endings: tuple[Ending, ...] = (Ending(),)
+    json: Any = None
+    timing: Timing = Timing()
+    result: OrchestrationOutput | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunFailed:
+    type: ClassVar[str] = "run.failed"
+    error: ErrorReport
+    status: RunStatus = "failed"
+    timing: Timing = Timing()
+    result: OrchestrationOutput | None = None
+
+
+RunEvent = (
+    RunStarted
+    | PlanMade
+    | CandidateStarted
+    | CandidateDelta
+    | CandidateFinished
+    | CandidateFailed
+    | CandidateScored
+    | HelperFinished
+    | AnalysisFinished
+    | EvidenceUpdated
+    | ToolCalled
+    | ToolReturned
+    | ApprovalRequested
+    | StepStarted
+    | StepFinished
+    | StepSkipped
+    | StepCompensated
+    | OutputDelta
+    | OutputReset
+    | Warning
+    | RunPaused
+    | RunResumed
+    | RunRestarted
+    | RunFinished
+    | RunFailed
+)

@@ -1,0 +1,233 @@
+"""A run from outside: what was asked (`RunRequest`), what was decided (`PlanDecision`), what came of it
+(`OrchestrationOutput`).
+
+The field names of the result types are the JSON members of the HTTP contract.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from app.core.chat import (
+    DEFAULT_GENERATION,
+    Attempt,
+    Choice,
+    FinishReason,
+    Generation,
+    JsonObject,
+    ToolChoice,
+    ToolDefinition,
+)
+from app.core.errors import ErrorReport
+from app.core.messages import Message, ToolCallPart
+from app.core.usage import NO_USAGE, Usage
+
+RunStatus = Literal["queued", "running", "succeeded", "failed", "cancelled", "needs_review", "needs_approval"]
+CandidateStatus = Literal["running", "succeeded", "failed", "cancelled"]
+CallRole = Literal["analysis", "ranking", "synthesis", "judge"]
+Deltas = Literal["none", "output", "all"]
+"""Who watches: nobody, a reader of the output alone, or a reader of every candidate too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """The most that a run may use: tokens of all kinds, dollars, seconds."""
+
+    tokens: int | None = None
+    cost_usd: float | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OrchestrationConfig:
+    """A run's options, as the request, its recipe and the defaults agreed on them.
+
+    `models` are names that the registry resolves; empty means all that fit. `options` are the strategy's own, already
+    validated against its schema.
+    """
+
+    strategy: str
+    models: tuple[str, ...] = ()
+    lead_model: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    recipe: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """One prompt to orchestrate. `deadline` is on the monotonic clock, in seconds."""
+
+    config: OrchestrationConfig
+    messages: tuple[Message, ...]
+    generation: Generation = DEFAULT_GENERATION
+    tools: tuple[ToolDefinition, ...] = ()
+    tool_choice: ToolChoice = "auto"
+    budget: Budget = Budget()
+    deadline: float | None = None
+    deltas: Deltas = "none"
+    metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    tenant: str = "default"
+    request_id: str = ""
+    traceparent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRequest:
+    """What a planner decides on: the request and what it knows of it before anything is called."""
+
+    config: OrchestrationConfig
+    messages: tuple[Message, ...]
+    budget: Budget = Budget()
+    metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    tenant: str = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class PlanDecision:
+    """What will run and why. Estimates are None where nothing is known to base them on."""
+
+    strategy: str
+    models: tuple[str, ...]
+    lead_model: str | None = None
+    fallbacks: tuple[str, ...] = ()
+    reason: str = ""
+    estimated_cost_usd: float | None = None
+    estimated_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One model's answer inside a run, with what it took. Times in milliseconds since the candidate started."""
+
+    id: str
+    model: str
+    provider: str
+    replicate: int = 0
+    status: CandidateStatus = "running"
+    text: str = ""
+    reasoning: str = ""
+    refusal: str = ""
+    tool_calls: tuple[ToolCallPart, ...] = ()
+    finish_reason: FinishReason | None = None
+    usage: Usage = NO_USAGE
+    cached: bool = False
+    cost_usd: float | None = None
+    latency_ms: float = 0.0
+    ttft_ms: float | None = None
+    score: float | None = None
+    layer: int = 1
+    attempts: tuple[Attempt, ...] = ()
+    error: ErrorReport | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HelperCall:
+    """A call that made no candidate: an analysis, a ranking, a synthesis, a judgement. Booked like one."""
+
+    role: CallRole
+    model: str
+    provider: str
+    status: CandidateStatus
+    usage: Usage = NO_USAGE
+    cost_usd: float | None = None
+    latency_ms: float = 0.0
+    attempts: tuple[Attempt, ...] = ()
+    error: ErrorReport | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """What the analysis phase found. `text` is its prose, `data` its structured part (`peer_ranking`: Borda points)."""
+
+    kind: str
+    model: str | None = None
+    text: str = ""
+    data: JsonObject | None = None
+    error: ErrorReport | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Consensus:
+    method: str
+    winner: Any = None
+    agreement: float | None = None
+    confidence: float | None = None
+    clusters: tuple[JsonObject, ...] = ()
+    dissent: tuple[JsonObject, ...] = ()
+    needs_review: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BundleMetadata:
+    task: str
+    k: int
+    models: tuple[str, ...]
+    seeds: tuple[int, ...] = ()
+    early_stopped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceBundle:
+    """The statistics over replicates: `replicates` and `summary` in the shape of the contract's section on consensus."""
+
+    meta: BundleMetadata
+    replicates: tuple[JsonObject, ...] = ()
+    summary: JsonObject = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """The one answer. `choices` holds all of them where more than one was asked for, else it is empty.
+
+    `json` is the parsed text where a JSON response format was asked for and the text is JSON.
+    """
+
+    text: str = ""
+    json: Any = None
+    tool_calls: tuple[ToolCallPart, ...] = ()
+    reasoning: str = ""
+    refusal: str = ""
+    logprobs: JsonObject | None = None
+    choices: tuple[Choice, ...] = ()
+    finish_reason: FinishReason | None = None
+    source_model: str | None = None
+    is_synthesized: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Milliseconds since the run started. `first_output_ms` is None where nobody watched or nothing was said."""
+
+    total_ms: float = 0.0
+    first_output_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OrchestrationOutput:
+    """The result of a run. A cost is None when the price of any part of it is unknown."""
+
+    id: str
+    status: RunStatus
+    strategy: str
+    output: Output = Output()
+    object: str = "orchestration"
+    recipe: str | None = None
+    candidates: tuple[Candidate, ...] = ()
+    calls: tuple[HelperCall, ...] = ()
+    analysis: Analysis | None = None
+    consensus: Consensus | None = None
+    evidence: EvidenceBundle | None = None
+    plan: PlanDecision | None = None
+    tool_calls: tuple[JsonObject, ...] = ()
+    usage: Usage = NO_USAGE
+    cost_usd: float | None = None
+    wasted_cost_usd: float | None = None
+    timing: Timing = Timing()
+    warnings: tuple[str, ...] = ()
+    error: ErrorReport | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    request_id: str = ""
+    trace_id: str | None = None
+    created_at: int = 0

@@ -1,0 +1,147 @@
+"""The HTTP boundary: httpx types on the aiohttp transport. Nothing else talks to providers.
+
+The transport is called directly, without a client around it: a client costs as much again. Redirects are not followed,
+cookies are not kept, responses are not decompressed unless the provider insists, and nothing is retried here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping
+from contextlib import suppress
+from typing import TypeVar, cast
+
+import aiohttp
+import httpx
+from httpx_aiohttp import AiohttpTransport
+
+from app.core.errors import FailureClass, ProviderError
+from app.core.streams import with_deadline
+
+T = TypeVar("T")
+
+MAX_RESPONSE_BYTES = 64 * 1024 * 1024
+_KEEPALIVE_S = 50.0  # under the 60 s after which common load balancers close an idle connection
+_PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+
+
+class HttpClient:
+    """Connections to one provider. Must be made and used inside one running event loop.
+
+    Parameters:
+        provider: the provider's name, for errors.
+        connect_s: seconds until a connection stands, waiting for a free one included.
+        max_connections: connections open at once.
+    """
+
+    def __init__(self, provider: str, *, connect_s: float, max_connections: int) -> None:
+        self._provider = provider
+        self._max_connections = max_connections
+        self._extensions = {"timeout": {"connect": connect_s, "pool": connect_s, "read": None, "write": None}}
+        self._transport = AiohttpTransport(client=self._session)
+
+    def _session(self) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=self._max_connections, keepalive_timeout=_KEEPALIVE_S),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            trust_env=any(name in os.environ for name in _PROXY_VARIABLES),
+        )
+
+    async def send(
+        self, method: str, url: httpx.URL, headers: Mapping[str, str] | httpx.Headers, content: bytes = b""
+    ) -> httpx.Response:
+        """The response as soon as its headers are there; the caller reads and closes it.
+
+        Raises:
+            ProviderError: nothing came back (`connection`, `timeout` or `incomplete`).
+        """
+        request = httpx.Request(method, url, headers=headers, content=content, extensions=self._extensions)
+        try:
+            return await self._transport.handle_async_request(request)
+        except (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, OSError, ValueError) as error:
+            raise self._error(error, sent=False) from error
+
+    async def read(self, response: httpx.Response) -> bytes:
+        """The whole body.
+
+        Raises:
+            ProviderError: it broke off (`incomplete`), or is over 64 MB (`server_error`).
+        """
+        parts: list[bytes] = []
+        size = 0
+        async for chunk in self.chunks(response):
+            size += len(chunk)
+            if size > MAX_RESPONSE_BYTES:
+                raise ProviderError(
+                    f"provider {self._provider!r} answered with more than {MAX_RESPONSE_BYTES} bytes",
+                    failure="server_error",
+                    provider=self._provider,
+                )
+            parts.append(chunk)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def chunks(self, response: httpx.Response) -> AsyncGenerator[bytes]:
+        """The body as it comes.
+
+        Raises:
+            ProviderError: it broke off (`incomplete`).
+        """
+        coded = response.headers.get("content-encoding", "identity") != "identity"
+        body = response.aiter_bytes() if coded else cast("AsyncIterator[bytes]", response.stream)
+        try:
+            async for chunk in body:
+                yield chunk
+        except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
+            raise self._error(error, sent=True) from error
+
+    async def drain(self, chunks: AsyncIterator[bytes], seconds: float) -> None:
+        """Read a stream that has said everything to its end, so that its connection can be used again."""
+        until = asyncio.get_running_loop().time() + seconds
+        with suppress(TimeoutError, ProviderError):
+            async for _ in with_deadline(chunks, expired=TimeoutError, until=until):
+                pass
+
+    async def within(self, seconds: float, work: Awaitable[T]) -> T:
+        """Await `work`, at most `seconds`.
+
+        Raises:
+            ProviderError: it took longer (`timeout`), or failed.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                return await work
+        except TimeoutError:
+            raise ProviderError(
+                f"provider {self._provider!r}: no answer within {seconds:g} s", failure="timeout", provider=self._provider
+            ) from None
+
+    async def aclose(self) -> None:
+        await self._transport.aclose()
+
+    def _error(self, error: Exception, *, sent: bool) -> ProviderError:
+        cause = error.__cause__ or error
+        failure, what = _classify(cause, sent=sent)
+        return ProviderError(f"provider {self._provider!r}: {what}", failure=failure, provider=self._provider)
+
+
+def _classify(cause: BaseException, *, sent: bool) -> tuple[FailureClass, str]:
+    """What a transport error means. The transport reports most of them as timeouts; the truth is in the cause."""
+    match cause:
+        case aiohttp.ConnectionTimeoutError():
+            return "timeout", "no connection in time"
+        case aiohttp.ServerTimeoutError() | asyncio.TimeoutError():
+            return "timeout", "no answer in time"
+        case aiohttp.ClientConnectorDNSError():
+            return "connection", f"the name {cause.host!r} was not found"
+        case aiohttp.ClientSSLError() | aiohttp.ClientConnectorCertificateError():
+            return "connection", "the TLS handshake failed"
+        case aiohttp.ClientConnectorError():
+            return "connection", f"{cause.host}:{cause.port} refused or cannot be reached"
+        case aiohttp.ServerDisconnectedError() | aiohttp.ClientPayloadError() | aiohttp.ClientOSError():
+            return "incomplete", "the connection broke before the answer was whole"
+        case aiohttp.InvalidURL() | httpx.InvalidURL() | httpx.UnsupportedProtocol():
+            return "connection", "the base URL is not a valid http(s) URL"
+        case _:
+            return ("incomplete", "the answer could not be read") if sent else ("connection", "the request could not be sent")

@@ -1,0 +1,69 @@
+"""Server-sent events from bytes, cut anywhere (WHATWG HTML, section 9.2.6)."""
+
+from __future__ import annotations
+
+_BOM = b"\xef\xbb\xbf"
+
+
+class SseTooLarge(ValueError):
+    """An event grew past the bound without ending."""
+
+
+class SseDecoder:
+    """Feed it chunks, get whole events as `(event, data)` pairs of bytes.
+
+    Events may be separated by LF, CRLF or CR; comments and unknown fields are skipped; an event without data is no event.
+    What is left without its blank line at the end of the stream is not an event either, as the standard says.
+    """
+
+    __slots__ = ("_first", "_limit", "_rest")
+
+    def __init__(self, *, limit: int = 64 * 1024 * 1024) -> None:
+        self._rest = b""
+        self._first = True
+        self._limit = limit
+
+    def feed(self, chunk: bytes) -> list[tuple[bytes, bytes]]:
+        """The events that `chunk` completes.
+
+        Raises:
+            SseTooLarge: more than the limit has come without the end of an event.
+        """
+        buffer = self._rest + chunk if self._rest else chunk
+        if self._first:
+            if len(buffer) < len(_BOM) and _BOM.startswith(buffer):
+                self._rest = buffer
+                return []
+            self._first = False
+            buffer = buffer.removeprefix(_BOM)
+        if b"\r" in buffer:
+            # A CR at the very end may be the first half of a CRLF: it waits for the next chunk.
+            held = b"\r" if buffer.endswith(b"\r") else b""
+            buffer = buffer[: len(buffer) - len(held)].replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        else:
+            held = b""
+        blocks = buffer.split(b"\n\n")
+        rest = blocks.pop()
+        self._rest = rest + held
+        if len(self._rest) > self._limit:
+            raise SseTooLarge(f"an event of more than {self._limit} bytes")
+        events: list[tuple[bytes, bytes]] = []
+        for block in blocks:
+            if block.startswith(b"data: ") and b"\n" not in block:
+                events.append((b"", block[6:]))
+            elif event := _parse(block):
+                events.append(event)
+        return events
+
+
+def _parse(block: bytes) -> tuple[bytes, bytes] | None:
+    name = b""
+    data: list[bytes] = []
+    for line in block.split(b"\n"):
+        field, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if field == b"data":
+            data.append(value)
+        elif field == b"event":
+            name = value
+    return (name, b"\n".join(data)) if data else None
