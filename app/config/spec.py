@@ -12,7 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 ProviderKind = Literal["openai", "openai_compatible", "anthropic", "gemini", "mock", "replay"]
 Scope = Literal["run", "read", "feedback", "review", "tools", "admin"]
+ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+Alias = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}$")]
+"""A model's name in requests. It may look like a vendor's own, as `openai/gpt-4o` or `llama3:8b`."""
 
 
 class Spec(BaseModel):
@@ -20,7 +23,7 @@ class Spec(BaseModel):
 
 
 class RequestConfig(Spec):
-    """How long a call to a provider may take, in seconds."""
+    """How long a call to a provider may take, in seconds. A model's own settings replace its provider's as a whole."""
 
     connect_s: float = Field(default=5.0, gt=0, description="Until the connection stands.")
     first_token_s: float = Field(default=60.0, gt=0, description="Until the first token of a stream.")
@@ -36,7 +39,7 @@ class LLMProvider(Spec):
         default=None, description="For openai_compatible: a known vendor, which fills in what is left out."
     )
     base_url: str | None = Field(default=None, description="Without it the vendor's own.")
-    api_key: SecretStr | None = None
+    api_key: SecretStr | None = Field(default=None, description="Best as ${OPENAI_API_KEY}, never in the file itself.")
     headers: dict[str, str] = Field(default_factory=dict, description="Sent with every call.")
     query: dict[str, str] = Field(default_factory=dict, description="Added to every URL, as Azure's api-version.")
     timeouts: RequestConfig = RequestConfig()
@@ -67,6 +70,7 @@ class PriceConfig(Spec):
     output: float = Field(ge=0)
     cached_input: float | None = Field(default=None, ge=0)
     cache_write: float | None = Field(default=None, ge=0)
+    reasoning: float | None = Field(default=None, ge=0, description="Without it reasoning costs what output costs.")
 
 
 class ModelConfig(Spec):
@@ -85,11 +89,14 @@ class ModelConfig(Spec):
 
 
 class GenerationConfig(Spec):
+    """Sampling and limits; what is left out is the model's own."""
+
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, gt=0, le=1)
     max_tokens: int | None = Field(default=None, ge=1)
     stop: tuple[str, ...] = ()
     seed: int | None = None
+    reasoning_effort: ReasoningEffort | None = None
 
 
 class OrchestratorConfig(Spec):
@@ -160,11 +167,11 @@ class KeyConfig(Spec):
 
 
 class QuorumSpec(Spec):
-    """The whole file."""
+    """Providers, models, recipes, limits and keys of a Quorum service."""
 
     version: Literal[1] = 1
     providers: dict[Name, LLMProvider] = Field(default_factory=dict)
-    models: dict[str, ModelConfig] = Field(default_factory=dict)
+    models: dict[Alias, ModelConfig] = Field(default_factory=dict)
     recipes: dict[Name, OrchestratorConfig] = Field(default_factory=dict)
     defaults: DefaultsConfig = DefaultsConfig()
     limits: LimitsConfig = LimitsConfig()

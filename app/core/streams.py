@@ -8,6 +8,7 @@
 | `with_deadline` | a source that must speak, and go on speaking, in time                         |
 | `prime`         | a source whose first items are already here, so that early failures are raised |
 | `batches`       | what a source has ready, grouped, so that many items make one write           |
+| `in_time`       | an awaitable that must be done in time                                        |
 | `supervise`     | an awaitable that ends early when a watcher says so                           |
 
 Nothing else in the application creates tasks around generators. No timer here cancels a task: `with_deadline` cancels the
@@ -30,16 +31,16 @@ _BUFFERED = 256
 
 
 class _Step(Generic[T]):
-    """One advance of an async iterator, taken by hand: it can be looked at before it is waited for.
+    """Something awaited by hand, such as an advance of an async iterator: it can be looked at before it is waited for.
 
-    `start` runs the source until it has an item or must wait. `resume` waits for the rest. Between the two the holder may
-    await other things, as long as it does so in the same task.
+    `start` runs it until it is done or must wait. `resume` waits for the rest. Between the two the holder may await other
+    things, as long as it does so in the same task.
     """
 
     __slots__ = ("_awaitable", "value", "waiting_for")
 
-    def __init__(self, source: AsyncIterator[T]) -> None:
-        self._awaitable = source.__anext__().__await__()
+    def __init__(self, awaitable: Awaitable[T]) -> None:
+        self._awaitable = awaitable.__await__()
         self.waiting_for: Any = None
         self.value: T
 
@@ -105,7 +106,7 @@ class Batches(Generic[T]):
             batch.append(await step.resume())
         source, most = self._source, self._most
         while len(batch) < most:
-            step = _Step(source)
+            step = _Step(source.__anext__())
             try:
                 if step.start():
                     batch.append(step.value)
@@ -159,7 +160,7 @@ async def with_deadline(
     limit, phase = first_s, "first"
     try:
         while True:
-            step = _Step(source)
+            step = _Step(source.__anext__())
             try:
                 there = step.start()
             except StopAsyncIteration:
@@ -202,6 +203,15 @@ async def _in_time(loop: asyncio.AbstractEventLoop, step: _Step[T], when: float,
         raise
     finally:
         timer.cancel()
+
+
+async def in_time(work: Awaitable[T], seconds: float, expired: Callable[[], Exception]) -> T:
+    """Await `work`, at most `seconds`, else raise what `expired` makes. Work that need not wait costs no timer."""
+    step = _Step(work)
+    if step.start():
+        return step.value
+    loop = asyncio.get_running_loop()
+    return await _in_time(loop, step, loop.time() + seconds, expired)
 
 
 class _Pump(Generic[T]):
@@ -275,7 +285,7 @@ async def _stop(tasks: Sequence[asyncio.Future[Any]]) -> None:
         raise asyncio.CancelledError
 
 
-async def merge(sources: Sequence[AsyncIterator[T]], *, limit: int | None = None) -> AsyncIterator[T]:
+async def merge(sources: Sequence[AsyncIterator[T]], *, limit: int | None = None) -> AsyncGenerator[T]:
     """The items of all `sources` as they come, at most `limit` sources at work at once (in their order).
 
     The first error of a source closes the others and is raised after the items before it. Closing this closes them all.
@@ -420,20 +430,27 @@ async def _primed(head: deque[T], source: AsyncIterator[T]) -> AsyncIterator[T]:
         await close(source)
 
 
+class Abandoned(Exception):
+    """Nobody waits for the result any more."""
+
+
 async def supervise(work: Coroutine[Any, Any, T], gone: Callable[[], Awaitable[None]], *, after_s: float) -> T:
     """Await `work`, but cancel it once `gone()` has returned.
 
     `gone` is asked only when `work` is still going after `after_s` seconds, so short work pays one timer for it.
 
     Raises:
-        asyncio.CancelledError: the work was cut short, by `gone` or from outside.
+        Abandoned: the work was cut short by `gone`.
     """
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
     watcher: asyncio.Task[None] | None = None
+    left = False
 
     async def watch() -> None:
+        nonlocal left
         await gone()
+        left = True
         if task is not None:
             task.cancel()
 
@@ -444,6 +461,10 @@ async def supervise(work: Coroutine[Any, Any, T], gone: Callable[[], Awaitable[N
     timer = loop.call_later(after_s, start)
     try:
         return await work
+    except asyncio.CancelledError:
+        if left and task is not None and task.uncancel() == 0:
+            raise Abandoned from None
+        raise
     finally:
         timer.cancel()
         if watcher is not None:

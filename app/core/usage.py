@@ -54,14 +54,17 @@ class FlatPrice:
     output_per_mtok: float
     cached_input_per_mtok: float | None = None
     cache_write_per_mtok: float | None = None
+    reasoning_per_mtok: float | None = None
 
     def cost(self, usage: Usage) -> float:
         cached = self.input_per_mtok if self.cached_input_per_mtok is None else self.cached_input_per_mtok
         written = self.input_per_mtok if self.cache_write_per_mtok is None else self.cache_write_per_mtok
         plain = usage.input_tokens - usage.cached_input_tokens - usage.cache_write_tokens
+        extra = 0.0 if self.reasoning_per_mtok is None else self.reasoning_per_mtok - self.output_per_mtok
         return (
             plain * self.input_per_mtok
             + usage.cached_input_tokens * cached
             + usage.cache_write_tokens * written
             + usage.output_tokens * self.output_per_mtok
+            + usage.reasoning_tokens * extra
         ) / 1e6

@@ -2,48 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Protocol
 
 from app.core.chat import ChatRequest
 from app.core.model_events import ModelEvent
-from app.core.usage import Price
-
-Call = Callable[[ChatRequest], AsyncIterator[ModelEvent]]
-
-
-@dataclass(frozen=True, slots=True)
-class Capabilities:
-    """What a model can do. Checked before a call, so that nothing is dropped silently."""
-
-    tools: bool = True
-    parallel_tools: bool = True
-    images: bool = True
-    documents: bool = False
-    json_object: bool = True
-    json_schema: bool = True
-    reasoning: bool = False
-    seed: bool = True
-    stop: bool = True
-    logprobs: bool = False
-    n: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class ModelProfile:
-    """A model under its alias. `price` is None when unknown; `context_window` and `max_output_tokens` are in tokens."""
-
-    name: str
-    provider: str
-    model: str
-    capabilities: Capabilities = Capabilities()
-    price: Price | None = None
-    family: str = ""
-    context_window: int | None = None
-    max_output_tokens: int | None = None
-    tags: tuple[str, ...] = ()
-
+from app.core.models import Call, Capabilities, ModelProfile
 
 @dataclass(frozen=True, slots=True)
 class Availability:
@@ -78,3 +43,6 @@ class Provider(Protocol):
         ...
 
     async def aclose(self) -> None: ...
+
+
+__all__ = ["Availability", "Call", "Capabilities", "ModelProfile", "Provider"]

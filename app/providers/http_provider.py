@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -164,23 +164,24 @@ class HttpProvider:
 
     async def _events(self, request: ChatRequest, response: httpx.Response) -> AsyncIterator[ModelEvent]:
         decoder = self.dialect.decoder(request, response.headers)
-        feed, add, split = decoder.feed, decoder.builder.add, SseDecoder()
+        split = SseDecoder()
         async with aclosing(self.http.chunks(response)) as chunks:
             try:
                 async for chunk in chunks:
-                    for name, data in split.feed(chunk):
-                        for event in feed(name, data):
-                            if not isinstance(event, (ResponseStarted, ResponseFinished)):
-                                add(event)
-                            yield event
+                    for event in _decoded(decoder, split.feed(chunk)):
+                        yield event
                     if decoder.done:
                         break
+                else:
+                    for event in _decoded(decoder, split.end()):
+                        yield event
+                whole = decoder.finish()
             except SseTooLarge as error:
                 raise DialectError(Failure("server_error", str(error))) from None
             except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
                 what = f"the stream has an unknown shape ({type(error).__name__})"
                 raise DialectError(Failure("server_error", what)) from error
-            yield ResponseFinished(decoder.finish())
+            yield ResponseFinished(whole)
             await self.http.drain(chunks, _DRAIN_S)
 
     def _error(self, failure: Failure, request: ChatRequest, response: httpx.Response) -> ProviderError:
@@ -227,3 +228,13 @@ class HttpProvider:
 
     async def aclose(self) -> None:
         await self.http.aclose()
+
+
+def _decoded(decoder: StreamDecoder, messages: Sequence[tuple[bytes, bytes]]) -> Iterator[ModelEvent]:
+    """The events of `messages`, gathered in the decoder's builder as they go by."""
+    feed, add = decoder.feed, decoder.builder.add
+    for name, data in messages:
+        for event in feed(name, data):
+            if not isinstance(event, (ResponseStarted, ResponseFinished)):
+                add(event)
+            yield event

@@ -13,7 +13,8 @@ class SseDecoder:
     """Feed it chunks, get whole events as `(event, data)` pairs of bytes.
 
     Events may be separated by LF, CRLF or CR; comments and unknown fields are skipped; an event without data is no event.
-    What is left without its blank line at the end of the stream is not an event either, as the standard says.
+    What is left without its blank line at the end of the stream is not an event either, as the standard says. Beyond the
+    standard, a JSON object that stands bare in the stream is an event without a name: so Gemini says that it fails.
     """
 
     __slots__ = ("_first", "_limit", "_rest")
@@ -55,6 +56,11 @@ class SseDecoder:
                 events.append(event)
         return events
 
+    def end(self) -> list[tuple[bytes, bytes]]:
+        """At the end of the stream: the bare JSON object that it ended with, if any."""
+        rest = self._rest.strip()
+        return [(b"", rest)] if rest.startswith(b"{") and rest.endswith(b"}") else []
+
 
 def _parse(block: bytes) -> tuple[bytes, bytes] | None:
     name = b""
@@ -66,4 +72,6 @@ def _parse(block: bytes) -> tuple[bytes, bytes] | None:
             data.append(value)
         elif field == b"event":
             name = value
+    if not data and block.lstrip().startswith(b"{"):
+        return b"", block
     return (name, b"\n".join(data)) if data else None

@@ -1,0 +1,81 @@
+"""Who may do what: bearer keys and their scopes; without any key, this machine only."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from fastapi import Depends, Request
+
+from app.api.services import Services, services_of
+from app.config.spec import Scope
+from app.core.errors import Forbidden, StateUnavailable, Unauthorized
+from app.core.principal import LOCAL, Principal
+
+LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+def authorize(request: Request, services: Services, scope: Scope) -> Principal:
+    """Who asks.
+
+    Raises:
+        Unauthorized: no key, or none that is valid.
+        Forbidden: the key lacks `scope`; or, without keys, a page of another site asks.
+        StateUnavailable: the stored keys are not known yet.
+    """
+    keys = services.keys
+    if keys.open:
+        if not services.settings.insecure:
+            _check_local(request, services.settings.allowed_hosts)
+        return LOCAL
+    presented = _presented(request)
+    if not presented:
+        raise Unauthorized("an API key is needed: send `Authorization: Bearer <key>`")
+    principal = keys.find(presented)
+    if principal is None:
+        if not keys.loaded:
+            raise StateUnavailable("the stored keys are not known while the state store is away; try again")
+        raise Unauthorized("this API key is not valid: it is unknown, expired or revoked")
+    if not principal.allows(scope):
+        raise Forbidden(f"the key {principal.name!r} lacks the scope {scope!r}; it has {', '.join(sorted(principal.scopes))}")
+    return principal
+
+
+def _presented(request: Request) -> str | None:
+    header = request.headers.get("authorization")
+    if header is not None:
+        kind, _, key = header.partition(" ")
+        return key.strip() if kind.lower() == "bearer" else None
+    return request.headers.get("x-api-key")
+
+
+def _check_local(request: Request, allowed: tuple[str, ...]) -> None:
+    """Refuse what a web page could send here by rebinding a name, or from another origin."""
+    host = request.headers.get("host", "")
+    if not _local(_hostname(f"//{host}"), allowed):
+        raise Forbidden(f"without API keys this service answers to localhost only, not to {host[:100]!r}; create a key")
+    origin = request.headers.get("origin")
+    if origin is not None and not _local(_hostname(origin), allowed):
+        raise Forbidden("without API keys, pages of other origins may not use this service; create a key")
+
+
+def _local(name: str | None, allowed: tuple[str, ...]) -> bool:
+    return name in LOOPBACK_NAMES or name in allowed
+
+
+def _hostname(url: str) -> str | None:
+    try:
+        return urlsplit(url).hostname
+    except ValueError:
+        return None
+
+
+def _needs(scope: Scope) -> object:
+    def allowed(request: Request) -> Principal:
+        return authorize(request, services_of(request), scope)
+
+    return Depends(allowed)
+
+
+Reader = Annotated[Principal, _needs("read")]
+Admin = Annotated[Principal, _needs("admin")]

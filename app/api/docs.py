@@ -1,0 +1,68 @@
+"""Swagger UI at `/docs`, with its assets served by us, and the OpenAPI document."""
+
+from __future__ import annotations
+
+from importlib.resources import as_file, files
+from typing import Any
+
+import orjson
+from fastapi import FastAPI
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.openapi.utils import get_openapi
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route
+
+from app.api.describe import body_schemas
+
+_ASSETS = {"swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "text/css"}
+_PACKAGE = "fastapi_swagger"
+_DESCRIPTION = """\
+One answer from several language models, with the evidence for it.
+
+Every request here runs as it stands on a service without configuration: press *Try it out*, then *Execute*."""
+
+
+def install(app: FastAPI, version: str) -> None:
+    """Add `/docs`, its assets and `/openapi.json` to `app`."""
+
+    async def page(_request: object) -> HTMLResponse:
+        return get_swagger_ui_html(
+            openapi_url="/openapi.json",
+            title="Quorum",
+            swagger_js_url="/docs/swagger-ui-bundle.js",
+            swagger_css_url="/docs/swagger-ui.css",
+            swagger_favicon_url="data:,",
+            swagger_ui_parameters={"tryItOutEnabled": True, "displayRequestDuration": True},
+        )
+
+    async def document(_request: object) -> Response:
+        return Response(orjson.dumps(app.openapi()), media_type="application/json")
+
+    app.router.routes.append(Route("/docs", page, include_in_schema=False))
+    app.router.routes.append(Route("/openapi.json", document, include_in_schema=False))
+    for name, kind in _ASSETS.items():
+        app.router.routes.append(Route(f"/docs/{name}", _asset(name, kind), include_in_schema=False))
+    app.openapi = lambda: openapi_document(app, version)
+
+
+def _asset(name: str, kind: str) -> Any:
+    async def asset(_request: object) -> Response:
+        with as_file(files(_PACKAGE) / "resources" / name) as path:
+            return Response(path.read_bytes(), media_type=kind, headers={"cache-control": "public, max-age=86400"})
+
+    return asset
+
+
+def openapi_document(app: FastAPI, version: str) -> dict[str, Any]:
+    """The OpenAPI 3.1 document, made once."""
+    if app.openapi_schema is None:
+        document = get_openapi(title="Quorum", version=version, description=_DESCRIPTION, routes=app.routes)
+        components = document.setdefault("components", {})
+        components["schemas"] = {**components.get("schemas", {}), **body_schemas()}
+        components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        for path, operations in document["paths"].items():
+            if path.startswith("/v1/"):
+                for operation in operations.values():
+                    operation["security"] = [{"key": []}, {}]
+        app.openapi_schema = document
+    return app.openapi_schema

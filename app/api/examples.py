@@ -1,0 +1,48 @@
+"""The examples of the OpenAPI document. Each runs as it stands on a service without configuration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+CHAT: dict[str, Any] = {
+    "panel": {
+        "summary": "A panel of the default models, synthesised",
+        "value": {
+            "model": "quorum/simple",
+            "messages": [{"role": "user", "content": "What is 17 * 23? Answer with the number and one sentence."}],
+        },
+    },
+    "streamed": {
+        "summary": "The same, streamed with usage",
+        "value": {
+            "model": "quorum/simple",
+            "messages": [{"role": "user", "content": "Name three uses of a quorum."}],
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        },
+    },
+}
+
+ORCHESTRATIONS: dict[str, Any] = {
+    "simple": {
+        "summary": "Three models and a lead",
+        "value": {"input": "What is 17 * 23? Answer with the number and one sentence.", "strategy": "simple"},
+    },
+    "critique": {
+        "summary": "With a critique before the synthesis",
+        "value": {
+            "input": "Should a small team write its own message queue?",
+            "strategy": "simple",
+            "options": {"analysis": "critique"},
+            "generation": {"max_tokens": 400},
+        },
+    },
+    "direct": {
+        "summary": "One model",
+        "value": {"input": "Say hello in one short sentence.", "strategy": "direct"},
+    },
+    "events": {
+        "summary": "Every model's answer, live",
+        "value": {"input": "Name three uses of a quorum.", "strategy": "simple", "stream": True},
+    },
+}

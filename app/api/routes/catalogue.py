@@ -1,0 +1,105 @@
+"""What there is: models, recipes and strategies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from app.api.access import Reader
+from app.api.native_events import plain
+from app.api.services import Services, services_of
+from app.core.models import Model
+from app.core.usage import FlatPrice
+from app.orchestration.selection import STRATEGY_PREFIX
+
+router = APIRouter(tags=["Catalogue"])
+
+
+@router.get("/v1/models", summary="Models and recipes")
+async def list_models(request: Request, _who: Reader) -> Response:
+    """Everything that `model` may name, in OpenAI's list shape, with capabilities and prices."""
+    services = services_of(request)
+    return _json({"object": "list", "data": list(_entries(services).values()), "next_cursor": None})
+
+
+@router.get("/v1/models/{name:path}", summary="One model or recipe")
+async def get_model(request: Request, name: str, _who: Reader) -> Response:
+    """A model by its alias or as `provider/model`, a recipe, or a strategy as `quorum/<strategy>`."""
+    services = services_of(request)
+    entry = _entries(services).get(name)
+    if entry is None:
+        entry = _model(services.registry.resolve(name))
+    return _json(entry)
+
+
+@router.get("/v1/strategies", summary="Strategies and their options")
+async def list_strategies(request: Request, _who: Reader) -> Response:
+    """Each strategy with the JSON schema of its `options`."""
+    data = [
+        {
+            "id": strategy.name,
+            "object": "strategy",
+            "summary": strategy.summary,
+            "model": STRATEGY_PREFIX + strategy.name,
+            "options": strategy.Options.model_json_schema(),
+        }
+        for strategy in services_of(request).engine.strategies.all()
+    ]
+    return _json({"object": "list", "data": data, "next_cursor": None})
+
+
+def _entries(services: Services) -> dict[str, dict[str, Any]]:
+    models = {model.profile.name: _model(model) for model in services.registry.models()}
+    recipes = {
+        name: {
+            "id": name,
+            "object": "model",
+            "created": 0,
+            "owned_by": "quorum",
+            "kind": "recipe",
+            "strategy": recipe.strategy,
+            "models": recipe.models,
+            "lead_model": recipe.lead_model,
+            "description": recipe.description,
+        }
+        for name, recipe in services.engine.spec.recipes.items()
+    }
+    strategies = {
+        STRATEGY_PREFIX + strategy.name: {
+            "id": STRATEGY_PREFIX + strategy.name,
+            "object": "model",
+            "created": 0,
+            "owned_by": "quorum",
+            "kind": "strategy",
+            "description": strategy.summary,
+        }
+        for strategy in services.engine.strategies.all()
+    }
+    return models | recipes | strategies
+
+
+def _model(model: Model) -> dict[str, Any]:
+    profile = model.profile
+    return {
+        "id": profile.name,
+        "object": "model",
+        "created": 0,
+        "owned_by": profile.provider,
+        "kind": "model",
+        "provider": profile.provider,
+        "model": profile.model,
+        "family": profile.family,
+        "capabilities": profile.capabilities,
+        "price_per_mtok": profile.price if isinstance(profile.price, FlatPrice) else None,
+        "priced": profile.price is not None,
+        "context_window": profile.context_window,
+        "max_output_tokens": profile.max_output_tokens,
+        "tags": profile.tags,
+    }
+
+
+def _json(value: Any) -> Response:
+    return Response(orjson.dumps(value, default=plain), media_type="application/json")

@@ -1,0 +1,51 @@
+"""`POST /v1/chat/completions`: OpenAI's dialect."""
+
+from __future__ import annotations
+
+import time
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from app.api.access import authorize
+from app.api.body import read_json, wanted
+from app.api.describe import described
+from app.api.errors import problem
+from app.api.examples import CHAT
+from app.api.openai_chat import ChunkEncoder, completion
+from app.api.schemas.chat import ChatBody
+from app.api.services import services_of
+from app.api.sse import EventStream
+
+router = APIRouter(tags=["OpenAI dialect"])
+
+
+@router.post(
+    "/v1/chat/completions",
+    summary="Chat completion",
+    response_class=Response,
+    openapi_extra=described(ChatBody, CHAT, stream="OpenAI's chunks, `[DONE]` last; on failure an `error` and no `[DONE]`."),
+)
+async def chat_completions(request: Request) -> Response:
+    """Answer a chat in OpenAI's dialect. `model` names a model, a recipe, or a strategy as `quorum/<strategy>`."""
+    services = services_of(request)
+    principal = authorize(request, services, "run")
+    engine = services.engine
+    body = await read_json(request, ChatBody, engine.spec.limits)
+    request_id: str = request.scope["request_id"]
+    run = engine.begin(
+        body.to_core(
+            engine.targets.named(body.model),
+            tenant=principal.tenant,
+            request_id=request_id,
+            traceparent=request.scope["traceparent"],
+        )
+    )
+    if body.stream:
+        include_usage = body.stream_options is not None and body.stream_options.include_usage
+        encoder = ChunkEncoder(run.id, body.model, int(time.time()), include_usage=include_usage)
+        return EventStream(run.events(), encoder, request_id=request_id, headers={"x-quorum-run-id": run.id})
+    result = await wanted(request, run.result())
+    if result.error:
+        return problem(result.error, request_id, run_id=run.id)
+    return Response(completion(result, body.model), media_type="application/json", headers={"x-quorum-run-id": run.id})

@@ -1,0 +1,66 @@
+"""For operators: health, readiness, metrics, reload."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from app.api.access import Admin
+from app.api.services import services_of
+from app.core.errors import ConfigError, InvalidRequest
+from app.observability.metrics import CONFIG_RELOADS, exposition
+
+router = APIRouter(tags=["Operations"])
+
+
+@router.get("/healthz", summary="Liveness")
+async def healthz() -> Response:
+    """The process answers. Depends on nothing else."""
+    return _json({"status": "ok"})
+
+
+@router.get("/readyz", summary="Readiness")
+async def readyz(request: Request) -> Response:
+    """200 `ready` or `degraded` (the state store is away, calls go on), 503 `draining` (send no more)."""
+    services = services_of(request)
+    if services.draining.begun:
+        return _json({"status": "draining"}, 503, {"retry-after": "1"})
+    state = await services.state.ping()
+    return _json({"status": "ready" if state else "degraded", "state": "ok" if state else "away"})
+
+
+@router.get("/metrics", summary="Prometheus metrics")
+async def metrics() -> Response:
+    """All metrics of this machine, over its workers."""
+    content, kind = exposition()
+    return Response(content, headers={"content-type": kind})
+
+
+@router.post("/v1/admin/reload", summary="Reload the configuration")
+async def reload(request: Request, _who: Admin) -> Response:
+    """Read the configuration anew, on every worker of this machine. A bad one is refused whole, and the old one stays."""
+    try:
+        loaded = await services_of(request).reload()
+    except ConfigError as error:
+        CONFIG_RELOADS.labels("refused").inc()
+        faults = "\n".join(error.faults)
+        raise InvalidRequest(f"{error.message}; the old configuration stays\n{faults}".strip(), code=error.code) from None
+    CONFIG_RELOADS.labels("ok").inc()
+    spec = loaded.spec
+    return _json(
+        {
+            "status": "reloaded",
+            "path": str(loaded.path) if loaded.path else None,
+            "providers": len(spec.providers),
+            "models": len(spec.models),
+            "recipes": len(spec.recipes),
+            "warnings": loaded.warnings,
+        }
+    )
+
+
+def _json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(orjson.dumps(value), status, headers, "application/json")

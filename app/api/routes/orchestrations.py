@@ -1,0 +1,62 @@
+"""`POST /v1/orchestrations`: our own dialect."""
+
+from __future__ import annotations
+
+import orjson
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from app.api.access import authorize
+from app.api.body import read_json, wanted
+from app.api.describe import described
+from app.api.errors import problem
+from app.api.examples import ORCHESTRATIONS
+from app.api.native_events import NativeEncoder, plain
+from app.api.schemas.orchestrations import OrchestrationBody
+from app.api.services import services_of
+from app.api.sse import EventStream
+
+router = APIRouter(tags=["Orchestrations"])
+
+
+@router.post(
+    "/v1/orchestrations",
+    summary="Run a strategy or a recipe",
+    response_class=Response,
+    openapi_extra=described(
+        OrchestrationBody,
+        ORCHESTRATIONS,
+        stream="Run events: every candidate's deltas, then the output's; `run.finished` or `run.failed` last.",
+    ),
+)
+async def orchestrate(request: Request) -> Response:
+    """Put a prompt to several models and get one answer, with every candidate. JSON, or events as they happen."""
+    services = services_of(request)
+    principal = authorize(request, services, "run")
+    engine = services.engine
+    body = await read_json(request, OrchestrationBody, engine.spec.limits)
+    streamed = body.stream or "text/event-stream" in request.headers.get("accept", "")
+    request_id: str = request.scope["request_id"]
+    config = engine.targets.asked(
+        strategy=body.strategy,
+        recipe=body.recipe,
+        models=tuple(body.models),
+        lead_model=body.lead_model,
+        options=body.options,
+    )
+    run = engine.begin(
+        body.to_core(
+            config,
+            deltas="all" if streamed else "none",
+            tenant=principal.tenant,
+            request_id=request_id,
+            traceparent=request.scope["traceparent"],
+        )
+    )
+    headers = {"x-quorum-run-id": run.id}
+    if streamed:
+        return EventStream(run.events(), NativeEncoder(run.id), request_id=request_id, headers=headers)
+    result = await wanted(request, run.result())
+    if result.error:
+        return problem(result.error, request_id, run_id=run.id, result=result)
+    return Response(orjson.dumps(result, default=plain), media_type="application/json", headers=headers)

@@ -1,0 +1,112 @@
+"""Registered providers: list, register, remove, check."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from fastapi import APIRouter, Request
+from pydantic import Field, SecretStr
+from starlette.responses import Response
+
+from app.api.access import Admin, Reader
+from app.api.body import read_json
+from app.api.describe import described
+from app.api.schemas.messages import Body
+from app.api.services import services_of
+from app.config.spec import LLMProvider, Name, ProviderKind
+from app.core.errors import ConfigError, ConflictError, InvalidRequest
+from app.providers.destinations import check_destination
+from app.providers.factory import make_provider, provider_faults
+from app.providers.registry import Connection
+
+router = APIRouter(tags=["Providers"])
+
+_EXAMPLES = {
+    "mock": {"summary": "A second mock provider", "value": {"name": "my-mock", "kind": "mock"}},
+}
+
+
+class ProviderBody(Body):
+    """A provider to register. Its credential is stored encrypted, and never shown again."""
+
+    name: Name
+    kind: ProviderKind
+    vendor: str | None = None
+    base_url: str | None = None
+    api_key: SecretStr | None = None
+    headers: dict[str, str] = Field(default_factory=dict)
+    query: dict[str, str] = Field(default_factory=dict)
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+@router.get("/v1/providers", summary="Providers")
+async def list_providers(request: Request, _who: Reader) -> Response:
+    """The configured providers and those registered at run time, without their credentials."""
+    data = [_shown(connection) for connection in services_of(request).registry.providers()]
+    return _json({"object": "list", "data": data, "next_cursor": None})
+
+
+@router.post("/v1/providers", status_code=201, summary="Register a provider", openapi_extra=described(ProviderBody, _EXAMPLES))
+async def register_provider(request: Request, _who: Admin) -> Response:
+    """Add a provider at run time, on every replica. Its models are then named `name/model`.
+
+    Private addresses are refused unless the configuration lists their host under `allowed_hosts`; `replay`, which reads
+    files of this machine, comes from the configuration only.
+    """
+    services = services_of(request)
+    spec = services.engine.spec
+    body = await read_json(request, ProviderBody, spec.limits)
+    if body.kind == "replay":
+        raise InvalidRequest("a replay provider reads a file of this machine: put it into quorum.yaml", param="kind")
+    config = LLMProvider.model_validate(body.model_dump(exclude={"name"}, exclude_unset=True))
+    for path, message in provider_faults(config):
+        member = ".".join(str(step) for step in path)
+        raise InvalidRequest(f"{member or 'provider'}: {message}", param=member or None)
+    if config.base_url is not None:
+        await check_destination(config.base_url, spec.allowed_hosts)
+    if any(connection.name == body.name for connection in services.registry.providers()):
+        message = f"there is a provider {body.name!r} already; remove it first, or choose another name"
+        raise ConflictError(message, param="name")
+    try:
+        await make_provider(body.name, config).aclose()
+    except ConfigError as error:
+        raise InvalidRequest("; ".join((error.message, *error.faults))) from None
+    await services.dynamic_providers.add(body.name, config)
+    await services.sync_providers()
+    return _json(_shown(services.registry.provider(body.name)), 201)
+
+
+@router.delete("/v1/providers/{name}", status_code=204, summary="Remove a provider")
+async def remove_provider(request: Request, name: str, _who: Admin) -> Response:
+    """Remove a provider that was registered at run time; calls under way go on."""
+    services = services_of(request)
+    connection = services.registry.provider(name)
+    if not connection.dynamic:
+        raise ConflictError(f"the provider {name!r} comes from the configuration; remove it there and reload", param="name")
+    await services.dynamic_providers.remove(name)
+    await services.sync_providers()
+    return Response(status_code=204)
+
+
+@router.post("/v1/providers/{name}/check", summary="Check a provider")
+async def check_provider(request: Request, name: str, _who: Admin) -> Response:
+    """Ask the provider something cheap that needs the credential, and say how long that took or why it failed."""
+    return _json(await services_of(request).registry.check(name))
+
+
+def _shown(connection: Connection) -> dict[str, Any]:
+    config = connection.config
+    return {
+        "name": connection.name,
+        "object": "provider",
+        "kind": connection.provider.kind,
+        "vendor": config.vendor if config else None,
+        "base_url": config.base_url if config else None,
+        "has_key": config is not None and config.api_key is not None,
+        "dynamic": connection.dynamic,
+    }
+
+
+def _json(value: Any, status: int = 200) -> Response:
+    return Response(orjson.dumps(value), status, media_type="application/json")

@@ -1,0 +1,106 @@
+"""The body of `POST /v1/orchestrations`."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from app.api.schemas.messages import Body, MessageBody, ResponseFormatBody, ToolBody, ToolChoiceBody, tool_choice
+from app.core.chat import Generation, ReasoningEffort
+from app.core.errors import InvalidRequest
+from app.core.messages import Message, user
+from app.core.runs import Budget, Deltas, OrchestrationConfig, RunRequest
+
+_LATER = "is not served yet; leave it out"
+
+
+class BudgetBody(Body):
+    """The most that a run may use."""
+
+    tokens: int | None = Field(default=None, ge=1)
+    cost_usd: float | None = Field(default=None, gt=0)
+    seconds: float | None = Field(default=None, gt=0, le=3600)
+
+    def to_core(self) -> Budget:
+        """Raises InvalidRequest: a bound that nothing would enforce."""
+        for member in ("tokens", "cost_usd"):
+            if getattr(self, member) is not None:
+                raise InvalidRequest(f"budget.{member} {_LATER}: nothing would enforce it", param=f"budget.{member}")
+        return Budget(seconds=self.seconds)
+
+
+class GenerationBody(Body):
+    """Sampling and limits, for every model of the run."""
+
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    top_p: float | None = Field(default=None, ge=0, le=1)
+    max_tokens: int | None = Field(default=None, ge=1)
+    stop: str | list[str] | None = None
+    seed: int | None = None
+    n: int = Field(default=1, ge=1)
+    presence_penalty: float | None = Field(default=None, ge=-2, le=2)
+    frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
+    response_format: ResponseFormatBody | None = None
+    logprobs: bool = False
+    top_logprobs: int | None = Field(default=None, ge=0, le=20)
+    reasoning_effort: ReasoningEffort | None = None
+    parallel_tool_calls: bool | None = None
+
+    def to_core(self) -> Generation:
+        values = {name: getattr(self, name) for name in type(self).model_fields if name not in ("stop", "response_format")}
+        stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+        form = self.response_format.to_core() if self.response_format else None
+        return Generation(**values, stop=stop, response_format=form)
+
+
+class OrchestrationBody(Body):
+    """A prompt, and how to have it answered."""
+
+    input: str | list[MessageBody] = Field(description="A text, or chat messages with text, image and document parts.")
+    strategy: str | None = Field(default=None, description="A name of GET /v1/strategies; without it the default.")
+    recipe: str | None = Field(default=None, description="A named orchestration of the configuration.")
+    models: list[str] = Field(default_factory=list, description="Model names; without them the recipe's or the default.")
+    lead_model: str | None = Field(default=None, description="The model that analyses and synthesises.")
+    options: dict[str, Any] = Field(default_factory=dict, description="The strategy's own, see GET /v1/strategies.")
+    generation: GenerationBody = Field(default_factory=GenerationBody)
+    budget: BudgetBody = Field(default_factory=BudgetBody)
+    tools: list[ToolBody] = Field(default_factory=list[ToolBody])
+    tool_choice: ToolChoiceBody = "auto"
+    stream: bool = Field(default=False, description="Answer as an event stream.")
+    background: Literal[False] = Field(default=False, description="Background runs are not served yet.")
+    cache: Literal["off"] = Field(default="off", description="Cached answers are not served yet.")
+    on_disconnect: Literal["cancel"] | None = Field(default=None, description="A run ends when its reader leaves.")
+    on_budget: Literal["fail"] = "fail"
+    conversation_id: None = Field(default=None, description="Conversations are not served yet.")
+    webhook: None = Field(default=None, description="Webhooks are not served yet.")
+    priority: Literal["normal"] = "normal"
+    metadata: dict[str, Any] = Field(default_factory=dict, description="Comes back in the result.")
+
+    def to_core(self, config: OrchestrationConfig, *, deltas: Deltas, **who: Any) -> RunRequest:
+        """The run that this asks for, under `config`.
+
+        Raises:
+            InvalidRequest: members that do not fit together.
+        """
+        tools = tuple(tool.to_core() for tool in self.tools)
+        return RunRequest(
+            config,
+            self._messages(),
+            self.generation.to_core(),
+            tools,
+            tool_choice(self.tool_choice, tools),
+            self.budget.to_core(),
+            deltas=deltas,
+            metadata=self.metadata,
+            **who,
+        )
+
+    def _messages(self) -> tuple[Message, ...]:
+        if isinstance(self.input, str):
+            if not self.input.strip():
+                raise InvalidRequest("input is empty; give a text or messages", param="input")
+            return (user(self.input),)
+        if not self.input:
+            raise InvalidRequest("input is empty; give a text or messages", param="input")
+        return tuple(message.to_core() for message in self.input)

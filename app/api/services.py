@@ -1,0 +1,42 @@
+"""What the routes work with. The container makes one and puts it on `app.state.services`."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import cast
+
+from fastapi import Request
+
+from app.config.loading import Loaded
+from app.config.settings import Settings
+from app.core.lifecycle import Draining
+from app.orchestration.engine import Engine
+from app.providers.registry import ModelRegistry
+from app.state.client import StateClient
+from app.state.dynamic_providers import DynamicProviders
+from app.state.key_ring import KeyRing
+
+
+@dataclass(slots=True)
+class Services:
+    """What there is one of in a process.
+
+    `reload` reads the configuration anew and raises ConfigError where it is bad; the old one then stays. `sync_providers`
+    brings the registry up to what is stored, at once instead of within a second.
+    """
+
+    settings: Settings
+    engine: Engine
+    registry: ModelRegistry
+    keys: KeyRing
+    state: StateClient
+    dynamic_providers: DynamicProviders
+    draining: Draining
+    reload: Callable[[], Awaitable[Loaded]]
+    sync_providers: Callable[[], Awaitable[None]]
+
+
+def services_of(request: Request) -> Services:
+    """The services of the application that `request` came to."""
+    return cast("Services", request.app.state.services)

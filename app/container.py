@@ -1,0 +1,143 @@
+"""The composition root: builds every part once, connects them, and owns their lifetimes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import structlog
+
+from app.api.services import Services
+from app.config.loading import Checks, Loaded
+from app.config.reload import Configuration
+from app.config.settings import Settings
+from app.config.spec import LLMProvider, OrchestratorConfig, QuorumSpec
+from app.core.clock import SystemClock
+from app.core.errors import ConfigError, InvalidRequest
+from app.core.lifecycle import Draining
+from app.orchestration.engine import Engine
+from app.orchestration.prompts import placeholders
+from app.orchestration.strategies import Strategies, parse_options
+from app.providers.environment import load_or_default
+from app.providers.factory import provider_faults
+from app.providers.registry import ModelRegistry
+from app.reliability.policies import standard_policies
+from app.state.client import StateClient
+from app.state.dynamic_providers import DynamicProviders, ProviderFeed
+from app.state.key_ring import KeyRing
+from app.state.secrets import load_secret
+
+_log = structlog.get_logger("quorum.container")
+
+
+def configuration_of(settings: Settings, strategies: Strategies) -> Configuration:
+    """The configuration that `settings` name, checked by everybody who knows a part of it.
+
+    Raises:
+        ConfigError: it is wrong.
+    """
+    checks = checks_of(strategies)
+    return Configuration(lambda: load_or_default(settings.config_path(), os.environ, checks=checks))
+
+
+def checks_of(strategies: Strategies) -> Checks:
+    """What only providers and strategies can judge of a configuration."""
+
+    def recipe(config: OrchestratorConfig) -> list[tuple[tuple[str | int, ...], str]]:
+        try:
+            strategy = strategies.get(config.strategy)
+        except InvalidRequest as error:
+            return [(("strategy",), error.message)]
+        try:
+            parse_options(strategy, config.options)
+        except InvalidRequest as error:
+            return [(tuple((error.param or "options").split(".")), error.message)]
+        return []
+
+    return Checks(recipe=recipe, provider=provider_faults, prompts=placeholders())
+
+
+class Container:
+    """All parts of one worker. `services` is what the API works with; `run` keeps them alive."""
+
+    def __init__(self, settings: Settings) -> None:
+        if settings.redis_url is None:
+            raise ConfigError("no Redis URL: start the service with `quorum serve`, or set QUORUM_REDIS_URL")
+        self._clock = SystemClock()
+        strategies = Strategies()
+        self._configuration = configuration_of(settings, strategies)
+        spec = self._configuration.spec
+        self._state = StateClient(settings.redis_url.get_secret_value())
+        secret = load_secret(settings.secret.get_secret_value() if settings.secret else None, settings.data_dir)
+        self._keys = KeyRing(
+            self._state,
+            secret,
+            self._clock,
+            configured=spec.keys,
+            admin_key=settings.admin_key.get_secret_value() if settings.admin_key else None,
+        )
+        self._registry = ModelRegistry(spec, wrap=standard_policies(self._clock))
+        self._engine = Engine(self._registry, strategies, spec, self._clock)
+        stored = DynamicProviders(self._state, secret)
+        self._feed = ProviderFeed(self._state, stored, self._sync)
+        self._configuration.subscribe(self._apply)
+
+        async def sync_now() -> None:
+            await self._sync(await stored.all())
+
+        self.services = Services(
+            settings=settings,
+            engine=self._engine,
+            registry=self._registry,
+            keys=self._keys,
+            state=self._state,
+            dynamic_providers=stored,
+            draining=Draining(),
+            reload=self._reload,
+            sync_providers=sync_now,
+        )
+
+    @asynccontextmanager
+    async def run(self) -> AsyncGenerator[Services]:
+        """Everything started on entering, and closed in reverse order on leaving."""
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._state.close)
+            stack.push_async_callback(self._registry.aclose)
+            await self._keys.start()
+            stack.push_async_callback(self._keys.close)
+            await self._feed.start()
+            stack.push_async_callback(self._feed.close)
+            for warning in self._configuration.loaded.warnings:
+                _log.warning(warning)
+            yield self.services
+
+    def summary(self) -> str:
+        """What is served, for the line that is printed at the start."""
+        models = [model.profile.name for model in self._registry.models()]
+        notes = self._configuration.loaded.notes
+        shown = ", ".join(models[:8]) + (f" and {len(models) - 8} more" if len(models) > 8 else "")
+        return "\n".join((*notes, f"Models: {shown or 'none'}"))
+
+    async def _reload(self) -> Loaded:
+        return self._configuration.reload()
+
+    def _apply(self, spec: QuorumSpec) -> None:
+        self._registry.apply(spec)
+        self._engine.configure(spec)
+        self._keys.configure(spec.keys)
+
+    async def _sync(self, stored: Mapping[str, LLMProvider]) -> None:
+        """Make the registry's dynamic providers those that are stored."""
+        here = {connection.name: connection for connection in self._registry.providers()}
+        for name, connection in here.items():
+            if connection.dynamic and stored.get(name) != connection.config:
+                self._registry.remove(name)
+        for name, config in stored.items():
+            now = here.get(name)
+            if now is not None and (not now.dynamic or now.config == config):
+                continue
+            try:
+                self._registry.add(name, config)
+            except ConfigError as error:
+                _log.error("a stored provider is left out", provider=name, reason=error.message)

@@ -1,0 +1,22 @@
+"""What a process that serves tells its application, and the other way round.
+
+`create_app` leaves these on `app.state`, for the worker that runs it:
+
+* `draining`: a `Draining`; readiness answers 503 once it has begun;
+* `reload`: an async callable without arguments that reads the configuration anew and raises `ConfigError` where it is bad;
+* `summary`: one line about what is served (providers, models), complete once the application has started.
+"""
+
+from __future__ import annotations
+
+
+class Draining:
+    """Whether this process is about to stop. Requests are still served; new ones should go elsewhere."""
+
+    __slots__ = ("begun",)
+
+    def __init__(self) -> None:
+        self.begun = False
+
+    def begin(self) -> None:
+        self.begun = True

@@ -1,0 +1,50 @@
+"""The application: `create_app(settings)` gives an ASGI application with every route."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from app.api import docs
+from app.api.edge import Edge
+from app.api.errors import answer_error
+from app.api.routes import catalogue, chat, operations, orchestrations, providers
+from app.config.settings import Settings
+from app.container import Container
+from app.core.errors import QuorumError
+from app.observability import logs
+
+ROUTERS = (orchestrations.router, chat.router, catalogue.router, providers.router, operations.router)
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The service as one worker runs it.
+
+    Raises:
+        ConfigError: settings or configuration are wrong.
+    """
+    logs.configure(settings.log_level, None if settings.log_format == "auto" else settings.log_format)
+    container = Container(settings)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+        async with container.run() as services:
+            app.state.services = services
+            app.state.summary = container.summary()
+            yield
+
+    app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.draining = container.services.draining
+    app.state.reload = container.services.reload
+    for router in ROUTERS:
+        app.include_router(router)
+    docs.install(app, version("quorum"))
+    for kind in (QuorumError, RequestValidationError, HTTPException):
+        app.add_exception_handler(kind, answer_error)
+    app.add_middleware(Edge, max_header_bytes=container.services.engine.spec.limits.max_header_bytes)
+    return app

@@ -1,0 +1,155 @@
+"""What operators see: Prometheus metrics, their labels bounded by the configuration.
+
+Children are bound once per label set and kept, so that counting on the hot path is an addition and no look-up of labels.
+With several workers `PROMETHEUS_MULTIPROC_DIR` is set before this module is imported, and `/metrics` sums over them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import lru_cache
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+    multiprocess,
+)
+
+from app.core.run_events import RunFailed, RunFinished
+from app.core.runs import OrchestrationOutput
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+
+HTTP_REQUESTS = Counter("quorum_http_requests_total", "HTTP requests answered.", ["route", "method", "status"])
+HTTP_SECONDS = Histogram(
+    "quorum_http_request_seconds", "Seconds until an HTTP request was answered whole.", ["route"], buckets=_SECONDS
+)
+OPEN_STREAMS = Gauge("quorum_open_streams", "Event streams open now.", ["dialect"], multiprocess_mode="livesum")
+RUNS = Counter("quorum_runs_total", "Runs ended.", ["strategy", "status"])
+RUN_SECONDS = Histogram("quorum_run_seconds", "Seconds a run took.", ["strategy"], buckets=_SECONDS)
+CANDIDATES = Counter("quorum_candidates_total", "Candidates ended.", ["model", "status"])
+ATTEMPTS = Counter("quorum_attempts_total", "Calls to providers, by outcome.", ["provider", "model", "outcome"])
+ATTEMPT_SECONDS = Histogram(
+    "quorum_attempt_seconds", "Seconds a call to a provider took.", ["provider", "model"], buckets=_SECONDS
+)
+TTFT_SECONDS = Histogram(
+    "quorum_ttft_seconds", "Seconds to the first token of a stream.", ["provider", "model"], buckets=_SECONDS
+)
+TOKENS = Counter("quorum_tokens_total", "Tokens used.", ["model", "kind"])
+COST = Counter("quorum_cost_usd_total", "Dollars spent where the price is known.", ["model"])
+WASTED_COST = Counter("quorum_wasted_cost_usd_total", "Dollars spent on answers that were thrown away.", ["strategy"])
+CONFIG_RELOADS = Counter("quorum_config_reloads_total", "Reloads of the configuration.", ["outcome"])
+
+_MOST_LABELS = 4096
+"""Label sets kept at hand per metric; `provider/model` names make their number open-ended, the rest are counted as `other`."""
+
+
+class AttemptMetrics:
+    """Counts the attempts of one model at one provider."""
+
+    __slots__ = ("_latency", "_model", "_outcomes", "_provider", "_ttft")
+
+    def __init__(self, provider: str, model: str) -> None:
+        self._provider, self._model = provider, model
+        self._latency = ATTEMPT_SECONDS.labels(provider, model)
+        self._ttft = TTFT_SECONDS.labels(provider, model)
+        self._outcomes: dict[str, Callable[[], None]] = {}
+
+    def attempt(self, outcome: str, latency_s: float, ttft_s: float | None) -> None:
+        count = self._outcomes.get(outcome)
+        if count is None:
+            count = self._outcomes[outcome] = ATTEMPTS.labels(self._provider, self._model, outcome).inc
+        count()
+        self._latency.observe(latency_s)
+        if ttft_s is not None:
+            self._ttft.observe(ttft_s)
+
+
+class _ModelMetrics:
+    __slots__ = ("_model", "_statuses", "cached", "cost", "input", "output", "reasoning")
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+        self.input = TOKENS.labels(model, "input").inc
+        self.output = TOKENS.labels(model, "output").inc
+        self.cached = TOKENS.labels(model, "cached_input").inc
+        self.reasoning = TOKENS.labels(model, "reasoning").inc
+        self.cost = COST.labels(model).inc
+        self._statuses: dict[str, Callable[[], None]] = {}
+
+    def ended(self, status: str) -> None:
+        count = self._statuses.get(status)
+        if count is None:
+            count = self._statuses[status] = CANDIDATES.labels(self._model, status).inc
+        count()
+
+
+@lru_cache(maxsize=_MOST_LABELS)
+def _model(name: str) -> _ModelMetrics:
+    return _ModelMetrics(name)
+
+
+@lru_cache(maxsize=256)
+def _run(strategy: str, status: str) -> Callable[[], None]:
+    return RUNS.labels(strategy, status).inc
+
+
+@lru_cache(maxsize=64)
+def _run_seconds(strategy: str) -> Callable[[float], None]:
+    return RUN_SECONDS.labels(strategy).observe
+
+
+@lru_cache(maxsize=1024)
+def http_answered(route: str, method: str, status: int) -> tuple[Callable[[], None], Callable[[float], None]]:
+    """What counts one answered request, and what observes its seconds. `route` is the template, never the path."""
+    return HTTP_REQUESTS.labels(route, method, str(status)).inc, HTTP_SECONDS.labels(route).observe
+
+
+def run_ended(end: RunFinished | RunFailed) -> None:
+    """Count a run by its last event, with all that its result holds."""
+    result = end.result
+    if result is None:
+        return
+    _run(result.strategy, result.status)()
+    _run_seconds(result.strategy)(result.timing.total_ms / 1000)
+    _book(result)
+
+
+def run_abandoned(strategy: str, seconds: float) -> None:
+    """Count a run whose caller left before its end."""
+    _run(strategy, "cancelled")()
+    _run_seconds(strategy)(seconds)
+
+
+def _book(result: OrchestrationOutput) -> None:
+    for candidate in result.candidates:
+        _model(candidate.model).ended(candidate.status)
+    for call in (*result.candidates, *result.calls):
+        usage, model = call.usage, _model(call.model)
+        if usage.input_tokens:
+            model.input(usage.input_tokens)
+        if usage.output_tokens:
+            model.output(usage.output_tokens)
+        if usage.cached_input_tokens:
+            model.cached(usage.cached_input_tokens)
+        if usage.reasoning_tokens:
+            model.reasoning(usage.reasoning_tokens)
+        if call.cost_usd:
+            model.cost(call.cost_usd)
+    if result.wasted_cost_usd:
+        WASTED_COST.labels(result.strategy).inc(result.wasted_cost_usd)
+
+
+def exposition() -> tuple[bytes, str]:
+    """All metrics as Prometheus reads them, over every worker of this machine, and their content type."""
+    registry: CollectorRegistry = REGISTRY
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        registry = CollectorRegistry()
+        multiprocess.MultiProcessCollector(registry)
+    return generate_latest(registry), CONTENT_TYPE_LATEST

@@ -1,0 +1,86 @@
+"""What the candidates of a run have answered, sorted: what can be worked with, what is set aside, what speaks for itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from app.core.chat import ChatResponse, Choice
+from app.core.errors import QuorumError
+from app.orchestration.calls import CandidateCall
+
+
+@dataclass(frozen=True, slots=True)
+class Sorting:
+    """`usable` answers can be analysed, synthesised, and shown to a further layer. `single` is the answer to pass on as it
+    is, where there is no more than one; it may be one that cannot be worked with. `notes` say what was set aside."""
+
+    usable: tuple[CandidateCall, ...]
+    single: CandidateCall | None = None
+    notes: tuple[str, ...] = ()
+
+
+def fault(response: ChatResponse | None, error: QuorumError | None) -> str | None:
+    """Why a call gave no text to work with, in words that follow a model's name; None where it gave some."""
+    if response is None:
+        return error.message if error else "ended without an answer"
+    choice = response.choices[0]
+    if choice.refusal:
+        return "refused to answer"
+    if choice.finish_reason == "content_filter":
+        return "was stopped by a content filter"
+    if not choice.text.strip():
+        return "gave an empty answer"
+    return None
+
+
+def sort(answers: Sequence[CandidateCall], lead: str | None) -> Sorting:
+    """Sort the answers of one layer.
+
+    Tool calls cannot be merged: the lead's are passed on, or the first ones where most of the answers that say anything ask
+    for tools. Refused, filtered and empty answers are set aside while there are others.
+
+    Parameters:
+        answers: calls that succeeded, at least one, in the order of the run's models.
+        lead: the name of the model that leads; None for the first that answered.
+    """
+    asking = _asking_for_tools(answers, lead)
+    if asking is not None:
+        others = [call for call in answers if call is not asking]
+        note = f"{asking.profile_name!r} asks for tools, as it may; the answers of {_names(others)} are left out"
+        return Sorting((), asking, (note,) if others else ())
+    usable = tuple(call for call in answers if fault(call.response, call.error) is None)
+    if not usable:
+        single = max(answers, key=lambda call: _substance(call.choice))  # the first of equals
+        note = f"none of the {len(answers)} answers can be worked with; that of {single.profile_name!r} is passed on as it is"
+        return Sorting((), single, (note,) if len(answers) > 1 else ())
+    notes = [
+        f"the answer of {call.profile_name!r} is left out: it {_set_aside(call)}" for call in answers if call not in usable
+    ]
+    return Sorting(usable, usable[0] if len(usable) == 1 else None, tuple(notes))
+
+
+def _asking_for_tools(answers: Sequence[CandidateCall], lead: str | None) -> CandidateCall | None:
+    asking = [call for call in answers if call.choice.tool_calls]
+    if not asking:
+        return None
+    leading = next((call for call in answers if lead in (None, call.profile_name)), None)
+    if leading in asking:
+        return leading
+    saying = sum(1 for call in answers if _substance(call.choice))
+    return asking[0] if 2 * len(asking) > saying else None
+
+
+def _substance(choice: Choice) -> int:
+    """How much there is in an answer to pass on: text or tool calls, a refusal, nothing."""
+    if choice.text.strip() or choice.tool_calls:
+        return 2
+    return 1 if choice.refusal else 0
+
+
+def _set_aside(call: CandidateCall) -> str:
+    return "asks for tools only" if call.choice.tool_calls else fault(call.response, call.error) or "is unusable"
+
+
+def _names(calls: Sequence[CandidateCall]) -> str:
+    return ", ".join(repr(call.profile_name) for call in calls)

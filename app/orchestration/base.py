@@ -1,0 +1,152 @@
+"""What a strategy is: one method that makes events of a request."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+from app.config.spec import LLMProvider
+from app.core.chat import DEFAULT_GENERATION, Generation
+from app.core.messages import Message, user
+from app.core.run_events import RunEvent
+from app.core.runs import OrchestrationConfig, OrchestrationOutput, RunRequest
+from app.orchestration.context import RunContext
+
+if TYPE_CHECKING:
+    from app.providers.base import Availability, Provider
+
+
+class StrategyOptions(BaseModel):
+    """The options of a strategy; unknown ones are refused, and the schema is published."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Runtime(Protocol):
+    """What runs a strategy for Python callers: a registry of models and an engine."""
+
+    def register_provider(self, name: str, provider: LLMProvider | Provider) -> None: ...
+
+    async def check_models_availability(self) -> tuple[Availability, ...]: ...
+
+    def events(self, strategy: BaseOrchestrator, request: RunRequest) -> AsyncIterator[RunEvent]: ...
+
+    async def result(self, strategy: BaseOrchestrator, request: RunRequest) -> OrchestrationOutput: ...
+
+    async def aclose(self) -> None: ...
+
+
+class BaseOrchestrator(ABC):
+    """A strategy. Subclasses give a `name`, their `Options`, and `run`.
+
+    The service makes one instance for all runs, so `run` keeps its state in local variables. From Python, an instance also
+    runs itself: `register_provider`, then `process` or `stream`, then `aclose` (or `async with`).
+
+    Parameters:
+        runtime: what runs it from Python; without one it makes its own, with the mock provider until others are registered.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str] = ""
+    Options: ClassVar[type[StrategyOptions]] = StrategyOptions
+    models_needed: ClassVar[int | None] = None
+    """How many models it takes of those selected by default; None for all that the limits allow."""
+
+    def __init__(self, runtime: Runtime | None = None) -> None:
+        self._given_runtime = runtime
+
+    @abstractmethod
+    def run(self, request: RunRequest, context: RunContext) -> AsyncIterator[RunEvent]:
+        """Answer `request` with the models of `context`.
+
+        Yields what happens and, last, one `RunFinished` that says where the answer came from. Whatever it raises ends the
+        run as failed: `QuorumError`s with their own message, anything else as an internal error.
+        """
+
+    def check(self, request: RunRequest, context: RunContext) -> None:  # noqa: B027 - not every strategy refuses something
+        """Refuse what this strategy cannot do, before anything is called.
+
+        Raises:
+            InvalidRequest: naming the member at fault.
+        """
+
+    @property
+    def runtime(self) -> Runtime:
+        """What runs this from Python."""
+        if self._given_runtime is None:
+            from app.orchestration.local import LocalRuntime  # above this module: it knows every strategy
+
+            self._given_runtime = LocalRuntime()
+        return self._given_runtime
+
+    def register_provider(self, name: str, provider: LLMProvider | Provider) -> None:
+        """Add a provider, configured or ready-made; its models are then `name/model`."""
+        self.runtime.register_provider(name, provider)
+
+    async def check_models_availability(self) -> tuple[Availability, ...]:
+        """Whether each provider can be reached and takes its credential."""
+        return await self.runtime.check_models_availability()
+
+    async def process(
+        self,
+        prompt: str | Sequence[Message],
+        *,
+        selected_models: Sequence[str] = (),
+        lead_model: str | None = None,
+        generation: Generation = DEFAULT_GENERATION,
+        **options: Any,
+    ) -> OrchestrationOutput:
+        """The result of a run: the fold of `run`.
+
+        Parameters:
+            prompt: a user's text, or whole messages.
+            selected_models: names of models; without them, all that fit.
+            lead_model: the model that leads, where the strategy has one.
+            options: the strategy's own.
+
+        Raises:
+            QuorumError: the request is impossible. A run that fails is a result with status `failed`.
+        """
+        request = self._request(prompt, selected_models, lead_model, generation, options)
+        return await self.runtime.result(self, request)
+
+    def stream(
+        self,
+        prompt: str | Sequence[Message],
+        *,
+        selected_models: Sequence[str] = (),
+        lead_model: str | None = None,
+        generation: Generation = DEFAULT_GENERATION,
+        **options: Any,
+    ) -> AsyncIterator[RunEvent]:
+        """The events of a run as they happen, every candidate's deltas included. Parameters as for `process`."""
+        request = self._request(prompt, selected_models, lead_model, generation, options, watched=True)
+        return self.runtime.events(self, request)
+
+    def _request(
+        self,
+        prompt: str | Sequence[Message],
+        selected_models: Sequence[str],
+        lead_model: str | None,
+        generation: Generation,
+        options: dict[str, Any],
+        *,
+        watched: bool = False,
+    ) -> RunRequest:
+        messages = (user(prompt),) if isinstance(prompt, str) else tuple(prompt)
+        config = OrchestrationConfig(self.name, tuple(selected_models), lead_model, options)
+        return RunRequest(config, messages, generation, deltas="all" if watched else "none")
+
+    async def aclose(self) -> None:
+        """Close the connections that this made."""
+        if self._given_runtime is not None:
+            await self._given_runtime.aclose()
+
+    async def __aenter__(self) -> BaseOrchestrator:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()

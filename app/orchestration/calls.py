@@ -1,0 +1,226 @@
+"""Calls to models inside a run: each tells what happens as run events and keeps what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from dataclasses import replace
+
+from app.core.chat import ChatRequest, ChatResponse, Choice
+from app.core.clock import Clock
+from app.core.errors import OrchestratorError, ProviderError, QuorumError, report
+from app.core.model_events import (
+    Delta,
+    ReasoningDelta,
+    RefusalDelta,
+    ResponseBuilder,
+    ResponseFinished,
+    ResponseStarted,
+    TextDelta,
+    ToolCallDelta,
+)
+from app.core.models import Model
+from app.core.run_events import (
+    CandidateDelta,
+    CandidateFailed,
+    CandidateFinished,
+    CandidateStarted,
+    DeltaKind,
+    Ending,
+    HelperFinished,
+    OutputDelta,
+    RunEvent,
+    RunFinished,
+)
+from app.core.run_fold import output_delta, output_deltas
+from app.core.runs import CallRole, Candidate, CandidateStatus, HelperCall
+from app.core.streams import close
+from app.core.usage import NO_USAGE, Usage
+
+_KINDS: dict[type[Delta], DeltaKind] = {
+    TextDelta: "text",
+    ReasoningDelta: "reasoning",
+    RefusalDelta: "refusal",
+    ToolCallDelta: "tool_call",
+}
+
+
+class _Call:
+    """A model asked once. `response` is there when it has answered, `error` when it has failed."""
+
+    def __init__(self, model: Model, request: ChatRequest, clock: Clock, *, output: bool) -> None:
+        self.model = model
+        self.request = request
+        self.response: ChatResponse | None = None
+        self.error: QuorumError | None = None
+        self._clock = clock
+        self._output = output
+        self._started = clock.monotonic()
+        self._partial = ResponseBuilder()
+        self._first: float | None = None
+
+    @property
+    def choice(self) -> Choice:
+        """The first choice of the answer, or as much of it as came before it failed."""
+        return self.response.choices[0] if self.response else self._partial.choice(0)
+
+    @property
+    def profile_name(self) -> str:
+        return self.model.profile.name
+
+    def ending(self, *, is_synthesized: bool = False) -> RunFinished:
+        """The end of a run whose answer this call gave."""
+        if self.response is None:
+            raise OrchestratorError(f"{self.profile_name!r} has given no answer")
+        endings = tuple(Ending(c.index, c.finish_reason, c.native_finish_reason) for c in self.response.choices)
+        return RunFinished(source_model=self.profile_name, is_synthesized=is_synthesized, endings=endings)
+
+    async def _deltas(self) -> AsyncIterator[Delta]:
+        """What the model says, piece by piece where it is watched; `response` or `error` is set at the end."""
+        source = self.model.call(self.request)
+        try:
+            async for event in source:
+                if isinstance(event, ResponseFinished):
+                    self.response = _checked(event.response, self.model)
+                elif not isinstance(event, ResponseStarted):
+                    if self._first is None:
+                        self._first = self._clock.monotonic()
+                    self._partial.add(event)
+                    yield event
+        except QuorumError as error:
+            self.error = error
+        finally:
+            await close(source)
+
+    def _unwatched_output(self) -> Iterator[OutputDelta]:
+        if self._output and self.response and not self.request.incremental:
+            for choice in self.response.choices:
+                yield from output_deltas(choice)
+
+    def _latency_ms(self) -> float:
+        return (self._clock.monotonic() - self._started) * 1000
+
+    def _usage(self) -> Usage:
+        return self.response.usage if self.response else NO_USAGE
+
+    def _cost(self) -> float | None:
+        price = self.model.profile.price
+        return price.cost(self.response.usage) if price and self.response else None
+
+
+class CandidateCall(_Call):
+    """A model's own answer to the run's question. `candidate` is what is known of it so far."""
+
+    def __init__(
+        self,
+        candidate_id: str,
+        model: Model,
+        request: ChatRequest,
+        clock: Clock,
+        *,
+        replicate: int,
+        layer: int,
+        watched: bool,
+        output: bool,
+    ) -> None:
+        super().__init__(model, request, clock, output=output)
+        self._watched = watched
+        self.candidate = Candidate(candidate_id, model.profile.name, model.profile.provider, replicate, layer=layer)
+
+    async def events(self) -> AsyncGenerator[RunEvent]:
+        """Ask, and tell. A failure is an event and `error`, not an exception; being closed early is a cancellation."""
+        begun = self.candidate
+        self._started = self._clock.monotonic()
+        yield CandidateStarted(begun.id, begun.model, begun.provider, begun.replicate, begun.layer)
+        deltas = self._deltas()
+        over = False
+        try:
+            async for delta in deltas:
+                if self._watched:
+                    yield CandidateDelta(begun.id, begun.model, delta.choice, _KINDS[type(delta)], _said(delta))
+                if self._output:
+                    yield output_delta(delta)
+            over = True
+        finally:
+            if not over:
+                self.candidate = self._closed("cancelled")
+            await close(deltas)
+        if self.response is None:
+            self.error = self.error or OrchestratorError(f"{begun.model!r} ended without an answer")
+            self.candidate = self._closed("failed")
+            yield CandidateFailed(self.candidate)
+            return
+        self.candidate = self._closed("succeeded")
+        yield CandidateFinished(self.candidate)
+        for event in self._unwatched_output():
+            yield event
+
+    def _closed(self, status: CandidateStatus) -> Candidate:
+        choice = self.choice
+        return replace(
+            self.candidate,
+            status=status,
+            text=choice.text,
+            reasoning=choice.reasoning,
+            refusal=choice.refusal,
+            tool_calls=choice.tool_calls,
+            finish_reason=choice.finish_reason if self.response else None,
+            usage=self._usage(),
+            cost_usd=self._cost(),
+            latency_ms=self._latency_ms(),
+            ttft_ms=None if self._first is None else (self._first - self._started) * 1000,
+            attempts=tuple(self.request.context.attempts),
+            error=report(self.error) if self.error else None,
+        )
+
+
+class Consultation(_Call):
+    """A call that helps the run: an analysis, a ranking, a synthesis, a judgement."""
+
+    def __init__(self, role: CallRole, model: Model, request: ChatRequest, clock: Clock, *, output: bool) -> None:
+        super().__init__(model, request, clock, output=output)
+        self._role: CallRole = role
+
+    async def events(self) -> AsyncGenerator[RunEvent]:
+        """Ask, and tell of the output, if it is that, and of the end. A failure is `error`, not an exception."""
+        self._started = self._clock.monotonic()
+        deltas = self._deltas()
+        try:
+            async for delta in deltas:
+                if self._output:
+                    yield output_delta(delta)
+        finally:
+            await close(deltas)
+        yield HelperFinished(self._booked())
+        for event in self._unwatched_output():
+            yield event
+
+    def _booked(self) -> HelperCall:
+        if self.response is None:
+            self.error = self.error or OrchestratorError(f"{self.profile_name!r} ended without an answer")
+        return HelperCall(
+            role=self._role,
+            model=self.profile_name,
+            provider=self.model.profile.provider,
+            status="succeeded" if self.response else "failed",
+            usage=self._usage(),
+            cost_usd=self._cost(),
+            latency_ms=self._latency_ms(),
+            attempts=tuple(self.request.context.attempts),
+            error=report(self.error) if self.error else None,
+        )
+
+
+def _said(delta: Delta) -> str:
+    return delta.arguments if isinstance(delta, ToolCallDelta) else delta.text
+
+
+def _checked(response: ChatResponse, model: Model) -> ChatResponse:
+    if not response.choices:
+        profile = model.profile
+        raise ProviderError(
+            f"provider {profile.provider!r} ({profile.model}): an answer without choices",
+            failure="invalid_output",
+            provider=profile.provider,
+            model=profile.model,
+        )
+    return response

@@ -1,0 +1,80 @@
+"""One run from its first event to its last: the frame that every strategy runs in."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import structlog
+
+from app.core.errors import DeadlineExceeded, OrchestratorError, QuorumError, report
+from app.core.run_events import OutputDelta, RunEvent, RunFailed, RunFinished, RunStarted
+from app.core.run_fold import RunFold, parse_json
+from app.core.runs import RunRequest, Timing
+from app.core.streams import close, with_deadline
+from app.orchestration.base import BaseOrchestrator
+from app.orchestration.context import RunContext
+
+_log = structlog.get_logger("quorum.run")
+
+
+async def drive(strategy: BaseOrchestrator, request: RunRequest, context: RunContext) -> AsyncIterator[RunEvent]:
+    """The events of a run, numbered by their order: `RunStarted`, the strategy's own, and exactly one end.
+
+    The end carries the result, which is the fold of all events before it.
+    """
+    clock, fold = context.clock, RunFold(context.run_id)
+    began = clock.monotonic()
+    started = RunStarted(
+        strategy=strategy.name,
+        recipe=request.config.recipe,
+        metadata=request.metadata,
+        request_id=request.request_id,
+        trace_id=request.traceparent.split("-")[1] if request.traceparent else None,
+        created_at=int(clock.now()),
+    )
+    fold.add(started)
+    yield started
+    first_output: float | None = None
+    end: RunFinished | RunFailed | None = None
+    source = _bounded(strategy.run(request, context), request)
+    try:
+        async for event in source:
+            if isinstance(event, (RunFinished, RunFailed)):
+                end = event
+                break
+            if first_output is None and isinstance(event, OutputDelta):
+                first_output = (clock.monotonic() - began) * 1000
+            fold.add(event)
+            yield event
+    except QuorumError as error:
+        end = RunFailed(report(error))
+    except Exception as error:  # the boundary: a strategy's fault is the run's failure, not the server's
+        _log.exception("strategy failed", run_id=context.run_id, strategy=strategy.name, error_type=type(error).__name__)
+        end = RunFailed(report(error))
+    finally:
+        await close(source)
+    if end is None:
+        end = RunFailed(report(OrchestratorError(f"the strategy {strategy.name!r} ended without an answer")))
+    watched = first_output if request.deltas != "none" else None
+    yield _completed(end, fold, request, Timing((clock.monotonic() - began) * 1000, watched))
+
+
+def _bounded(source: AsyncIterator[RunEvent], request: RunRequest) -> AsyncIterator[RunEvent]:
+    if request.deadline is None:
+        return source
+
+    def expired(_phase: str) -> QuorumError:
+        return DeadlineExceeded("the run's deadline passed before it had an answer")
+
+    return with_deadline(source, expired=expired, until=request.deadline)
+
+
+def _completed(end: RunFinished | RunFailed, fold: RunFold, request: RunRequest, timing: Timing) -> RunFinished | RunFailed:
+    wanted = request.generation.response_format
+    if isinstance(end, RunFinished) and wanted and wanted.type != "text":
+        fold.add(end)
+        end = replace(end, json=parse_json(fold.result().output.text))
+    end = replace(end, timing=timing)
+    fold.add(end)
+    return replace(end, result=fold.result())

@@ -1,0 +1,50 @@
+"""Running strategies from Python, without the service: a registry and an engine of their own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from app.config.spec import LLMProvider, QuorumSpec
+from app.core.clock import SystemClock
+from app.core.run_events import RunEvent
+from app.core.runs import OrchestrationOutput, RunRequest
+from app.orchestration.base import BaseOrchestrator
+from app.orchestration.engine import Engine
+from app.orchestration.strategies import Strategies
+from app.providers.base import Availability, Provider
+from app.providers.registry import ModelRegistry
+from app.reliability.policies import standard_policies
+
+
+class LocalRuntime:
+    """What `BaseOrchestrator.process` runs on.
+
+    Parameters:
+        spec: providers, models, recipes and limits; without it the mock provider, until another is registered.
+    """
+
+    def __init__(self, spec: QuorumSpec | None = None) -> None:
+        self._clock = SystemClock()
+        self._spec = spec or QuorumSpec(providers={"mock": LLMProvider(kind="mock")})
+        self._only_mock = spec is None
+        self.registry = ModelRegistry(self._spec, wrap=standard_policies(self._clock))
+        self._engine = Engine(self.registry, Strategies(), self._spec, self._clock)
+
+    def register_provider(self, name: str, provider: LLMProvider | Provider) -> None:
+        """Add a provider. The first one takes the place of the mock provider that was there for want of any."""
+        if self._only_mock:
+            self.registry.remove("mock")
+            self._only_mock = False
+        self.registry.add(name, provider)
+
+    async def check_models_availability(self) -> tuple[Availability, ...]:
+        return await self.registry.check_all()
+
+    def events(self, strategy: BaseOrchestrator, request: RunRequest) -> AsyncIterator[RunEvent]:
+        return self._engine.begin_with(strategy, request).events()
+
+    async def result(self, strategy: BaseOrchestrator, request: RunRequest) -> OrchestrationOutput:
+        return await self._engine.begin_with(strategy, request).result()
+
+    async def aclose(self) -> None:
+        await self.registry.aclose()

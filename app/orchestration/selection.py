@@ -1,0 +1,138 @@
+"""Which strategy and which models a request gets: what it names, else its recipe's, else the defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from app.config.spec import GenerationConfig, OrchestratorConfig, QuorumSpec
+from app.core.chat import Generation
+from app.core.errors import InvalidRequest, NotFound
+from app.core.models import Model
+from app.core.runs import OrchestrationConfig, RunRequest
+from app.orchestration.base import BaseOrchestrator
+from app.providers.fitting import missing
+
+STRATEGY_PREFIX = "quorum/"
+
+
+class ModelSource(Protocol):
+    """Where models come from."""
+
+    def resolve(self, name: str) -> Model:
+        """The model of that name.
+
+        Raises:
+            NotFound: there is none.
+        """
+        ...
+
+    def models(self) -> Sequence[Model]:
+        """All that have an alias, in the configuration's order."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    models: tuple[Model, ...]
+    lead: Model | None
+
+
+class Targets:
+    """What a request may name, by one configuration: recipes, `quorum/<strategy>`, models."""
+
+    def __init__(self, spec: QuorumSpec) -> None:
+        self._spec = spec
+        self._recipes = {name: _recipe_config(name, recipe) for name, recipe in spec.recipes.items()}
+        self._generation = {name: _set(recipe.generation) for name, recipe in spec.recipes.items()}
+        self._default_generation = _set(spec.defaults.generation)
+
+    def named(self, name: str) -> OrchestrationConfig:
+        """What `model` of an OpenAI request stands for: a recipe, `quorum/<strategy>`, or one model asked directly."""
+        recipe = self._recipes.get(name)
+        if recipe is not None:
+            return recipe
+        if name.startswith(STRATEGY_PREFIX):
+            return OrchestrationConfig(name.removeprefix(STRATEGY_PREFIX))
+        if name == "quorum":
+            return OrchestrationConfig(self._spec.defaults.strategy)
+        return OrchestrationConfig("direct", (name,))
+
+    def asked(
+        self,
+        *,
+        strategy: str | None,
+        recipe: str | None,
+        models: tuple[str, ...],
+        lead_model: str | None,
+        options: Mapping[str, Any],
+    ) -> OrchestrationConfig:
+        """What a native request says over what its recipe says over the defaults.
+
+        Raises:
+            NotFound: there is no such recipe.
+        """
+        if recipe is None:
+            return OrchestrationConfig(strategy or self._spec.defaults.strategy, models, lead_model, options)
+        base = self._recipes.get(recipe)
+        if base is None:
+            known = ", ".join(self._recipes) or "none is configured"
+            raise NotFound(f"there is no recipe {recipe!r}; known: {known}", param="recipe")
+        if strategy is not None and strategy != base.strategy:
+            message = f"the recipe {recipe!r} is of strategy {base.strategy!r}; leave `strategy` out"
+            raise InvalidRequest(message, param="strategy")
+        return replace(
+            base,
+            models=models or base.models,
+            lead_model=lead_model or base.lead_model,
+            options={**base.options, **options},
+        )
+
+    def generation(self, asked: Generation, recipe: str | None) -> Generation:
+        """`asked`, with what it leaves open taken from the recipe and the defaults."""
+        settings = {**self._default_generation, **self._generation.get(recipe or "", {})}
+        if not settings:
+            return asked
+        return replace(asked, **{key: value for key, value in settings.items() if getattr(asked, key) in (None, ())})
+
+
+def _recipe_config(name: str, recipe: OrchestratorConfig) -> OrchestrationConfig:
+    return OrchestrationConfig(recipe.strategy, recipe.models, recipe.lead_model, recipe.options, name)
+
+
+def _set(generation: GenerationConfig) -> dict[str, Any]:
+    return {key: value for key, value in generation if value not in (None, ())}
+
+
+def select(source: ModelSource, spec: QuorumSpec, strategy: BaseOrchestrator, request: RunRequest) -> Selected:
+    """The models of a run, in order, and its lead.
+
+    Models that the request or its recipe names are taken as they are: one that cannot do what is asked fails as a candidate.
+    Defaults are filtered by what they can do.
+
+    Raises:
+        NotFound: a name that no model has.
+        CapabilityMissing: none of the models can do what is asked.
+        InvalidRequest: more models than allowed, or none at all.
+    """
+    config = request.config
+    named = config.models
+    if len(named) > spec.limits.max_models:
+        raise InvalidRequest(f"{len(named)} models are named; at most {spec.limits.max_models} may be", param="models")
+    if named and strategy.models_needed is not None and len(named) > strategy.models_needed:
+        message = f"the strategy {strategy.name!r} takes {strategy.models_needed} model, {len(named)} are named"
+        raise InvalidRequest(message, param="models")
+    names = named or spec.defaults.models
+    models = tuple(source.resolve(name) for name in names) if names else tuple(source.models())
+    if not models:
+        raise InvalidRequest("no model is configured; add one under `models` in quorum.yaml", param="models")
+    faults = [missing(model.profile, request.messages, request.generation, request.tools) for model in models]
+    if faults[0] is not None and all(faults):
+        raise faults[0]
+    if not named:
+        most = strategy.models_needed or spec.limits.max_default_models
+        fitting = [model for model, fault in zip(models, faults, strict=True) if not fault]
+        models = tuple(fitting if spec.defaults.models and not strategy.models_needed else fitting[:most])
+    lead_name = config.lead_model or spec.defaults.lead_model
+    return Selected(models, source.resolve(lead_name) if lead_name else None)

@@ -1,0 +1,109 @@
+"""From a provider's configuration to the provider, and to what is known of its models. Each kind is imported when used."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from app.config.explaining import close_to, listed
+from app.config.loading import MemberFault
+from app.config.spec import LLMProvider
+from app.core.errors import ConfigError
+from app.core.models import Capabilities, ModelProfile
+from app.providers.base import Provider
+
+_REPLAYED = Capabilities(documents=True, reasoning=True, logprobs=True, n=True)
+"""A recorded answer is an answer to whatever was asked."""
+
+
+def make_provider(name: str, config: LLMProvider) -> Provider:
+    """The provider that `config` describes. Must be called inside a running event loop.
+
+    Raises:
+        ConfigError: `config` lacks what its kind needs, or has options that its kind does not know.
+    """
+    match config.kind:
+        case "openai" | "openai_compatible":
+            from app.providers.openai import openai_provider
+
+            return openai_provider(name, config)
+        case "anthropic":
+            from app.providers.anthropic import anthropic_provider
+
+            return anthropic_provider(name, config)
+        case "gemini":
+            from app.providers.gemini import gemini_provider
+
+            return gemini_provider(name, config)
+        case "mock":
+            from app.providers.mock import mock_provider
+
+            return mock_provider(name, config)
+        case "replay":
+            from app.providers.replay import replay_provider
+
+            return replay_provider(name, config)
+        case _:
+            assert_never(config.kind)
+
+
+def known_profile(name: str, config: LLMProvider, model: str) -> ModelProfile:
+    """What is known of `model` without asking: its persona's profile, or what its vendor's models can do."""
+    return _personas(name, config).get(model) or ModelProfile(model, name, model, _capabilities(config))
+
+
+def known_models(name: str, config: LLMProvider) -> tuple[str, ...]:
+    """The models that a provider is known to have without asking: a mock provider's personas."""
+    return tuple(_personas(name, config))
+
+
+def _capabilities(config: LLMProvider) -> Capabilities:
+    match config.kind:
+        case "openai" | "openai_compatible":
+            from app.providers.vendors import vendor_of
+
+            return vendor_of(config.kind, config.vendor).capabilities
+        case "anthropic":
+            from app.providers.anthropic import ANTHROPIC_CAPABILITIES
+
+            return ANTHROPIC_CAPABILITIES
+        case "gemini":
+            from app.providers.gemini import GEMINI_CAPABILITIES
+
+            return GEMINI_CAPABILITIES
+        case "mock":
+            return Capabilities()
+        case "replay":
+            return _REPLAYED
+        case _:
+            assert_never(config.kind)
+
+
+def _personas(name: str, config: LLMProvider) -> dict[str, ModelProfile]:
+    if config.kind != "mock":
+        return {}
+    from app.providers.mock.options import cast_of
+    from app.providers.mock.personas import mock_profiles
+
+    return {profile.model: profile for profile in mock_profiles(name, cast_of(name, config.options).personas)}
+
+
+def provider_faults(config: LLMProvider) -> list[MemberFault]:
+    """What is wrong with `config` beyond its shape: vendors that nobody knows, addresses and options that are missing."""
+    if config.kind == "openai_compatible" and config.vendor is not None:
+        from app.providers.vendors import VENDORS
+
+        row = VENDORS.get(config.vendor)
+        if row is None:
+            hint = (
+                close_to(config.vendor, VENDORS) or f"; known here: {listed(VENDORS, most=40)}; for another set base_url alone"
+            )
+            return [(("vendor",), f"{config.vendor!r} is not a vendor{hint}")]
+        if row.base_url is None and config.base_url is None:
+            return [((), f"{config.vendor!r} has an address for each customer; set 'base_url'")]
+    elif config.vendor is not None:
+        return [(("vendor",), f"goes with openai_compatible alone, not with {config.kind}")]
+    try:
+        _personas("", config)
+    except ConfigError as error:
+        return [(("options",), fault) for fault in error.faults]
+    return []

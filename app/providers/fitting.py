@@ -1,0 +1,142 @@
+"""A request made to fit a model: what the model cannot do is refused before the call, documents it cannot read become text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from app.core.chat import DEFAULT_GENERATION, ChatRequest, Generation, ToolDefinition
+from app.core.errors import CapabilityMissing
+from app.core.messages import DocumentPart, ImagePart, Message, Part, TextPart, ToolCallPart, ToolResultPart
+from app.core.models import ModelProfile
+from app.providers.documents import document_text
+
+_IMAGE, _DOCUMENT, _LINK, _TOOL = 1, 2, 4, 8
+
+_REFUSALS = {
+    "tools": ("cannot call tools", "leave the tools out", "tools"),
+    "images": ("takes no images", "leave the images out", "messages"),
+    "documents": ("takes no documents by URL", "send the document itself, which is then read as text", "messages"),
+    "json_object": ("has no JSON mode", "ask for JSON in the prompt", "response_format"),
+    "json_schema": ("does not follow a JSON schema", "ask for the shape in the prompt", "response_format"),
+    "reasoning": ("has no reasoning effort to set", "leave reasoning_effort out", "reasoning_effort"),
+    "seed": ("takes no seed", "leave seed out", "seed"),
+    "stop": ("takes no stop sequences", "leave stop out", "stop"),
+    "logprobs": ("gives no logprobs", "leave logprobs out", "logprobs"),
+    "n": ("gives one answer a call", "leave n out, or ask the model several times", "n"),
+}
+"""By capability: what a model without it does, what to do instead, and which member of the request asks for it."""
+
+
+def missing(
+    profile: ModelProfile, messages: Sequence[Message], generation: Generation, tools: Sequence[ToolDefinition]
+) -> CapabilityMissing | None:
+    """The error for the first thing asked that the model cannot do, or None when it can do it all."""
+    return _lack(profile, _contents(messages), generation, tools)
+
+
+async def fit(profile: ModelProfile, request: ChatRequest) -> ChatRequest:
+    """`request` as the model can take it; the very same object where nothing has to change.
+
+    Documents become text where the model takes none, `max_tokens` is bounded by what the model can write, and settings that
+    say what the model does anyway are left out.
+
+    Raises:
+        CapabilityMissing: the model cannot do what is asked; says what would work.
+        InvalidRequest: a document cannot be read.
+    """
+    contents = _contents(request.messages)
+    lack = _lack(profile, contents, request.generation, request.tools)
+    if lack is not None:
+        raise lack
+    generation = request.generation
+    if generation is not DEFAULT_GENERATION:
+        generation = _bounded(profile, generation)
+    messages = request.messages
+    if contents & _DOCUMENT and not profile.capabilities.documents:
+        messages = tuple([await _as_text(message) for message in messages])
+    if messages is request.messages and generation is request.generation:
+        return request
+    return replace(request, messages=messages, generation=generation)
+
+
+def _contents(messages: Iterable[Message]) -> int:
+    """What there is beside text, as a sum of flags: one pass, nothing made."""
+    found = 0
+    for message in messages:
+        for part in message.parts:
+            kind = part.__class__
+            if kind is TextPart:
+                continue
+            if kind is ImagePart:
+                found |= _IMAGE
+            elif isinstance(part, DocumentPart):
+                found |= _DOCUMENT if part.data is not None else _LINK
+            elif kind is ToolCallPart:
+                found |= _TOOL
+            elif isinstance(part, ToolResultPart):
+                found |= _TOOL
+                if any(inner.__class__ is ImagePart for inner in part.content):
+                    found |= _IMAGE
+    return found
+
+
+def _lack(
+    profile: ModelProfile, contents: int, generation: Generation, tools: Sequence[ToolDefinition]
+) -> CapabilityMissing | None:
+    can = profile.capabilities
+    if (tools or contents & _TOOL) and not can.tools:
+        return _refusal(profile, "tools")
+    if contents & _IMAGE and not can.images:
+        return _refusal(profile, "images")
+    if contents & _LINK and not can.documents:
+        return _refusal(profile, "documents")
+    if generation is DEFAULT_GENERATION:
+        return None
+    shape = generation.response_format
+    if shape is not None:
+        if shape.type == "json_schema" and not can.json_schema:
+            return _refusal(profile, "json_schema")
+        if shape.type == "json_object" and not can.json_object:
+            return _refusal(profile, "json_object")
+    if generation.reasoning_effort not in (None, "none") and not can.reasoning:
+        return _refusal(profile, "reasoning")
+    if generation.seed is not None and not can.seed:
+        return _refusal(profile, "seed")
+    if generation.stop and not can.stop:
+        return _refusal(profile, "stop")
+    if (generation.logprobs or generation.top_logprobs) and not can.logprobs:
+        return _refusal(profile, "logprobs")
+    if generation.n > 1 and not can.n:
+        return _refusal(profile, "n")
+    return None
+
+
+def _refusal(profile: ModelProfile, capability: str) -> CapabilityMissing:
+    what, instead, param = _REFUSALS[capability]
+    return CapabilityMissing(
+        f"model {profile.name!r} {what}; {instead}, or choose a model with the capability {capability!r} "
+        f"(GET /v1/models lists them); if this one has it, set capabilities.{capability} for it in the configuration",
+        param=param,
+    )
+
+
+def _bounded(profile: ModelProfile, generation: Generation) -> Generation:
+    """`generation` without what would be refused though it asks for nothing the model does not do anyway."""
+    can, most = profile.capabilities, profile.max_output_tokens
+    if most is not None and generation.max_tokens is not None and generation.max_tokens > most:
+        generation = replace(generation, max_tokens=most)
+    if generation.parallel_tool_calls is not None and not can.parallel_tools:
+        generation = replace(generation, parallel_tool_calls=None)
+    if generation.reasoning_effort == "none" and not can.reasoning:
+        generation = replace(generation, reasoning_effort=None)
+    return generation
+
+
+async def _as_text(message: Message) -> Message:
+    if not any(part.__class__ is DocumentPart for part in message.parts):
+        return message
+    parts: list[Part] = [
+        TextPart(await document_text(part)) if isinstance(part, DocumentPart) else part for part in message.parts
+    ]
+    return replace(message, parts=tuple(parts))

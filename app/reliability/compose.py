@@ -1,0 +1,18 @@
+"""The order in which policies stand around a call, outermost first:
+
+cache, coalesce, charge, hedge, retry, breaker, bulkhead, pace, attempt, timeout, adapter.
+
+What a run is charged with as a whole (idempotency, limits, reservation) is decided once by the engine, not here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+
+from app.core.models import Call, Policy
+
+
+def compose(call: Call, policies: Sequence[Policy]) -> Call:
+    """`call` inside `policies`, the first of them outermost."""
+    return reduce(lambda inner, policy: policy(inner), reversed(policies), call)

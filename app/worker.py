@@ -1,0 +1,195 @@
+"""One process that serves HTTP: uvicorn on sockets that are bound already, with signal handling of our own.
+
+uvicorn refuses new connections at once on SIGTERM. Here the process first says "not ready" and serves on for the grace
+period, so that balancers notice; then it finishes what is under way, and ends.
+
+`python -m app.worker FD` is a child of the supervisor. The socket FD is its lifeline: its order comes in on it, one byte goes
+out when it is ready, and its end means that the supervisor is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import logging
+import math
+import pickle
+import signal
+import socket
+import struct
+import sys
+from collections.abc import Callable, Coroutine, Generator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, cast
+
+import uvicorn
+import uvloop
+
+from app.config.settings import Settings
+from app.core.errors import ConfigError, QuorumError
+from app.core.lifecycle import Draining
+
+KEEP_ALIVE_S: Final = 75
+"""For idle connections: longer than the 60 s after which the usual balancers drop theirs, so that they never race with us."""
+
+READY: Final = b"R"
+_LENGTH: Final = struct.Struct(">Q")
+
+log = logging.getLogger(__name__)
+
+
+class Application(Protocol):
+    """An ASGI application with a `state`, as FastAPI has."""
+
+    state: Any
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a child is to do. `factory` is `module:function`; the function makes the application from the settings."""
+
+    factory: str
+    settings: Settings
+    sockets: tuple[int, ...]
+    announcement: str | None = None
+
+    def packed(self) -> bytes:
+        body = pickle.dumps(self)
+        return _LENGTH.pack(len(body)) + body
+
+
+class Server(uvicorn.Server):
+    """uvicorn without its signal handling."""
+
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_ready()
+
+
+def make_app(factory: str, settings: Settings) -> Application:
+    """Calls the factory `module:function`."""
+    module, _, name = factory.partition(":")
+    return cast("Application", getattr(importlib.import_module(module), name)(settings))
+
+
+async def serve(
+    app: Application,
+    sockets: Sequence[socket.socket],
+    *,
+    grace_s: float,
+    drain_s: float,
+    on_ready: Callable[[], None],
+    lifeline: socket.socket | None = None,
+) -> None:
+    """Serves until SIGTERM (after `grace_s`), SIGINT (at once), or the end of the lifeline. Closes the sockets.
+
+    What is under way has `drain_s` to finish and is cancelled then.
+
+    A second signal ends it without that. SIGHUP reloads the configuration.
+    """
+    config = uvicorn.Config(
+        cast("Any", app),
+        loop="none",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=math.ceil(drain_s),
+    )
+    server = Server(config, on_ready)
+    draining: Draining = getattr(app.state, "draining", None) or Draining()
+    loop = asyncio.get_running_loop()
+    reloads: set[asyncio.Task[None]] = set()
+
+    def leave() -> None:
+        server.should_exit = True
+
+    def stop(wait_s: float) -> None:
+        if draining.begun:
+            server.force_exit = True
+            leave()
+            return
+        draining.begin()
+        loop.call_later(wait_s, leave)
+
+    def reload() -> None:
+        task = loop.create_task(_reload(app))
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
+
+    def abandoned() -> None:
+        loop.remove_reader(cast("socket.socket", lifeline))
+        if not draining.begun:
+            stop(0.0)
+
+    loop.add_signal_handler(signal.SIGTERM, stop, grace_s)
+    loop.add_signal_handler(signal.SIGINT, stop, 0.0)
+    loop.add_signal_handler(signal.SIGHUP, reload)
+    if lifeline is not None:
+        loop.add_reader(lifeline, abandoned)
+    await server.serve(list(sockets))
+
+
+def run(work: Coroutine[Any, Any, None]) -> None:
+    """Runs `work` to its end on the fast event loop."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(work)
+
+
+def announce(app: Application, text: str) -> None:
+    """Prints where the service listens and what it serves."""
+    summary = getattr(app.state, "summary", "")
+    print(text.replace("{summary}", f"{summary}\n" if summary else ""), file=sys.stderr, flush=True)
+
+
+async def _reload(app: Application) -> None:
+    try:
+        await app.state.reload()
+    except ConfigError as error:
+        log.error("the configuration is not reloaded, the old one stays: %s", "; ".join((error.message, *error.faults)))  # noqa: TRY400
+
+
+def main() -> None:
+    """The entry of a child process: obeys the order that comes in on the lifeline."""
+    lifeline = socket.socket(fileno=int(sys.argv[1]))
+    order = _received(lifeline)
+
+    try:
+        app = make_app(order.factory, order.settings)
+    except QuorumError as error:
+        sys.exit("\n".join((f"quorum: {error.message}", *getattr(error, "faults", ()))))
+
+    def on_ready() -> None:
+        if order.announcement is not None:
+            announce(app, order.announcement)
+        with contextlib.suppress(OSError):  # the supervisor is gone: the lifeline's end is noticed next
+            lifeline.send(READY)
+
+    sockets = [socket.socket(fileno=descriptor) for descriptor in order.sockets]
+    grace_s, drain_s = order.settings.grace_s, order.settings.drain_s
+    run(serve(app, sockets, grace_s=grace_s, drain_s=drain_s, on_ready=on_ready, lifeline=lifeline))
+
+
+def _received(lifeline: socket.socket) -> Order:
+    with lifeline.makefile("rb") as file:
+        body = file.read(_LENGTH.unpack(file.read(_LENGTH.size))[0])
+    return cast("Order", pickle.loads(body))  # noqa: S301 (from our own parent, over a socket that only it holds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+
+from app.core.errors import ConfigError, StateUnavailable
+from app.state.client import StateClient, reaching_state, without_password
+from app.state.embedded import EmbeddedValkey
+from tests.support.valkey import running_valkey, server_pid
+
+
+async def test_a_frozen_server_is_noticed_within_the_command_timeout() -> None:
+    with running_valkey() as valkey:
+        state = StateClient(valkey.url)
+        assert await state.ping()
+        pid = server_pid(valkey.data_dir)
+        assert pid is not None
+        os.kill(pid, signal.SIGSTOP)
+        started = time.monotonic()
+        with pytest.raises(StateUnavailable, match="does not answer"), reaching_state():
+            await state.commands.get("x")
+        assert 0.2 < time.monotonic() - started < 0.6
+        assert not await state.ping()
+        os.kill(pid, signal.SIGCONT)
+        assert await state.ping()
+        await state.close()
+
+
+async def test_a_server_that_is_not_there_is_unavailable_at_once() -> None:
+    state = StateClient("redis://127.0.0.1:1")
+    with pytest.raises(StateUnavailable), reaching_state():
+        await state.commands.get("x")
+    await state.close()
+
+
+async def test_a_wrong_command_is_not_mistaken_for_an_absent_server(state: StateClient) -> None:
+    await state.commands.set("text", "x")
+    with pytest.raises(Exception, match="WRONGTYPE"), reaching_state():  # noqa: PT012
+        await state.commands.lpush("text", "y")
+
+
+async def test_a_server_that_evicts_is_warned_about(state: StateClient, valkey: EmbeddedValkey) -> None:
+    assert await state.warnings() == ()
+    await state.commands.config_set("maxmemory-policy", "allkeys-lru")
+    try:
+        (warning,) = await state.warnings()
+    finally:
+        await state.commands.config_set("maxmemory-policy", "noeviction")
+    assert "'allkeys-lru'" in warning
+    assert "noeviction" in warning
+
+
+@pytest.mark.parametrize("url", ["redis+sentinel://a,b/main", "rediss+cluster://a", "http://x", "nonsense"])
+def test_an_unknown_address_is_refused_with_what_would_be_right(url: str) -> None:
+    with pytest.raises(ConfigError, match="redis://, rediss://, unix://"):
+        StateClient(url)
+
+
+def test_an_address_is_shown_without_its_password() -> None:
+    assert without_password("rediss://user:pa@ss@host:6380/2?password=x") == "rediss://host:6380/2"

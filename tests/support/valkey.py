@@ -1,0 +1,37 @@
+"""A real Valkey for tests: the embedded one, in a directory of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from app.state.embedded import EmbeddedValkey
+
+
+@contextmanager
+def running_valkey() -> Iterator[EmbeddedValkey]:
+    """A server that is gone afterwards, even where the test stopped or killed it."""
+    with tempfile.TemporaryDirectory(prefix="quorum-test-") as directory:
+        server = EmbeddedValkey(Path(directory))
+        server.start()
+        try:
+            yield server
+        finally:
+            pid = server_pid(server.data_dir)
+            if pid is not None:
+                os.kill(pid, signal.SIGCONT)
+            server.stop()
+
+
+def server_pid(data_dir: Path) -> int | None:
+    """The process id of the server of `data_dir`, None where none lives."""
+    try:
+        pid = int((data_dir / "valkey" / "valkey.pid").read_text())
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, ValueError):
+        return None
+    return None if state == "Z" else pid
