@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from importlib.resources import files
 
-from app.core.errors import InvalidRequest
+from app.core.errors import ConfigError, InvalidRequest
 
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 _FILE = re.compile(r"(?P<name>[a-z_]+)\.v(?P<version>[0-9]+)\.md")
@@ -26,10 +26,19 @@ class Prompts:
     Parameters:
         overrides: texts by prompt name, in place of the built-in ones.
         analyses: texts by the name of an analysis: those that the configuration adds, or puts in place of built-in ones.
+
+    Raises:
+        ConfigError: an override of no known prompt, or a text without the placeholder `{answers}`.
     """
 
     def __init__(self, overrides: Mapping[str, str] | None = None, analyses: Mapping[str, str] | None = None) -> None:
+        unknown = set(overrides or ()) - set(built_in_names())
+        if unknown:
+            raise ConfigError(f"prompts: there is no prompt {min(unknown)!r}; there are {', '.join(built_in_names())}")
         self._overrides = dict(overrides or {}) | {_ANALYSIS + name: text for name, text in (analyses or {}).items()}
+        for name, text in self._overrides.items():
+            if "{answers}" not in text:
+                raise ConfigError(f"the prompt {name!r} has no place for the answers; put {{answers}} where they belong")
 
     def render(self, name: str, **values: str) -> str:
         """The prompt `name` with its placeholders filled.

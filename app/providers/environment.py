@@ -55,5 +55,5 @@ def from_environment(environ: Mapping[str, str]) -> Loaded:
         looked_for = ", ".join(row.variables[0] for row in ENVIRONMENT)
         providers[MOCK] = LLMProvider(kind="mock")
         models = {name: ModelConfig(provider=MOCK, model=name) for name in DEFAULT_PERSONAS}
-        notes.append(f"no configuration and no provider's key ({looked_for}): mock models answer, {', '.join(models)}")
+        notes.append(f"no provider is configured and no key is set ({looked_for}): mock models answer, {', '.join(models)}")
     return Loaded(QuorumSpec(providers=providers, models=models), notes=tuple(notes))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import assert_never
 
 from app.config.explaining import close_to, listed
@@ -10,9 +11,6 @@ from app.config.spec import LLMProvider
 from app.core.errors import ConfigError
 from app.core.models import Capabilities, ModelProfile
 from app.providers.base import Provider
-
-_REPLAYED = Capabilities(documents=True, reasoning=True, logprobs=True, n=True)
-"""A recorded answer is an answer to whatever was asked."""
 
 
 def make_provider(name: str, config: LLMProvider) -> Provider:
@@ -46,14 +44,32 @@ def make_provider(name: str, config: LLMProvider) -> Provider:
             assert_never(config.kind)
 
 
-def known_profile(name: str, config: LLMProvider, model: str) -> ModelProfile:
-    """What is known of `model` without asking: its persona's profile, or what its vendor's models can do."""
-    return _personas(name, config).get(model) or ModelProfile(model, name, model, _capabilities(config))
+def known_profiles(name: str, config: LLMProvider) -> Mapping[str, ModelProfile]:
+    """The models that a provider is known to have without asking: a mock provider's personas, those of a replayed file.
+
+    Raises:
+        ConfigError: an option is wrong, or the file cannot be read.
+    """
+    match config.kind:
+        case "mock":
+            from app.providers.mock.options import cast_of
+            from app.providers.mock.personas import mock_profiles
+
+            found = mock_profiles(name, cast_of(name, config.options).personas)
+        case "replay":
+            from app.providers.recording import read_recording
+            from app.providers.replay import ReplayOptions, replay_profiles
+
+            options = ReplayOptions.model_validate(config.options)
+            found = replay_profiles(name, read_recording(options.file, options.fields))
+        case _:
+            found = ()
+    return {profile.model: profile for profile in found}
 
 
-def known_models(name: str, config: LLMProvider) -> tuple[str, ...]:
-    """The models that a provider is known to have without asking: a mock provider's personas."""
-    return tuple(_personas(name, config))
+def default_profile(name: str, config: LLMProvider, model: str) -> ModelProfile:
+    """What is assumed of any other model: what its vendor's models can do."""
+    return ModelProfile(model, name, model, _capabilities(config))
 
 
 def _capabilities(config: LLMProvider) -> Capabilities:
@@ -70,21 +86,10 @@ def _capabilities(config: LLMProvider) -> Capabilities:
             from app.providers.gemini import GEMINI_CAPABILITIES
 
             return GEMINI_CAPABILITIES
-        case "mock":
+        case "mock" | "replay":
             return Capabilities()
-        case "replay":
-            return _REPLAYED
         case _:
             assert_never(config.kind)
-
-
-def _personas(name: str, config: LLMProvider) -> dict[str, ModelProfile]:
-    if config.kind != "mock":
-        return {}
-    from app.providers.mock.options import cast_of
-    from app.providers.mock.personas import mock_profiles
-
-    return {profile.model: profile for profile in mock_profiles(name, cast_of(name, config.options).personas)}
 
 
 def provider_faults(config: LLMProvider) -> list[MemberFault]:
@@ -103,7 +108,18 @@ def provider_faults(config: LLMProvider) -> list[MemberFault]:
     elif config.vendor is not None:
         return [(("vendor",), f"goes with openai_compatible alone, not with {config.kind}")]
     try:
-        _personas("", config)
+        _check_options(config)
     except ConfigError as error:
-        return [(("options",), fault) for fault in error.faults]
+        return [(("options",), fault) for fault in error.faults or (error.message,)]
     return []
+
+
+def _check_options(config: LLMProvider) -> None:
+    match config.kind:
+        case "mock":
+            known_profiles("", config)
+        case "replay":
+            make_provider("", config)
+        case _:
+            if config.options:
+                raise ConfigError(f"mean nothing to a provider of kind {config.kind!r}; leave them out")

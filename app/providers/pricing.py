@@ -113,7 +113,7 @@ def listing(provider: LLMProvider, model: str, clock: Clock | None = None) -> Li
     found = _look_up(_PROVIDER_IDS.get(vendor, vendor), provider.base_url, model)
     if found is None:
         return UNLISTED
-    return Listing(_price(found, clock or SystemClock()), found.context_window)
+    return Listing(price_of(found, clock or SystemClock()), found.context_window)
 
 
 @cache
@@ -134,7 +134,8 @@ def _look_up(provider_id: str, base_url: str | None, model: str) -> ModelInfo | 
     return found
 
 
-def _price(found: ModelInfo, clock: Clock) -> Price | None:
+def price_of(found: ModelInfo, clock: Clock) -> Price | None:
+    """The price of an entry of the list, at any time from now on; None where it is not by token."""
     if isinstance(found.prices, list):
         if not all(map(_token_price, (entry.prices for entry in found.prices))):
             return None

@@ -7,8 +7,7 @@ from dataclasses import replace
 
 from app.config.spec import CapabilitiesConfig, LLMProvider, ModelConfig
 from app.core.models import Capabilities, ModelProfile
-from app.providers.factory import known_profile
-from app.providers.pricing import configured_price, listing
+from app.providers.pricing import UNLISTED, configured_price, listing
 
 _FAMILIES = (
     ("gpt", "gpt"),
@@ -54,16 +53,12 @@ def family_of(model: str) -> str:
 
 
 def profile_of(
-    alias: str, provider: str, provider_config: LLMProvider | None, model: str, config: ModelConfig | None
+    alias: str, known: ModelProfile, provider_config: LLMProvider | None, config: ModelConfig | None
 ) -> ModelProfile:
     """What is known of a model: the configuration's word first, then its persona's or its vendor's, then the price list's."""
-    known = ModelProfile(alias, provider, model)
-    context_window = None
-    price = None
-    if provider_config is not None:
-        known = known_profile(provider, provider_config, model)
-        found = listing(provider_config, model)
-        price, context_window = known.price or found.price, known.context_window or found.context_window
+    model = known.model
+    found = UNLISTED if provider_config is None else listing(provider_config, model)
+    price, context_window = known.price or found.price, known.context_window or found.context_window
     if config is None:
         return replace(
             known,

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from app.config.explaining import close_to, listed
 from app.config.spec import LLMProvider, ModelConfig, QuorumSpec, RequestConfig
 from app.core.errors import ConfigError, ConflictError, InvalidRequest, NotFound
 from app.core.models import Call, Model, ModelProfile
 from app.providers.base import Availability, Provider
-from app.providers.factory import known_models, make_provider
+from app.providers.factory import default_profile, known_profiles, make_provider
 from app.providers.profiles import profile_of
 
 Wrap = Callable[[ModelProfile, RequestConfig, Call], Call]
@@ -32,12 +32,17 @@ _CHECK_S = 15.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Connection:
-    """A provider in the registry. `config` is None for one that was passed in as an object; `dynamic` ones outlive a reload."""
+    """A provider in the registry.
+
+    `config` is None for one that was passed in as an object; `dynamic` ones outlive a reload; `known` are the models that it
+    has for sure.
+    """
 
     name: str
     provider: Provider
     config: LLMProvider | None
     dynamic: bool
+    known: Mapping[str, ModelProfile] = field(default_factory=dict[str, ModelProfile])
 
     @property
     def times(self) -> RequestConfig:
@@ -101,7 +106,7 @@ class ModelRegistry:
         return self._demand(name)
 
     def models(self) -> tuple[Model, ...]:
-        """All with an alias, in the configuration's order, and the personas of mock providers that have no alias."""
+        """All with an alias, in the configuration's order, and the known models of mock and replay providers without any."""
         return tuple(entry.model for entry in self._entries.values())
 
     def providers(self) -> tuple[Connection, ...]:
@@ -129,7 +134,7 @@ class ModelRegistry:
         if name in self._connections:
             raise ConflictError(f"there is a provider {name!r} already; remove it first, or choose another name", param="name")
         if isinstance(provider, LLMProvider):
-            connection = Connection(name, self._make(name, provider), provider, dynamic=True)
+            connection = self._connect(name, provider, dynamic=True)
         else:
             connection = Connection(name, provider, None, dynamic=True)
         self._connections[name] = connection
@@ -212,6 +217,10 @@ class ModelRegistry:
         known = [*self._entries, *(f"{provider}/..." for provider in self._connections)]
         return close_to(name[:_MODEL_NAME_LIMIT], self._entries) or f"; known: {listed(known) or 'none'}"
 
+    def _connect(self, name: str, config: LLMProvider, *, dynamic: bool) -> Connection:
+        provider = self._make(name, config)
+        return Connection(name, provider, config, dynamic, known_profiles(name, config))
+
     def _connected(self, spec: QuorumSpec) -> dict[str, Connection]:
         """The configured connections of `spec`: the same objects as now where nothing changed."""
         connections: dict[str, Connection] = {}
@@ -220,7 +229,7 @@ class ModelRegistry:
             for name, config in spec.providers.items():
                 now = self._connections.get(name)
                 if now is None or now.dynamic or now.config != config:
-                    now = Connection(name, self._make(name, config), config, dynamic=False)
+                    now = self._connect(name, config, dynamic=False)
                     fresh.append(now)
                 connections[name] = now
         except BaseException:
@@ -245,10 +254,8 @@ class ModelRegistry:
         return entries
 
     def _unnamed(self, connection: Connection) -> dict[str, _Entry]:
-        if connection.config is None:
-            return {}
         entries: dict[str, _Entry] = {}
-        for model in known_models(connection.name, connection.config):
+        for model in connection.known:
             alias = f"{connection.name}/{model}"
             before = self._entries.get(alias)
             same = before is not None and before.connection is connection and before.config is None
@@ -258,7 +265,10 @@ class ModelRegistry:
         return entries
 
     def _model(self, alias: str, connection: Connection, model: str, config: ModelConfig | None) -> Model:
-        profile = profile_of(alias, connection.name, connection.config, model, config)
+        known = connection.known.get(model)
+        if known is None and connection.config is not None:
+            known = default_profile(connection.name, connection.config, model)
+        profile = profile_of(alias, known or ModelProfile(alias, connection.name, model), connection.config, config)
         times = connection.times if config is None or config.timeouts is None else config.timeouts
         return Model(profile, self._wrap(profile, times, connection.provider.stream))
 

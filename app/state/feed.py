@@ -29,10 +29,13 @@ class Feed:
     again at every poll.
     """
 
-    def __init__(self, state: StateClient, registry: RegistryKeys, load: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self, state: StateClient, registry: RegistryKeys, load: Callable[[], Awaitable[None]], *, poll_s: float = POLL_S
+    ) -> None:
         self._state = state
         self._registry = registry
         self._load = load
+        self._poll_s = poll_s
         self._seen: bytes | str | None = None
         self._pushes: PubSub | None = None
         self._task: asyncio.Task[None] | None = None
@@ -77,10 +80,10 @@ class Feed:
                 if self._pushes is None:
                     self._pushes = self._state.blocking.pubsub(ignore_subscribe_messages=True)
                     await self._pushes.subscribe(self._registry.channel)
-                await self._pushes.get_message(timeout=POLL_S)
+                await self._pushes.get_message(timeout=self._poll_s)
         except StateUnavailable:
             await self._unsubscribe()
-            await asyncio.sleep(POLL_S)
+            await asyncio.sleep(self._poll_s)
 
     async def _unsubscribe(self) -> None:
         if self._pushes is not None:

@@ -90,6 +90,12 @@ providers:
   d:
     kind: mock
     options: {latency_scale: fast}
+  e:
+    kind: replay
+    options: {}
+  f:
+    kind: openai
+    options: {file: x}
 """
     faults = faults_of(text, checks=Checks(provider=provider_faults))
     assert faults[:3] == [
@@ -98,6 +104,8 @@ providers:
         "quorum.yaml:4:24: providers.c.vendor: goes with openai_compatible alone, not with anthropic",
     ]
     assert faults[3].startswith("quorum.yaml:7:5: providers.d.options: latency_scale: ")
+    assert faults[4].startswith("quorum.yaml:10:5: providers.e.options: file: ")
+    assert faults[5] == ("quorum.yaml:13:5: providers.f.options: mean nothing to a provider of kind 'openai'; leave them out")
 
 
 def test_recipes_are_checked_by_the_strategies(faults_of: Faults) -> None:

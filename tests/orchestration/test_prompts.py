@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.errors import InvalidRequest
+from app.core.errors import ConfigError, InvalidRequest
 from app.core.messages import ImagePart, Message, TextPart, assistant, user
 from app.orchestration.prompts import Prompts, built_in, built_in_names, fill, newest
 from app.orchestration.quoting import followed_by, numbered, question, quoted
@@ -27,7 +27,14 @@ def test_every_built_in_prompt_quotes_the_answers_as_data():
 
 
 def test_the_highest_version_of_a_prompt_is_in_force():
-    files = {"synthesis.v2.md": "two", "synthesis.v10.md": "ten", "layer.v1.md": "one", "README.md": "?", "layer.md": "?"}
+    files = {
+        "synthesis.v2.md": "two",
+        "synthesis.v10.md": "ten",
+        "layer.v1.md": "one",
+        "synthesis.v9.md": "nine",
+        "README.md": "?",
+        "layer.md": "?",
+    }
     assert newest(files) == {"synthesis": "ten", "layer": "one"}
 
 
@@ -41,6 +48,19 @@ def test_a_configured_analysis_may_replace_a_built_in_one():
     assert prompts.analyses() == ("comparative", "critique", "factual", "legal")
     assert prompts.render_analysis("factual", answers="x") == "Check x"
     assert prompts.render_analysis("critique", answers="x") != "Check x"
+
+
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        ({"overrides": {"sythesis": "{answers}"}}, "no prompt 'sythesis'; there are analysis_comparative"),
+        ({"overrides": {"layer": "Again!"}}, "prompt 'layer' has no place for the answers"),
+        ({"analyses": {"legal": "{answer}"}}, "prompt 'analysis_legal' has no place for the answers"),
+    ],
+)
+def test_a_configured_prompt_that_cannot_work_is_refused(how, says):
+    with pytest.raises(ConfigError, match=says):
+        Prompts(**how)
 
 
 def test_an_unknown_prompt_is_refused_with_those_there_are():

@@ -154,6 +154,11 @@ def test_agreement_is_between_nothing_and_one_where_it_is_defined(election):
     assert agreement is None or -1e-9 <= agreement <= 1
 
 
+def test_ballots_that_tie_alike_agree_fully():
+    assert concordance([(("A", "B"), ("C",))] * 2, KNOWN) == pytest.approx(1.0)
+    assert concordance([(("A", "B", "C"),)] * 2, KNOWN) is None
+
+
 def test_all_possible_ballots_together_prefer_nobody():
     every = [tuple((member,) for member in order) for order in permutations(KNOWN)]
     assert set(scores(borda(every, KNOWN), len(every)).values()) == {0.5}

@@ -7,7 +7,7 @@ from itertools import product
 import pytest
 
 from app.core.messages import ToolCallPart
-from app.core.run_events import AnalysisFinished, OutputDelta, OutputReset
+from app.core.run_events import AnalysisFinished, HelperFinished, OutputDelta, OutputReset
 from app.orchestration.drive import drive
 from app.orchestration.simple import SimpleOrchestrator
 from tests.orchestration.scripted import Reply, Scripted, failure, prepare, run
@@ -77,6 +77,15 @@ async def test_what_a_lead_said_before_it_failed_is_taken_back():
     assert ran.types.index("output.delta") < reset < len(ran.types) - 1 - ran.types[::-1].index("output.delta")
     assert ran.of(OutputReset)[0].reason == "the synthesis by 'a' failed (a is incomplete)"
     assert ran.result.output.text == "synthesis by b"
+
+
+async def test_nothing_is_taken_back_twice():
+    broken = Reply(["Half"], error=failure("a").error)
+
+    ran = await run([Scripted("a", synthesis=broken), Scripted("b", synthesis=failure("b")), Scripted("c")])
+
+    assert len(ran.of(OutputReset)) == 1
+    assert ran.result.output.source_model == "c"
 
 
 @pytest.mark.parametrize("deltas", ["none", "all"])
@@ -207,6 +216,23 @@ async def test_closing_a_run_closes_every_call_in_every_phase(phase, deltas):
             await asyncio.sleep(0)
         reading.cancel()
         await asyncio.wait([reading])
+
+    assert [model.open for model in models] == [0, 0, 0]
+
+
+async def test_a_reader_who_leaves_between_two_rankings_leaves_none_open():
+    models = [
+        Scripted("a"),
+        Scripted("b", ranking=Reply(hold=asyncio.Event())),
+        Scripted("c", ranking=Reply(hold=asyncio.Event())),
+    ]
+    request, context = prepare(models, analysis="peer_ranking")
+
+    async with aclosing(drive(SimpleOrchestrator(), request, context)) as events:
+        async for event in events:
+            if isinstance(event, HelperFinished):
+                assert [model.open for model in models] == [0, 1, 1]
+                break
 
     assert [model.open for model in models] == [0, 0, 0]
 

@@ -38,7 +38,7 @@ async def test_a_server_that_is_not_there_is_unavailable_at_once() -> None:
 
 async def test_a_wrong_command_is_not_mistaken_for_an_absent_server(state: StateClient) -> None:
     await state.commands.set("text", "x")
-    with pytest.raises(Exception, match="WRONGTYPE"), reaching_state():  # noqa: PT012
+    with pytest.raises(Exception, match="WRONGTYPE"), reaching_state():
         await state.commands.lpush("text", "y")
 
 

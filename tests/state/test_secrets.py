@@ -39,7 +39,7 @@ def test_hashes_depend_on_the_use_and_the_secret(secret: Secret) -> None:
 
 
 def test_a_short_secret_is_refused() -> None:
-    with pytest.raises(ConfigError, match="at least 16.*openssl rand"):
+    with pytest.raises(ConfigError, match=r"at least 16.*openssl rand"):
         Secret("short")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -22,7 +22,7 @@ from app.core.model_events import ModelEvent, ResponseFinished, fold, unfold
 from app.providers.http_provider import HttpProvider
 from app.providers.openai import openai_provider
 from tests.support.loopback import Answer, Loopback
-from tests.wire.exchanges import Exchange, answer, exchanges, random_cuts, skip, steps
+from tests.wire.exchanges import Exchange, Scenario, answer, exchanges, random_cuts, scenarios, skip, steps
 
 pytestmark = skip
 
@@ -62,7 +62,7 @@ def ids(exchange: Exchange) -> str:
 @asynccontextmanager
 async def provider_at(what: Answer | list[Answer]) -> AsyncIterator[tuple[HttpProvider, str, Loopback]]:
     async with Loopback(what) as loopback:
-        config = LLMProvider(kind="openai_compatible", base_url=loopback.url, api_key="key")  # type: ignore[arg-type]
+        config = LLMProvider.model_validate({"kind": "openai_compatible", "base_url": loopback.url, "api_key": "key"})
         provider = openai_provider("recorded", config)
         try:
             yield provider, loopback.url, loopback
@@ -72,8 +72,7 @@ async def provider_at(what: Answer | list[Answer]) -> AsyncIterator[tuple[HttpPr
 
 async def ask(provider: HttpProvider, exchange: Exchange, *, incremental: bool) -> list[ModelEvent]:
     request = ChatRequest(exchange.model or "any", (user("hello"),), incremental=incremental)
-    async with aclosing(provider.stream(request)) as events:  # type: ignore[type-var]
-        return [event async for event in events]
+    return [event async for event in provider.stream(request)]
 
 
 def client(url: str) -> openai.AsyncOpenAI:
@@ -239,6 +238,19 @@ async def gather(provider: HttpProvider, seen: list[ModelEvent]) -> None:
     """Put the events into `seen`, so that those before an error are there after it."""
     async for event in provider.stream(ChatRequest("any", (user("hello"),), incremental=True)):
         seen.append(event)  # noqa: PERF401
+
+
+@pytest.mark.parametrize("scenario", [s for s in scenarios() if all(step in ALL for step in s.steps)], ids=lambda s: s.id)
+async def test_a_recorded_sequence_runs_on_one_provider(scenario: Scenario) -> None:
+    async with provider_at([answer(step) for step in scenario.steps]) as (provider, _, loopback):
+        for step in scenario.steps:
+            if step.status == 200:
+                events = await ask(provider, step, incremental=step.sse is not None)
+                assert isinstance(events[-1], ResponseFinished)
+            else:
+                with pytest.raises(ProviderError, match=r"overloaded|rate-limited"):
+                    await ask(provider, step, incremental=True)
+    assert len(loopback.received) == len(scenario.steps)
 
 
 CUT = ("openai__stream__01", "openai__tool_parallel_stream__01", "openai_compatible__reasoning_stream__01")

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from hashlib import blake2b
-from typing import Any
+from typing import Any, cast
 
 import orjson
 
@@ -86,7 +86,7 @@ def _choice(persona: Persona, prompt: _Prompt, knobs: Knobs, fault: Fault | None
         return Choice(index, refusal=persona.style.refusal, finish_reason="content_filter", native_finish_reason="refusal")
     results = tool_calls.results(prompt.request.messages)
     reasoning = _reasoning(persona, prompt)
-    calls = tool_calls.calls(prompt.request, prompt.text) if not results else ()
+    calls = () if results or prompt.panel else tool_calls.calls(prompt.request, prompt.text)
     if calls:
         return _with_reasoning(Choice(index, tool_calls=calls, finish_reason="tool_calls"), reasoning, prompt.digest)
     if results:
@@ -145,6 +145,8 @@ def _panel_answer(persona: Persona, request: ChatRequest, panel: Panel, *, right
     )
     known |= dict.fromkeys(("text", "answer", "synthesis", "output", "result"), merged)
     known |= dict.fromkeys(("analysis", "critique", "summary", "explanation", "reasoning", "rationale", "notes"), notes)
+    if panel.task == "synthesis":
+        known |= {key.lower(): value for key, value in _members(best.text).items()}
     rows = tuple(
         {
             "label": label,
@@ -159,6 +161,15 @@ def _panel_answer(persona: Persona, request: ChatRequest, panel: Panel, *, right
     )
     plain = {"ranking": orjson.dumps({"ranking": order}).decode(), "synthesis": merged}.get(panel.task, notes)
     return _as_asked(request, Known(known, merged, panel.quality[order[0]], rows), plain)
+
+
+def _members(text: str) -> dict[str, Any]:
+    """The members of a quoted answer that is a JSON object."""
+    try:
+        value = orjson.loads(text)
+    except ValueError:
+        return {}
+    return cast(dict[str, Any], value) if isinstance(value, dict) else {}
 
 
 def _as_asked(request: ChatRequest, known: Known, text: str) -> str:
@@ -179,7 +190,8 @@ def _loose(known: Known) -> dict[str, JsonObject]:
 
 def _prose(persona: Persona, question: Question, value: str) -> str:
     if question.kind == "open":
-        return say(persona.style.prose, **_subjects(question.text))
+        text = say(persona.style.prose, **_subjects(question.text))
+        return _SENTENCE.sub(lambda found: found[0].upper(), text)
     starts = question.kind == "yes_no" and persona.style.fact.startswith("{value}")
     return say(persona.style.fact, value=value.capitalize() if starts else value)
 
@@ -214,6 +226,7 @@ def _subjects(text: str) -> dict[str, str]:
     return {"question": short.rstrip("?. "), **dict(zip("abc", keywords(text), strict=True))}
 
 
+_SENTENCE = re.compile(r"(?:^|[.!?] )[a-z]")
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 

@@ -1,8 +1,8 @@
 """Prompts that quote other models' answers: a judge ranks them, a critic criticises them, a lead model makes one of them.
 
 An answer is recognised where it stands between tags (`<answer id="A">...</answer>`, also `candidate`, `response`,
-`proposal`), as JSON (a list of objects with `text`, `answer` or `content`), or under a heading of its own (`Answer A:`,
-`### Response 2`).
+`proposal`, and sealed as in `<answer-1f2e id="A">...</answer-1f2e>`), as JSON (a list of objects with `text`, `answer` or
+`content`), or under a heading of its own (`Answer A:`, `### Response 2`).
 """
 
 from __future__ import annotations
@@ -37,19 +37,25 @@ class Panel:
         return next(answer for answer in self.answers if answer.label == self.order[0])
 
 
-_TAGGED = re.compile(r"<(answer|candidate|response|proposal)\b([^>]*)>(.*?)</\1\s*>", re.IGNORECASE | re.DOTALL)
+_TAGGED = re.compile(
+    r"<((?:answer|candidate|response|proposal)(?:-[0-9a-f]+)?)\b([^>]*)>(.*?)</\1\s*>", re.IGNORECASE | re.DOTALL
+)
+_SEALED = re.compile(r"<(\w+-[0-9a-f]{6,})\b[^>]*>.*?</\1\s*>", re.DOTALL)
 _ATTRIBUTE = re.compile(r"""(?:id|label|letter|name|from|model|index)\s*=\s*["']([^"']+)["']""", re.IGNORECASE)
 _HEADING = re.compile(
     r"^[#*\[\s]{0,6}(?:answer|candidate|response|proposal)\s+([A-Z]|\d{1,2})\b[\]\s*]*(?:\([^)\n]*\))?[*\s]*(?:[:.\n]|$)",
     re.IGNORECASE | re.MULTILINE,
 )
 _TASKS: Sequence[tuple[PanelTask, re.Pattern[str]]] = (
-    ("synthesis", re.compile(r"synthesi|(?:one|single|final|best|combined) (?:\w+ )?answer\b|merge", re.IGNORECASE)),
-    ("ranking", re.compile(r"\brank", re.IGNORECASE)),
-    ("critique", re.compile(r"critiqu|criticis|criticiz|weakness", re.IGNORECASE)),
-    ("factual", re.compile(r"\bfact|\bclaims?\b", re.IGNORECASE)),
-    ("comparative", re.compile(r"compar|differ|agree", re.IGNORECASE)),
+    ("ranking", re.compile(r"\brank(?:ing)?\b", re.IGNORECASE)),
+    ("factual", re.compile(r"check the facts|fact[- ]?check|\bclaims\b", re.IGNORECASE)),
+    ("critique", re.compile(r"critique|criticis|criticiz|review each|weakness", re.IGNORECASE)),
+    ("comparative", re.compile(r"\bcompare\b|\bcomparison\b", re.IGNORECASE)),
 )
+"""What tells a task; anything else is a synthesis."""
+
+_MIN_INSTRUCTIONS = 20
+"""Characters after the last answer that make instructions; with fewer, what stands before the answers counts too."""
 
 
 def read_panel(prompt: str, wanted: frozenset[str] = frozenset()) -> Panel | None:
@@ -75,18 +81,24 @@ def _task(instructions: str, wanted: frozenset[str]) -> PanelTask:
 
 
 def _quoted(prompt: str) -> tuple[tuple[Quoted, ...], str]:
-    """The answers, and the prompt without them."""
+    """The answers, and the instructions that go with them."""
     if tagged := list(_TAGGED.finditer(prompt)):
         labels = [_ATTRIBUTE.search(found[2]) for found in tagged]
-        return _unique(
+        rows = [
             (label[1] if label else _letter(n), found[3]) for n, (label, found) in enumerate(zip(labels, tagged, strict=True))
-        ), _TAGGED.sub("", prompt)
+        ]
+        return _unique(rows), _instructions(prompt, tagged[0].start(), tagged[-1].end())
     headings = list(_HEADING.finditer(prompt))
     if len(headings) >= 2:
         ends = [*(found.start() for found in headings[1:]), len(prompt)]
-        rows = ((found[1], prompt[found.end() : end]) for found, end in zip(headings, ends, strict=True))
+        rows = [(found[1], prompt[found.end() : end]) for found, end in zip(headings, ends, strict=True)]
         return _unique(rows), prompt[: headings[0].start()]
     return _from_json(prompt)
+
+
+def _instructions(prompt: str, start: int, end: int) -> str:
+    after = _SEALED.sub("", prompt[end:]).strip()
+    return after if len(after) >= _MIN_INSTRUCTIONS else f"{prompt[:start]} {after}"
 
 
 def _from_json(prompt: str) -> tuple[tuple[Quoted, ...], str]:
@@ -97,11 +109,12 @@ def _from_json(prompt: str) -> tuple[tuple[Quoted, ...], str]:
         except ValueError:
             continue
         items = cast(list[dict[str, Any]], [item for item in value if isinstance(item, dict)])
-        rows = [(_of(item, "label", "id", "model"), _of(item, "text", "answer", "content")) for item in items]
+        rows = [
+            (_of(item, "label", "id", "model") or _letter(n), _of(item, "text", "answer", "content"))
+            for n, item in enumerate(items)
+        ]
         if rows and all(text for _, text in rows):
-            return _unique((label or _letter(n), text) for n, (label, text) in enumerate(rows)), prompt[
-                : found.start()
-            ] + prompt[end:]
+            return _unique(rows), _instructions(prompt, found.start(), end)
     return (), prompt
 
 
@@ -113,7 +126,7 @@ def _letter(n: int) -> str:
     return chr(ord("A") + n) if n < 26 else str(n + 1)
 
 
-def _unique(rows: Any) -> tuple[Quoted, ...]:
+def _unique(rows: Sequence[tuple[str, str]]) -> tuple[Quoted, ...]:
     return tuple(Quoted(label, text.strip()) for label, text in dict(rows).items())
 
 

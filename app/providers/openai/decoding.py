@@ -54,29 +54,35 @@ def decode_response(body: Any, headers: Mapping[str, str]) -> ChatResponse:
     choices = body.get("choices")
     if body.get("error") or not choices:
         raise DialectError(failure_of_body(body))
-    id_ = body.get("id") or ""
+    id_ = string_of(body.get("id"))
     return ChatResponse(
         id=id_,
-        model=body.get("model") or "",
-        choices=tuple(_choice(row, position, id_) for position, row in enumerate(choices)),
+        model=string_of(body.get("model")),
+        choices=tuple(_choice(row, index, id_) for row, index in zip(choices, _indexes(choices), strict=True)),
         usage=usage_of(body.get("usage")),
-        created=int(body.get("created") or 0),
+        created=count_of(body.get("created")),
         provider_request_id=request_id(headers),
     )
 
 
-def _choice(row: dict[str, Any], position: int, response_id: str) -> Choice:
-    native = row.get("finish_reason") or None
+def _indexes(choices: list[dict[str, Any]]) -> list[int]:
+    """The choices' indexes; their positions where these are missing or not distinct."""
+    given = [index for row in choices if isinstance(index := row.get("index"), int) and index >= 0]
+    return given if len(set(given)) == len(choices) else list(range(len(choices)))
+
+
+def _choice(row: dict[str, Any], index: int, response_id: str) -> Choice:
+    native = string_of(row.get("finish_reason")) or None
     check_finish(native, row)
     message: dict[str, Any] = row.get("message") or {}
     text, thoughts = content_of(message.get("content"))
     reasoning = reasoning_of(message) or thoughts
     calls = tuple(_tool_call(call, number, response_id) for number, call in enumerate(_calls(message)))
     return Choice(
-        index=row.get("index") or (position if row.get("index") is None else 0),
+        index=index,
         text=text,
         reasoning=reasoning,
-        refusal=message.get("refusal") or "",
+        refusal=string_of(message.get("refusal")),
         tool_calls=calls,
         finish_reason=finish_reason(native, called=bool(calls)),
         native_finish_reason=native,
@@ -96,10 +102,26 @@ def _calls(message: dict[str, Any]) -> list[dict[str, Any]]:
 def _tool_call(call: dict[str, Any], number: int, response_id: str) -> ToolCallPart:
     function: dict[str, Any] = call.get("function") or {}
     return ToolCallPart(
-        id=call.get("id") or made_up_id(response_id, number),
-        name=function.get("name") or "",
+        id=string_of(call.get("id")) or made_up_id(response_id, number),
+        name=string_of(function.get("name")),
         arguments=arguments_of(function.get("arguments")),
     )
+
+
+def string_of(value: Any) -> str:
+    """A member that must be text; empty where it is missing.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if value is None or isinstance(value, str):
+        return value or ""
+    raise TypeError(f"text expected, {type(value).__name__} found")
+
+
+def count_of(value: Any) -> int:
+    """A number as a count; 0 for what is none."""
+    return int(value) if isinstance(value, int | float) and 0 < value < 1e15 else 0
 
 
 def made_up_id(response_id: str, number: int) -> str:
@@ -143,7 +165,9 @@ def reasoning_of(message: dict[str, Any]) -> str:
 
 def logprobs_of(choice: dict[str, Any]) -> JsonObject | None:
     logprobs = choice.get("logprobs")
-    return {name: tokens for name, tokens in logprobs.items() if tokens} or None if logprobs else None
+    if not logprobs:
+        return None
+    return {name: tokens for name, tokens in logprobs.items() if tokens and isinstance(tokens, list)} or None
 
 
 def check_finish(native: str | None, choice: dict[str, Any]) -> None:
@@ -173,19 +197,20 @@ def usage_of(usage: dict[str, Any] | None) -> Usage:
     """
     if not usage:
         return NO_USAGE
-    prompt, completion = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
+    prompt, completion = count_of(usage.get("prompt_tokens")), count_of(usage.get("completion_tokens"))
     input_details: dict[str, Any] = usage.get("prompt_tokens_details") or {}
     output_details: dict[str, Any] = usage.get("completion_tokens_details") or {}
-    reasoning = int(output_details.get("reasoning_tokens") or usage.get("reasoning_tokens") or 0)
-    if reasoning and int(usage.get("total_tokens") or 0) == prompt + completion + reasoning:
+    reasoning = count_of(output_details.get("reasoning_tokens")) or count_of(usage.get("reasoning_tokens"))
+    if reasoning and count_of(usage.get("total_tokens")) == prompt + completion + reasoning:
         completion += reasoning
     cached = input_details.get("cached_tokens") or next((n for name in _CACHE_READ if (n := usage.get(name))), 0)
-    written = input_details.get("cache_write_tokens") or usage.get("cache_creation_input_tokens") or 0
+    written = input_details.get("cache_write_tokens") or usage.get("cache_creation_input_tokens")
+    cached_input = min(count_of(cached), prompt)
     return Usage(
         input_tokens=prompt,
         output_tokens=completion,
-        cached_input_tokens=min(int(cached), prompt),
-        cache_write_tokens=min(int(written), prompt - min(int(cached), prompt)),
+        cached_input_tokens=cached_input,
+        cache_write_tokens=min(count_of(written), prompt - cached_input),
         reasoning_tokens=min(reasoning, completion),
     )
 

@@ -170,9 +170,8 @@ def _class(words: list[str], message: str, status: int | None) -> FailureClass:
 
 def _error_object(body: Any) -> dict[str, Any]:
     """What describes the error in `{"error": {...}}`, `{"error": "text", "code": ...}`, `[{"error": {...}}]` or a flat body."""
-    if isinstance(body, list):
-        rows = cast("list[Any]", body)
-        return _error_object(rows[0]) if rows else {}
+    if isinstance(body, list) and body:
+        body = cast("list[Any]", body)[0]
     if not isinstance(body, dict):
         return {}
     members = cast("dict[str, Any]", body)
@@ -182,8 +181,9 @@ def _error_object(body: Any) -> dict[str, Any]:
 
 def _words(error: Mapping[str, Any]) -> list[str]:
     """The error's code words, the most telling first."""
-    inner = cast("dict[str, Any]", error.get("innererror") or {})
-    found = (error.get("code"), error.get("type"), inner.get("code"))
+    inner: Any = error.get("innererror")
+    inner_code: Any = cast("dict[str, Any]", inner).get("code") if isinstance(inner, dict) else None
+    found = (error.get("code"), error.get("type"), inner_code)
     return [word for word in found if isinstance(word, str) and word]
 
 
@@ -201,7 +201,7 @@ def _status_within(error: Mapping[str, Any]) -> int | None:
     """The HTTP status that an error names itself (OpenRouter `code`, Groq `status_code`, Azure `status`)."""
     for name in ("status_code", "code", "status"):
         value: Any = error.get(name)
-        if isinstance(value, str) and value.isdecimal():
+        if isinstance(value, str) and len(value) == 3 and value.isdecimal():
             value = int(value)
         if isinstance(value, int) and 400 <= value < 600:
             return value

@@ -10,15 +10,18 @@ import orjson
 
 from app.core.chat import ChatResponse
 from app.core.model_events import ModelEvent, ReasoningDelta, RefusalDelta, ResponseStarted, TextDelta, ToolCallDelta
+from app.core.usage import NO_USAGE
 from app.providers.http_provider import DialectError, Failure, StreamDecoder
 from app.providers.openai.decoding import (
     arguments_of,
     check_finish,
     content_of,
+    count_of,
     finish_reason,
     logprobs_of,
     made_up_id,
     reasoning_of,
+    string_of,
     usage_of,
 )
 from app.providers.openai.errors import failure_of_body
@@ -42,7 +45,7 @@ class OpenAIStreamDecoder(StreamDecoder):
         self._id = ""
         self._model = ""
         self._created = 0
-        self._usage: dict[str, Any] | None = None
+        self._usage = NO_USAGE
         self._native: dict[int, str | None] = {}
         self._calls: dict[int, _ToolCalls] = {}
 
@@ -50,6 +53,8 @@ class OpenAIStreamDecoder(StreamDecoder):
         try:
             chunk = orjson.loads(data)
         except ValueError:
+            if name == b"error":
+                raise DialectError(failure_of_body(data)) from None
             if data.strip() != _DONE:
                 raise DialectError(Failure("server_error", "an event of the stream is not JSON")) from None
             self.done = True
@@ -67,8 +72,9 @@ class OpenAIStreamDecoder(StreamDecoder):
                 and not choice.get("logprobs")
                 and not chunk.get("usage")
                 and "error" not in chunk
+                and type(index := choice.get("index") or 0) is int
             ):
-                return (TextDelta(text, choice.get("index") or 0),)
+                return (TextDelta(text, index),)
         return self._any_chunk(name, chunk)
 
     def _any_chunk(self, name: bytes, chunk: dict[str, Any]) -> list[ModelEvent]:
@@ -79,23 +85,24 @@ class OpenAIStreamDecoder(StreamDecoder):
         if not self._started and (choices or chunk.get("id")):
             # Azure begins with a chunk about the prompt that has neither id nor choices.
             self._started = True
-            self._id, self._model = chunk.get("id") or "", chunk.get("model") or ""
-            self._created = int(chunk.get("created") or 0)
+            self._id, self._model = string_of(chunk.get("id")), string_of(chunk.get("model"))
+            self._created = count_of(chunk.get("created"))
             events.append(ResponseStarted(self._id, self._model, self._created))
         for choice in choices:
             events.extend(self._choice(choice))
         # In a chunk of its own, in the last chunk of the choices, in each chunk, inside a choice (Moonshot) or aside (Groq).
         aside: dict[str, Any] = chunk.get("x_groq") or {}
         usage = chunk.get("usage") or aside.get("usage") or next((u for c in choices if (u := c.get("usage"))), None)
-        self._usage = usage or self._usage
+        if usage:
+            self._usage = usage_of(usage)
         if aside.get("error"):
             raise DialectError(failure_of_body(aside))
         return events
 
     def _choice(self, choice: dict[str, Any]) -> Iterator[ModelEvent]:
-        index: int = choice.get("index") or 0
+        index = count_of(choice.get("index"))
         delta: dict[str, Any] = choice.get("delta") or choice.get("message") or {}
-        native = choice.get("finish_reason") or None
+        native = string_of(choice.get("finish_reason")) or None
         check_finish(native, choice)
         if native or index not in self._native:
             self._native[index] = native
@@ -105,7 +112,7 @@ class OpenAIStreamDecoder(StreamDecoder):
         logprobs = logprobs_of(choice)
         if text or logprobs:
             yield TextDelta(text, index, logprobs)
-        if refusal := delta.get("refusal"):
+        if refusal := string_of(delta.get("refusal")):
             yield RefusalDelta(refusal, index)
         calls = delta.get("tool_calls") or ()
         if not calls and (legacy := delta.get("function_call")):
@@ -131,7 +138,7 @@ class OpenAIStreamDecoder(StreamDecoder):
             id=self._id,
             model=self._model,
             choices=tuple(choices),
-            usage=usage_of(self._usage),
+            usage=self._usage,
             created=self._created,
             provider_request_id=self._provider_request_id,
         )
@@ -154,7 +161,7 @@ class _ToolCalls:
 
     def piece(self, call: dict[str, Any]) -> ToolCallDelta:
         function: dict[str, Any] = call.get("function") or {}
-        id_, name = call.get("id") or None, function.get("name") or None
+        id_, name = string_of(call.get("id")) or None, string_of(function.get("name")) or None
         arguments = arguments_of(function.get("arguments"))
         position = self._place(call.get("index"), id_, name)
         if position < len(self._ids):

@@ -68,7 +68,7 @@ class AnthropicMessages:
 
     def frames(self, request: ChatRequest, response: ChatResponse, pieces: Sequence[Delta]) -> Frames:
         usage = _usage(response.usage)
-        start = _message(response) | {
+        start: dict[str, Any] = _message(response) | {
             "content": [],
             "stop_reason": None,
             "stop_sequence": None,
@@ -237,9 +237,9 @@ def _delta(piece: Delta) -> tuple[object, Json, list[Json]]:
         case TextDelta(text) | RefusalDelta(text):
             return "text", {"type": "text", "text": ""}, [{"type": "text_delta", "text": text}]
         case ReasoningDelta(text, _, signature):
-            seal = [{"type": "signature_delta", "signature": signature}] if signature else []
-            thinking = [{"type": "thinking_delta", "thinking": text}, *seal]
+            seal: list[Json] = [{"type": "signature_delta", "signature": signature}] if signature else []
+            thinking: list[Json] = [{"type": "thinking_delta", "thinking": text}, *seal]
             return "thinking", {"type": "thinking", "thinking": "", "signature": ""}, thinking
         case ToolCallDelta(index, arguments, id_, name):
-            start = {"type": "tool_use", "id": f"toolu_{id_}", "name": name, "input": {}}
+            start: Json = {"type": "tool_use", "id": f"toolu_{id_}", "name": name, "input": {}}
             return index, start, [{"type": "input_json_delta", "partial_json": arguments}]

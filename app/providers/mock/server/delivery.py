@@ -140,7 +140,7 @@ class Delivery:
             pass
 
     async def _abort(self) -> None:
-        """Break the connection. ASGI has no word for it, so the server's own transport is asked (uvicorn's `receive` knows it)."""
+        """Break the connection. ASGI has no word for it; the server's transport is asked (uvicorn's `receive` knows it)."""
         transport = getattr(getattr(self._receive, "__self__", None), "transport", None)
         if isinstance(transport, asyncio.Transport):
             transport.abort()

@@ -1,4 +1,4 @@
-"""Gemini's generateContent, from the server's side (Gemini API reference, "Generating content"; errors are google.rpc.Status)."""
+"""Gemini's generateContent, from the server's side (Gemini API reference, "Generating content"; google.rpc.Status)."""
 
 from __future__ import annotations
 
