@@ -26,6 +26,7 @@ from app.reliability.policies import standard_policies
 from app.state.client import StateClient
 from app.state.dynamic_providers import DynamicProviders, ProviderFeed
 from app.state.key_ring import KeyRing
+from app.state.reloading import ReloadFeed
 from app.state.secrets import load_secret
 
 _log = structlog.get_logger("quorum.container")
@@ -81,6 +82,7 @@ class Container:
         self._engine = Engine(self._registry, strategies, spec, self._clock)
         stored = DynamicProviders(self._state, secret)
         self._feed = ProviderFeed(self._state, stored, self._sync)
+        self._reloads = ReloadFeed(self._state, self._reload)
         self._configuration.subscribe(self._apply)
 
         async def sync_now() -> None:
@@ -95,6 +97,7 @@ class Container:
             dynamic_providers=stored,
             draining=Draining(),
             reload=self._reload,
+            announce_reload=self._reloads.announce,
             sync_providers=sync_now,
         )
 
@@ -108,6 +111,8 @@ class Container:
             stack.push_async_callback(self._keys.close)
             await self._feed.start()
             stack.push_async_callback(self._feed.close)
+            await self._reloads.start()
+            stack.push_async_callback(self._reloads.close)
             for warning in self._configuration.loaded.warnings:
                 _log.warning(warning)
             yield self.services
@@ -123,8 +128,8 @@ class Container:
         return self._configuration.reload()
 
     def _apply(self, spec: QuorumSpec) -> None:
-        self._registry.apply(spec)
         self._engine.configure(spec)
+        self._registry.apply(spec)
         self._keys.configure(spec.keys)
 
     async def _sync(self, stored: Mapping[str, LLMProvider]) -> None:

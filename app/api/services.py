@@ -22,8 +22,9 @@ from app.state.key_ring import KeyRing
 class Services:
     """What there is one of in a process.
 
-    `reload` reads the configuration anew and raises ConfigError where it is bad; the old one then stays. `sync_providers`
-    brings the registry up to what is stored, at once instead of within a second.
+    `reload` reads the configuration anew and raises ConfigError where it is bad; the old one then stays. `announce_reload`
+    has every other process do the same. `sync_providers` brings the registry up to what is stored, at once instead of
+    within a second.
     """
 
     settings: Settings
@@ -34,6 +35,7 @@ class Services:
     dynamic_providers: DynamicProviders
     draining: Draining
     reload: Callable[[], Awaitable[Loaded]]
+    announce_reload: Callable[[], Awaitable[None]]
     sync_providers: Callable[[], Awaitable[None]]
 
 

@@ -90,6 +90,18 @@ class _Call:
             self.error = error
         finally:
             await close(source)
+        if isinstance(self.error, ProviderError) and self.error.failure == "content_filtered":
+            refusal = RefusalDelta(self.error.message)
+            self._partial.add(refusal)
+            self._refused(self.error)
+            if self.request.incremental:
+                yield refusal
+
+    def _refused(self, error: ProviderError) -> None:
+        """A prompt that a vendor refuses with an error status is answered like one that it refuses with words."""
+        said = replace(self._partial.choice(0), finish_reason="content_filter", native_finish_reason=error.provider_code)
+        self.response = ChatResponse("", self.request.model, (said,))
+        self.error = None
 
     def _unwatched_output(self) -> Iterator[OutputDelta]:
         if self._output and self.response and not self.request.incremental:

@@ -107,11 +107,15 @@ class Engine:
         self.configure(spec)
 
     def configure(self, spec: QuorumSpec) -> None:
-        """Take a new configuration."""
+        """Take a new configuration.
+
+        Raises:
+            ConfigError: a prompt in it is wrong; the old one stays.
+        """
         patterns = {name: pattern.prompt for name, pattern in spec.analyses.items()}
-        self.spec = spec
-        self.targets = Targets(spec)
         self._prompts = Prompts(spec.prompts, patterns)
+        self.targets = Targets(spec)
+        self.spec = spec
 
     def begin(self, request: RunRequest) -> Run:
         """Check `request` and prepare its run. Nothing is called yet.

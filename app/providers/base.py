@@ -10,6 +10,7 @@ from app.core.chat import ChatRequest
 from app.core.model_events import ModelEvent
 from app.core.models import Call, Capabilities, ModelProfile
 
+
 @dataclass(frozen=True, slots=True)
 class Availability:
     """The outcome of a check: reached and accepted, in how many milliseconds, or why not."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import replace
 
 from app.core.chat import DEFAULT_GENERATION, ChatRequest, Generation, ToolDefinition
 from app.core.errors import CapabilityMissing
 from app.core.messages import DocumentPart, ImagePart, Message, Part, TextPart, ToolCallPart, ToolResultPart
-from app.core.models import ModelProfile
+from app.core.model_events import ModelEvent
+from app.core.models import Call, ModelProfile
+from app.core.streams import close
 from app.providers.documents import document_text
 
 _IMAGE, _DOCUMENT, _LINK, _TOOL = 1, 2, 4, 8
@@ -58,6 +60,33 @@ async def fit(profile: ModelProfile, request: ChatRequest) -> ChatRequest:
     if messages is request.messages and generation is request.generation:
         return request
     return replace(request, messages=messages, generation=generation)
+
+
+def fitted(profile: ModelProfile, call: Call) -> Call:
+    """`call`, asked with requests made to fit. One that fits as it is goes through without anything put in its way."""
+
+    def ask(request: ChatRequest) -> AsyncIterator[ModelEvent]:
+        return call(request) if _fits(profile, request) else _fit_and_ask(profile, call, request)
+
+    return ask
+
+
+async def _fit_and_ask(profile: ModelProfile, call: Call, request: ChatRequest) -> AsyncIterator[ModelEvent]:
+    source = call(await fit(profile, request))
+    try:
+        async for event in source:
+            yield event
+    finally:
+        await close(source)
+
+
+def _fits(profile: ModelProfile, request: ChatRequest) -> bool:
+    contents, generation = _contents(request.messages), request.generation
+    if _lack(profile, contents, generation, request.tools) is not None:
+        return False
+    if contents & _DOCUMENT and not profile.capabilities.documents:
+        return False
+    return generation is DEFAULT_GENERATION or _bounded(profile, generation) is generation
 
 
 def _contents(messages: Iterable[Message]) -> int:

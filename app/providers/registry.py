@@ -17,6 +17,7 @@ from app.core.errors import ConfigError, ConflictError, InvalidRequest, NotFound
 from app.core.models import Call, Model, ModelProfile
 from app.providers.base import Availability, Provider
 from app.providers.factory import default_profile, known_profiles, make_provider
+from app.providers.fitting import fitted
 from app.providers.profiles import profile_of
 
 Wrap = Callable[[ModelProfile, RequestConfig, Call], Call]
@@ -61,7 +62,7 @@ class ModelRegistry:
 
     Parameters:
         spec: which there are.
-        wrap: puts the policies around each model's call.
+        wrap: puts the policies around each model's call. Requests are made to fit the model outside of them.
         make: makes a provider of its configuration.
         retire_s: seconds until a provider that was replaced or removed is closed.
         check_s: seconds that an availability check may take.
@@ -270,7 +271,7 @@ class ModelRegistry:
             known = default_profile(connection.name, connection.config, model)
         profile = profile_of(alias, known or ModelProfile(alias, connection.name, model), connection.config, config)
         times = connection.times if config is None or config.timeouts is None else config.timeouts
-        return Model(profile, self._wrap(profile, times, connection.provider.stream))
+        return Model(profile, fitted(profile, self._wrap(profile, times, connection.provider.stream)))
 
     def _forget(self, gone: Sequence[Connection]) -> None:
         names = {connection.name for connection in gone}

@@ -24,3 +24,6 @@ REVOKED_API_KEYS: Final = "quorum:{keys}:revoked"
 """A hash from key id to the time of its revocation, in seconds since the epoch."""
 
 PROVIDERS: Final = RegistryKeys("quorum:{providers}:records", "quorum:{providers}:version", "quorum:{providers}:changed")
+
+CONFIGURATION: Final = RegistryKeys("quorum:{config}:records", "quorum:{config}:version", "quorum:{config}:changed")
+"""Only its version counts: each process reads its configuration from its own file."""

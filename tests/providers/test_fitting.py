@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import AsyncGenerator
 from dataclasses import replace
 from typing import Any
 
@@ -9,8 +10,10 @@ import pytest
 from app.core.chat import ChatRequest, Generation, ResponseFormat, ToolDefinition
 from app.core.errors import CapabilityMissing
 from app.core.messages import DocumentPart, ImagePart, Message, TextPart, ToolCallPart, ToolResultPart, user
+from app.core.model_events import ModelEvent, TextDelta
 from app.core.models import Capabilities, ModelProfile
-from app.providers.fitting import fit, missing
+from app.core.streams import close
+from app.providers.fitting import fit, fitted, missing
 
 NOTHING = Capabilities(*[False] * 11)
 EVERYTHING = Capabilities(*[True] * 11)
@@ -130,3 +133,46 @@ async def test_a_document_becomes_text_where_the_model_takes_none() -> None:
         ),
     )
     assert await fit(ABLE, asked) is asked
+
+
+class Asked:
+    """A call that keeps what it was asked and tells when it was closed."""
+
+    def __init__(self) -> None:
+        self.requests: list[ChatRequest] = []
+        self.closed = False
+
+    async def __call__(self, request: ChatRequest) -> AsyncGenerator[ModelEvent]:
+        self.requests.append(request)
+        try:
+            yield TextDelta("a")
+            yield TextDelta("b")
+        finally:
+            self.closed = True
+
+
+async def test_a_fitted_call_is_asked_with_what_fits() -> None:
+    asked = Asked()
+    call = fitted(ModelProfile("m", "p", "m", NOTHING, max_output_tokens=10), asked)
+    plain, long = request(), request(max_tokens=500)
+    assert [event async for event in call(plain)] == [TextDelta("a"), TextDelta("b")]
+    assert [event async for event in call(long)] == [TextDelta("a"), TextDelta("b")]
+    assert asked.requests[0] is plain
+    assert asked.requests[1].generation.max_tokens == 10
+
+
+async def test_a_fitted_call_refuses_when_it_is_read_and_not_before() -> None:
+    asked = Asked()
+    answer = fitted(PLAIN, asked)(ASKS["images"])
+    with pytest.raises(CapabilityMissing):
+        await anext(answer)
+    assert asked.requests == []
+
+
+@pytest.mark.parametrize("settings", [{}, {"max_tokens": 500}])
+async def test_closing_a_fitted_call_closes_the_call(settings: dict[str, Any]) -> None:
+    asked = Asked()
+    answer = fitted(ModelProfile("m", "p", "m", NOTHING, max_output_tokens=10), asked)(request(**settings))
+    await anext(answer)
+    await close(answer)
+    assert asked.closed

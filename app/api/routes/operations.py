@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from app.api.access import Admin
 from app.api.services import services_of
-from app.core.errors import ConfigError, InvalidRequest
+from app.core.errors import ConfigError, InvalidRequest, StateUnavailable
 from app.observability.metrics import CONFIG_RELOADS, exposition
 
 router = APIRouter(tags=["Operations"])
@@ -41,14 +41,23 @@ async def metrics() -> Response:
 
 @router.post("/v1/admin/reload", summary="Reload the configuration")
 async def reload(request: Request, _who: Admin) -> Response:
-    """Read the configuration anew, on every worker of this machine. A bad one is refused whole, and the old one stays."""
+    """Read the configuration anew, here and then on every other worker and replica, each from its own file.
+
+    A bad one is refused whole, and the old one stays.
+    """
+    services = services_of(request)
     try:
-        loaded = await services_of(request).reload()
+        loaded = await services.reload()
     except ConfigError as error:
         CONFIG_RELOADS.labels("refused").inc()
         faults = "\n".join(error.faults)
         raise InvalidRequest(f"{error.message}; the old configuration stays\n{faults}".strip(), code=error.code) from None
     CONFIG_RELOADS.labels("ok").inc()
+    try:
+        await services.announce_reload()
+    except StateUnavailable:
+        message = "reloaded on this worker, but the state store is away and the others could not be told; send them SIGHUP"
+        raise StateUnavailable(message) from None
     spec = loaded.spec
     return _json(
         {

@@ -1,8 +1,8 @@
 """Prompts that quote other models' answers: a judge ranks them, a critic criticises them, a lead model makes one of them.
 
-An answer is recognised where it stands between tags (`<answer id="A">...</answer>`, also `candidate`, `response`,
-`proposal`, and sealed as in `<answer-1f2e id="A">...</answer-1f2e>`), as JSON (a list of objects with `text`, `answer` or
-`content`), or under a heading of its own (`Answer A:`, `### Response 2`).
+An answer is recognised where it stands between tags (`<answer-1f2e label="A">...</answer-1f2e>`, with or without a seal; also
+`candidate`, `response`, `proposal`), as JSON (a list of objects with `text`, `answer` or `content`), or under a heading of its
+own (`Answer A:`, `### Response 2`).
 """
 
 from __future__ import annotations
