@@ -83,6 +83,23 @@ def make_app(factory: str, settings: Settings) -> Application:
     return cast("Application", getattr(importlib.import_module(module), name)(settings))
 
 
+def configured(app: Application, *, drain_s: float) -> uvicorn.Config:
+    """How uvicorn serves `app`."""
+    return uvicorn.Config(
+        cast("Any", app),
+        loop="none",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=math.ceil(drain_s),
+    )
+
+
 async def serve(
     app: Application,
     sockets: Sequence[socket.socket],
@@ -98,20 +115,7 @@ async def serve(
 
     A second signal ends it without that. SIGHUP reloads the configuration.
     """
-    config = uvicorn.Config(
-        cast("Any", app),
-        loop="none",
-        http="httptools",
-        ws="none",
-        lifespan="on",
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=math.ceil(drain_s),
-    )
-    server = Server(config, on_ready)
+    server = Server(configured(app, drain_s=drain_s), on_ready)
     draining: Draining = getattr(app.state, "draining", None) or Draining()
     loop = asyncio.get_running_loop()
     reloads: set[asyncio.Task[None]] = set()

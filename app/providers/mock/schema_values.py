@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -182,17 +183,33 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
 def _fits(value: Any, kind: str, node: JsonObject) -> bool:
     if not isinstance(value, _TYPES.get(kind, ())) or (isinstance(value, bool) and kind != "boolean"):
         return False
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return node.get("minimum", value) <= value <= node.get("maximum", value)
+    if isinstance(value, int | float):
+        return _within(value, node)
     if isinstance(value, str):
-        return (
-            len(value) <= node.get("maxLength", len(value)) and len(value) >= node.get("minLength", 0) and "format" not in node
-        )
+        sized = int(node.get("minLength", 0)) <= len(value) <= int(node.get("maxLength", len(value)))
+        return sized and "format" not in node and re.search(node.get("pattern", ""), value) is not None
     if kind == "array":
-        kinds = {_kind(cast(JsonObject, node["items"]))} if isinstance(node.get("items"), Mapping) else set[str]()
         items = cast(list[Any], value)
-        return all(isinstance(item, _TYPES.get(kind, ())) for item in items for kind in kinds)
+        schema: JsonObject = node["items"] if isinstance(node.get("items"), Mapping) else {}
+        sized = int(node.get("minItems", 0)) <= len(items) <= int(node.get("maxItems", len(items)))
+        return sized and "prefixItems" not in node and all(_item_fits(item, schema) for item in items)
     return True
+
+
+def _item_fits(item: Any, schema: JsonObject) -> bool:
+    if "enum" in schema:
+        return item in schema["enum"]
+    return not schema or ("$ref" not in schema and _fits(item, _kind(schema), schema))
+
+
+def _within(value: int | float, node: JsonObject) -> bool:
+    """A boolean is within too: its schemas have no bounds."""
+    step = node.get("multipleOf")
+    return (
+        node.get("minimum", value) <= value <= node.get("maximum", value)
+        and node.get("exclusiveMinimum", value - 1) < value < node.get("exclusiveMaximum", value + 1)
+        and (step is None or value % step == 0)
+    )
 
 
 def _simplest(options: list[Any], known: Any) -> Any:

@@ -41,10 +41,11 @@ async def test_what_only_looks_like_a_sum_is_no_sum(question: str):
 
 async def test_accuracy_is_the_share_of_right_answers():
     mock = provider(personas={"half": {"accuracy": 0.5}, "never": {"accuracy": 0}})
-    questions = [f"What is {a} + {b}?" for a in range(10) for b in range(20)]
-    half = [str(a + b) in (await text(f"What is {a} + {b}?", "half", mock=mock)) for a in range(10) for b in range(20)]
+    sums = [(f"What is {a} + {b}?", f"The answer is {a + b}.") for a in range(10) for b in range(20)]
+    half = [await text(question, "half", mock=mock) == right for question, right in sums]
+    never = [await text(question, "never", mock=mock) == right for question, right in sums]
     assert 70 < sum(half) < 130
-    assert not any("The answer is 4." in await text("What is 2 + 2?", "never", mock=mock) for _ in questions[:3])
+    assert sum(never) == 0
 
 
 async def test_accurate_personas_agree_on_questions_nobody_can_work_out():
@@ -63,7 +64,7 @@ async def test_equal_requests_get_equal_responses_and_another_seed_may_differ():
 async def test_an_open_question_is_restated_in_the_personas_style():
     answers = {model: await text("How do we roll out a payment service?", model) for model in DEFAULT_PERSONAS}
     assert len(set(answers.values())) == 5
-    assert all("payment" in answer for answer in answers.values())
+    assert all("payment" in answer.lower() for answer in answers.values())
     assert len(answers["mock-terse"]) < len(answers["mock-swift"]) < len(answers["mock-scholar"])
 
 

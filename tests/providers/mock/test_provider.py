@@ -8,7 +8,7 @@ import pytest
 from app.core.chat import ChatRequest, Generation, ToolDefinition
 from app.core.errors import ConfigError, FailureClass, ProviderError
 from app.core.messages import DocumentPart, ImagePart, Message, TextPart, user
-from app.core.model_events import ResponseFinished, ResponseStarted, TextDelta, fold
+from app.core.model_events import ModelEvent, ResponseFinished, ResponseStarted, TextDelta, fold
 from app.providers.mock import DEFAULT_PERSONAS, MockProvider, cast_of, mock_profiles
 from tests.providers.mock.asking import ask, events, provider, text
 
@@ -50,10 +50,14 @@ async def test_a_failure_has_the_status_a_vendor_gives_it(failure: str, status: 
 
 
 async def test_a_fault_may_come_after_some_chunks():
-    got = []
-    with pytest.raises(ProviderError, match="ended before its end"):
+    got: list[ModelEvent] = []
+
+    async def read() -> None:
         async for event in provider().stream(streamed("Explain tides [[mock: fault=incomplete after=3]]", "mock-swift")):
-            got.append(event)  # noqa: PERF401  the events before the failure are wanted
+            got.append(event)  # noqa: PERF401  what came before the failure is wanted
+
+    with pytest.raises(ProviderError, match="ended before its end"):
+        await read()
     assert [type(event) for event in got] == [ResponseStarted, TextDelta, TextDelta, TextDelta]
 
 

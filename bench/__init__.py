@@ -1,0 +1,1 @@
+"""What the service costs: every scene runs against a floor, the same upstream and one worker each. `python -m bench`."""

@@ -1,0 +1,139 @@
+"""The load: raw HTTP/1.1 connections that ask again and again, or open streams and hold them.
+
+`python -m bench.load` is one process of it: it reads an `Order` as JSON on stdin and writes a `Report` on stdout. The clock
+of all processes is the machine's monotonic one, so an order says when to measure, and a stream's chunk can say when it was sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from typing import Literal
+
+import orjson
+import uvloop
+
+CALM_S = 1.0
+"""Between the opening of the last stream and the measurement."""
+_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+_SENT = re.compile(rb"@(\d+);")
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What to do. Times are monotonic seconds; what ends between `begin` and `end` is counted."""
+
+    kind: Literal["calls", "streams"]
+    port: int
+    body: str
+    connections: int
+    begin: float
+    end: float
+
+    def request(self) -> bytes:
+        body = self.body.encode()
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1:{self.port}\r\ncontent-type: application/json\r\n"
+        return head.encode() + b"content-length: %d\r\n\r\n" % len(body) + body
+
+
+@dataclass(slots=True)
+class Report:
+    """What came of it: milliseconds of each call, or milliseconds that each chunk came after it was sent."""
+
+    times_ms: list[float] = field(default_factory=list)
+    error: str | None = None
+
+
+class _Connection(asyncio.Protocol):
+    def __init__(self, order: Order, report: Report, over: asyncio.Event) -> None:
+        self._order, self._report, self._over = order, report, over
+        self._request = order.request()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._ask()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if time.monotonic() < self._order.end:
+            self._fail("the connection was closed")
+
+    def _ask(self) -> None:
+        self._received = b""
+        self._need: int | None = None
+        self._asked = time.monotonic()
+        self._transport.write(self._request)
+
+    def _fail(self, what: str) -> None:
+        self._report.error = self._report.error or what
+        self._over.set()
+
+
+class _Calls(_Connection):
+    """Asks again as soon as it has the whole answer."""
+
+    def data_received(self, data: bytes) -> None:
+        self._received = received = self._received + data if self._received else data
+        if self._need is None:
+            head = received.find(b"\r\n\r\n")
+            if head < 0:
+                return
+            if not received.startswith(b"HTTP/1.1 200"):
+                return self._fail(received[:500].decode(errors="replace"))
+            length = _LENGTH.search(received, 0, head + 2)
+            self._need = head + 4 + int(length[1]) if length else 0
+        if self._need:
+            whole = len(received) >= self._need
+        else:
+            whole = received.endswith(b"\r\n0\r\n\r\n")
+            if whole and b"data: [DONE]" not in received:
+                return self._fail(received[-500:].decode(errors="replace"))
+        if whole:
+            now = time.monotonic()
+            if self._order.begin <= now < self._order.end:
+                self._report.times_ms.append((now - self._asked) * 1000)
+            self._ask()
+        return None
+
+
+class _Streams(_Connection):
+    """Holds one stream and reads in each chunk when it was sent."""
+
+    def data_received(self, data: bytes) -> None:
+        now = time.monotonic_ns()
+        if self._need is None:
+            if not data.startswith(b"HTTP/1.1 200"):
+                return self._fail(data[:500].decode(errors="replace"))
+            self._need = 0
+        if self._order.begin * 1e9 <= now < self._order.end * 1e9:
+            self._report.times_ms += [(now - int(sent)) / 1e6 for sent in _SENT.findall(data)]
+        return None
+
+
+async def run(order: Order) -> Report:
+    """Opens the connections, measures, and closes them."""
+    loop = asyncio.get_running_loop()
+    report, over = Report(), asyncio.Event()
+    kind = _Calls if order.kind == "calls" else _Streams
+    opening_s = max(0.0, order.begin - time.monotonic() - CALM_S) if order.kind == "streams" else 0.0
+    timer = loop.call_later(order.end - time.monotonic(), over.set)
+    transports: list[asyncio.BaseTransport] = []
+    try:
+        for _ in range(order.connections):
+            transport, _ = await loop.create_connection(lambda: kind(order, report, over), "127.0.0.1", order.port)
+            transports.append(transport)
+            await asyncio.sleep(opening_s / order.connections)
+        await over.wait()
+    except OSError as error:
+        report.error = str(error)
+    timer.cancel()
+    for transport in transports:
+        transport.close()
+    return report
+
+
+if __name__ == "__main__":
+    sys.stdout.buffer.write(orjson.dumps(asdict(uvloop.run(run(Order(**orjson.loads(sys.stdin.buffer.read())))))))

@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from app.state.embedded import EmbeddedValkey
+from tests.support.serving import Serving, serving
+from tests.support.valkey import running_valkey
+
+
+@pytest.fixture(scope="session")
+def valkey() -> Iterator[EmbeddedValkey]:
+    with running_valkey() as server:
+        yield server
+
+
+@pytest.fixture
+async def service(tmp_path: Path, valkey: EmbeddedValkey) -> AsyncIterator[Serving]:
+    """A service with the mock provider and without keys."""
+    async with serving(tmp_path, valkey.url) as running:
+        yield running
