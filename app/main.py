@@ -38,7 +38,7 @@ def create_app(settings: Settings) -> FastAPI:
             app.state.summary = container.summary()
             yield
 
-    app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     app.state.draining = container.services.draining
     app.state.reload = container.services.reload
     for router in ROUTERS:

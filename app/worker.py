@@ -25,13 +25,17 @@ from typing import Any, Final, Protocol, cast
 
 import uvicorn
 import uvloop
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.config.settings import Settings
 from app.core.errors import ConfigError, QuorumError
-from app.core.lifecycle import Draining
+from app.core.lifecycle import ABORT, Draining
 
 KEEP_ALIVE_S: Final = 75
 """For idle connections: longer than the 60 s after which the usual balancers drop theirs, so that they never race with us."""
+
+MAX_HEAD_BYTES: Final = 256 * 1024
+"""For the request line and all headers. uvicorn has no bound on them, and the longest header alone is bounded by the limits."""
 
 READY: Final = b"R"
 _LENGTH: Final = struct.Struct(">Q")
@@ -61,6 +65,32 @@ class Order:
         return _LENGTH.pack(len(body)) + body
 
 
+class Connection(HttpToolsProtocol):
+    """uvicorn's connection, with two things more: a bound on the head of a request, and a way to break the connection."""
+
+    head: int | None = 0
+    """Bytes of the head so far; None while a body is read."""
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.head is not None and not self.transport.is_closing():
+            self.head += len(data)
+            if self.head > MAX_HEAD_BYTES:
+                self.send_400_response(f"The head of a request may have {MAX_HEAD_BYTES} bytes.")
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope["extensions"] = {ABORT: {"call": self.transport.abort}}
+
+    def on_headers_complete(self) -> None:
+        self.head = None
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self.head = 0
+        super().on_message_complete()
+
+
 class Server(uvicorn.Server):
     """uvicorn without its signal handling."""
 
@@ -88,7 +118,7 @@ def configured(app: Application, *, drain_s: float) -> uvicorn.Config:
     return uvicorn.Config(
         cast("Any", app),
         loop="none",
-        http="httptools",
+        http=Connection,
         ws="none",
         lifespan="on",
         log_config=None,

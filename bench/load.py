@@ -11,7 +11,7 @@ import re
 import sys
 import time
 from dataclasses import asdict, dataclass, field
-from typing import Literal
+from typing import Literal, cast
 
 import orjson
 import uvloop
@@ -53,12 +53,11 @@ class _Connection(asyncio.Protocol):
         self._request = order.request()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)
         self._ask()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if time.monotonic() < self._order.end:
+        if not self._over.is_set():
             self._fail("the connection was closed")
 
     def _ask(self) -> None:

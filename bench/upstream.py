@@ -11,7 +11,7 @@ import random
 import re
 import sys
 import time
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import uvloop
@@ -82,8 +82,7 @@ class Upstream(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._timer is not None:

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+import orjson
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect
 
 from app.api.errors import validation_fault
+from app.api.services import Services
 from app.api.sse import WATCH_AFTER_S, client_gone
-from app.config.spec import LimitsConfig
 from app.core.errors import InvalidRequest
 from app.core.streams import in_time, supervise
 
 T = TypeVar("T")
 B = TypeVar("B", bound=BaseModel)
 
-BODY_S = 30.0
-"""Seconds that a body may take to arrive."""
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+_BRACKET = re.compile(rb"[\[\]{}]")
 
 
-async def read_json(request: Request, model: type[B], limits: LimitsConfig) -> B:
+async def read_json(request: Request, model: type[B], services: Services) -> B:
     """The body as `model`.
 
     Raises:
@@ -32,24 +34,36 @@ async def read_json(request: Request, model: type[B], limits: LimitsConfig) -> B
     if "json" not in kind:
         message = f"the body is {kind[:100]!r}; send JSON with Content-Type: application/json"
         raise InvalidRequest(message, code="unsupported_media_type")
-    content = await read_body(request, limits.max_body_bytes)
+    limits = services.engine.spec.limits
+    content = await read_body(request, limits.max_body_bytes, services.settings.body_s)
     check_depth(content, limits.max_json_depth)
+    if not content:
+        raise InvalidRequest("the body is empty; send a JSON object")
     try:
-        return model.model_validate_json(content)
+        # orjson refuses NaN, lone surrogates and bad UTF-8, which pydantic's own parser takes or replaces.
+        parsed = orjson.loads(content)
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest(f"the body is not valid JSON: {error}") from None
+    try:
+        return model.model_validate(parsed)
     except ValidationError as error:
-        raise validation_fault(error) from None
+        raise validation_fault(error, parsed) from None
 
 
-async def read_body(request: Request, most: int) -> bytes:
+async def read_body(request: Request, most: int, seconds: float) -> bytes:
     """The raw body.
 
     Raises:
-        InvalidRequest: more than `most` bytes, or too slow.
+        InvalidRequest: more than `most` bytes, or not here within `seconds`.
     """
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared[:20]) > most:
         raise _too_large(most)
-    return await in_time(_gather(request, most), BODY_S, _too_slow)
+
+    def too_slow() -> InvalidRequest:
+        return InvalidRequest(f"the body did not arrive within {seconds:g} s", code="body_timeout")
+
+    return await in_time(_gather(request, most), seconds, too_slow)
 
 
 async def _gather(request: Request, most: int) -> bytes:
@@ -73,10 +87,6 @@ def _too_large(most: int) -> InvalidRequest:
     return InvalidRequest(f"the body is larger than {most} bytes, the limit of this service", code="too_large")
 
 
-def _too_slow() -> InvalidRequest:
-    return InvalidRequest(f"the body did not arrive within {BODY_S:g} s", code="body_timeout")
-
-
 def check_depth(content: bytes, most: int) -> None:
     """Refuse JSON that nests deeper than `most`, without building it.
 
@@ -86,23 +96,12 @@ def check_depth(content: bytes, most: int) -> None:
     if content.count(b"{") + content.count(b"[") <= most:
         return
     depth = 0
-    quoted = False
-    escaped = False
-    for byte in content:
-        if quoted:
-            if escaped:
-                escaped = False
-            elif byte == 0x5C:  # backslash
-                escaped = True
-            elif byte == 0x22:  # quote
-                quoted = False
-        elif byte == 0x22:
-            quoted = True
-        elif byte in (0x7B, 0x5B):  # { [
+    for bracket in _BRACKET.finditer(_STRING.sub(b"", content)):
+        if bracket[0] in b"{[":
             depth += 1
             if depth > most:
                 raise InvalidRequest(f"the body nests deeper than {most} levels, the limit of this service")
-        elif byte in (0x7D, 0x5D):  # } ]
+        else:
             depth -= 1
 
 

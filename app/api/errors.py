@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,6 +77,7 @@ _PROVIDER_ROWS: dict[str, Row] = {
 _OPENAI_CODES = {"context_length": "context_length_exceeded", "quota_exhausted": "insufficient_quota"}
 """Codes that OpenAI's clients look for by name."""
 _DEFAULT_RETRY_AFTER_S = 1.0
+_BODY_REFUSED = (408, 413)
 
 
 def row_of(error: ErrorReport) -> Row:
@@ -127,7 +128,7 @@ def problem(
 
 
 def error_headers(error: ErrorReport) -> dict[str, str]:
-    """`x-should-retry`, and `Retry-After` with 429 and 503."""
+    """`x-should-retry`, and `Retry-After` with 429 and 503. A connection whose body is not read is closed."""
     row = row_of(error)
     headers = {"x-should-retry": "true" if row.retry else "false"}
     if row.status in (429, 503) and (row.retry or error.retry_after is not None):
@@ -135,20 +136,42 @@ def error_headers(error: ErrorReport) -> dict[str, str]:
         headers["retry-after"] = str(max(1, -int(-seconds // 1)))
     if row.status == 401:
         headers["www-authenticate"] = "Bearer"
+    if row.status in _BODY_REFUSED:
+        headers["connection"] = "close"  # else the rest of the body would be read and thrown away
     return headers
 
 
-def validation_fault(error: ValidationError | RequestValidationError) -> InvalidRequest:
-    """The first fault of a body, by the path of the member, with the number of the others."""
-    faults = error.errors()
-    first = faults[0]
-    path = ".".join(str(step) for step in first["loc"] if step not in ("body", "function-after"))
-    kind = first["type"]
-    if kind == "json_invalid":
-        return InvalidRequest(f"the body is not valid JSON: {first.get('ctx', {}).get('error', first['msg'])}")
-    what = {"extra_forbidden": "is not a member of this request", "missing": "is missing"}.get(kind, first["msg"])
-    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    return InvalidRequest(f"{path or 'the body'}: {what}{more}", param=path or None)
+def validation_fault(error: ValidationError | RequestValidationError, body: Any = None) -> InvalidRequest:
+    """The deepest fault of `body` by the path of its member, with the number of the others.
+
+    A union's member that fits none of its kinds has a fault for each kind; the deepest is of the kind that was meant.
+    """
+    found: dict[str, list[str]] = {}
+    for fault in error.errors():
+        what = _WORDS.get(fault["type"], fault["msg"])
+        found.setdefault(_member(fault["loc"], body, missing=fault["type"] == "missing"), []).append(what)
+    member = max(found, key=lambda path: path.count("."))
+    others = sum(not member.startswith(path) for path in found)
+    more = f" (and {others} more)" if others else ""
+    whats = " or ".join(dict.fromkeys(found[member]))
+    return InvalidRequest(f"{member or 'the body'}: {whats}{more}", param=member or None)
+
+
+_WORDS = {"extra_forbidden": "is not a member of this request", "missing": "is missing"}
+
+
+def _member(path: Sequence[str | int], body: Any, *, missing: bool) -> str:
+    """The steps of `path` that lead into `body`; the others name kinds of a union."""
+    steps: list[str] = []
+    for step in path:
+        try:
+            body = body[step]
+        except (KeyError, IndexError, TypeError):
+            continue
+        steps.append(str(step))
+    if missing:
+        steps.append(str(path[-1]))
+    return ".".join(steps)
 
 
 _HTTP_CODES: Mapping[int, str] = {

@@ -10,20 +10,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from app.api.errors import problem
+from app.core.lifecycle import ABORT
 from app.core.run_events import RunEvent, RunFailed
 from app.core.streams import Abandoned, Batches, batches, in_time, supervise
 from app.observability.metrics import OPEN_STREAMS
 
-KEEP_ALIVE_S = 15.0
-HOLD_HEADERS_S = 10.0
-STALLED_S = 30.0
-"""Seconds that the send buffer may stay full before the reader counts as gone."""
 WATCH_AFTER_S = 0.2
 """Seconds after which we begin to look whether the client is still there."""
 _COMMENT = b": keep-alive\n\n"
@@ -36,6 +34,16 @@ _HEADERS = (
 
 class ReaderStalled(Exception):
     """The client does not read."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamTimes:
+    """Seconds: between keep-alive comments; that the send buffer may stay full before the reader counts as gone; until the
+    headers are sent at the latest."""
+
+    keep_alive_s: float = 15.0
+    stalled_s: float = 30.0
+    hold_headers_s: float = 10.0
 
 
 class Encoder(Protocol):
@@ -63,7 +71,13 @@ class EventStream(Response):
     """
 
     def __init__(
-        self, events: AsyncIterator[RunEvent], encoder: Encoder, *, request_id: str, headers: Mapping[str, str] | None = None
+        self,
+        events: AsyncIterator[RunEvent],
+        encoder: Encoder,
+        *,
+        request_id: str,
+        times: StreamTimes,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         self.status_code = 200
         self.background = None
@@ -71,42 +85,42 @@ class EventStream(Response):
         self._events = batches(events)
         self._encoder = encoder
         self._request_id = request_id
+        self._times = times
         self._more_headers = [(key.lower().encode(), value.encode()) for key, value in (headers or {}).items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         gauge = OPEN_STREAMS.labels(self._encoder.dialect)
         gauge.inc()
-        writer = _Writer(send, [*_HEADERS, *self._more_headers])
+        writer = _Writer(send, [*_HEADERS, *self._more_headers], self._times)
         try:
             await supervise(self._write(writer, scope, receive, send), lambda: client_gone(receive), after_s=WATCH_AFTER_S)
-        except (Abandoned, ReaderStalled):
+        except Abandoned:
             return
+        except (ReaderStalled, asyncio.CancelledError):
+            if not writer.cut():
+                raise
+            scope.get("extensions", {}).get(ABORT, {}).get("call", _nothing)()
         finally:
             writer.stop()
             await self._events.aclose()
             gauge.dec()
 
     async def _write(self, writer: _Writer, scope: Scope, receive: Receive, send: Send) -> None:
-        held: list[bytes] = []
         encode, commits = self._encoder.encode, self._encoder.commits
         events: Batches[RunEvent] = self._events
-        writer.open_later(HOLD_HEADERS_S)
         async for batch in events:
-            if writer.opened and not held:
-                await writer.write(b"".join([encode(event) for event in batch]))
-                continue
-            for event in batch:
-                if isinstance(event, RunFailed) and not writer.opened:
-                    await self._refuse(event, scope, receive, send)
-                    return
-                held.append(encode(event))
-                if not writer.opened and commits(event):
-                    await writer.open()
-            if writer.opened:
-                await writer.write(b"".join(held))
-                held.clear()
+            if not writer.opened:
+                for event in batch:
+                    if isinstance(event, RunFailed):
+                        writer.stop()
+                        await self._refuse(event, scope, receive, send)
+                        return
+                    if commits(event):
+                        await writer.open()
+                        break
+            await writer.write(b"".join([encode(event) for event in batch]))
         await writer.open()
-        await writer.write(b"".join(held), last=True)
+        await writer.write(b"", last=True)
 
     async def _refuse(self, event: RunFailed, scope: Scope, receive: Receive, send: Send) -> None:
         response = problem(event.error, self._request_id)
@@ -116,56 +130,81 @@ class EventStream(Response):
 
 
 class _Writer:
-    """Writes frames, in time; opens the answer late; keeps it alive."""
+    """Writes frames, in time; opens the answer late, and holds what is written before; keeps it alive.
 
-    def __init__(self, send: Send, headers: list[tuple[bytes, bytes]]) -> None:
+    `stalled` turns true when the client has not read for too long.
+    """
+
+    def __init__(self, send: Send, headers: list[tuple[bytes, bytes]], times: StreamTimes) -> None:
         self.opened = False
+        self.stalled = False
         self._send = send
         self._headers = headers
+        self._times = times
+        self._held: list[bytes] = []
+        self._task = asyncio.current_task()
         self._loop = asyncio.get_running_loop()
-        self._timer: asyncio.TimerHandle | None = None
         self._written = self._loop.time()
-        self._side: asyncio.Task[None] | None = None
+        self._aside: asyncio.Task[None] | None = None
+        self._cancelled = False
+        self._timer = self._loop.call_later(times.hold_headers_s, self._beside, self.open)
 
-    def open_later(self, seconds: float) -> None:
-        """Open by itself after `seconds`, so that proxies and clients see an answer."""
-        self._timer = self._loop.call_later(seconds, self._aside, self.open)
-
-    def _aside(self, action: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        self._side = self._loop.create_task(action())
+    def _beside(self, action: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._aside = self._loop.create_task(action())
 
     async def open(self) -> None:
+        """Send the headers and what was held, if that has not been done."""
         if self.opened:
             return
         self.opened = True
-        if self._timer:
-            self._timer.cancel()
-        self._timer = self._loop.call_later(KEEP_ALIVE_S, self._idle)
+        self._timer.cancel()
+        self._timer = self._loop.call_later(self._times.keep_alive_s, self._idle)
         await self._send({"type": "http.response.start", "status": 200, "headers": self._headers})
+        await self.write(b"".join(self._held))
 
     def _idle(self) -> None:
         """Comment when nothing was written for a while; look again when the next comment may be due."""
+        wait_s = self._times.keep_alive_s
         quiet = self._loop.time() - self._written
-        if quiet >= KEEP_ALIVE_S:
-            self._aside(self._comment)
+        if quiet >= wait_s:
+            if self._aside is None or self._aside.done():
+                self._beside(self._comment)
             quiet = 0.0
-        self._timer = self._loop.call_later(KEEP_ALIVE_S - quiet, self._idle)
+        self._timer = self._loop.call_later(wait_s - quiet, self._idle)
 
     async def _comment(self) -> None:
-        await self.write(_COMMENT)
+        with suppress(ReaderStalled):
+            await self.write(_COMMENT)
+        if self.stalled and self._task and not self._cancelled:
+            self._cancelled = self._task.cancel()
 
     async def write(self, data: bytes, *, last: bool = False) -> None:
-        """Raises ReaderStalled: the client has not read for `STALLED_S` seconds."""
-        if not data and not last:
-            return
-        self._written = self._loop.time()
-        await in_time(self._send({"type": "http.response.body", "body": data, "more_body": not last}), STALLED_S, ReaderStalled)
+        """Raises ReaderStalled: the client has not read for too long."""
+        if not self.opened:
+            self._held.append(data)
+        elif data or last:
+            self._written = self._loop.time()
+            sent = self._send({"type": "http.response.body", "body": data, "more_body": not last})
+            await in_time(sent, self._times.stalled_s, self._stall)
+
+    def _stall(self) -> ReaderStalled:
+        self.stalled = True
+        return ReaderStalled()
+
+    def cut(self) -> bool:
+        """Whether the answer is over because the reader stalled, and for no other reason."""
+        if self._cancelled and self._task:
+            return self._task.uncancel() == 0
+        return self.stalled
 
     def stop(self) -> None:
-        if self._timer:
-            self._timer.cancel()
-        if self._side and not self._side.done():
-            self._side.cancel()
+        self._timer.cancel()
+        if self._aside and not self._aside.done():
+            self._aside.cancel()
+
+
+def _nothing() -> None:
+    """What a server without the extension does."""
 
 
 async def client_gone(receive: Receive) -> None:

@@ -7,7 +7,7 @@ from typing import Final
 
 import typer
 
-from app.cli import config, keys, mock, serve, version
+from app.cli import ask, config, keys, mock, serve, version
 from app.core.errors import ConfigError, QuorumError
 
 FAILED: Final = 1
@@ -22,6 +22,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("serve")(serve.serve)
+app.command("ask")(ask.ask)
 app.command("mock")(mock.mock)
 app.command("version")(version.version)
 app.add_typer(config.commands, name="config")

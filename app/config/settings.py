@@ -68,6 +68,8 @@ class Settings(BaseSettings):
     grace_s: float = Field(default=5.0, ge=0, le=600, description="Serving on after SIGTERM, until balancers have noticed.")
     drain_s: float = Field(default=60.0, ge=0, le=3600, description="After that, for the runs under way.")
     keep_alive_s: float = Field(default=15.0, gt=0, le=3600, description="Between the keep-alive comments of a stream.")
+    stalled_s: float = Field(default=30.0, gt=0, le=3600, description="Until a client that does not read its stream is cut.")
+    body_s: float = Field(default=30.0, gt=0, le=3600, description="Until a request body must have arrived.")
 
     @field_validator("allowed_hosts", mode="before")
     @classmethod

@@ -130,7 +130,7 @@ class LimitsConfig(Spec):
     """Bounds on what a request may ask for."""
 
     max_body_bytes: int = Field(default=20_000_000, ge=1_000)
-    max_json_depth: int = Field(default=64, ge=4, le=1_000)
+    max_json_depth: int = Field(default=64, ge=4, le=200)
     max_header_bytes: int = Field(default=8_192, ge=256)
     max_messages: int = Field(default=2_000, ge=1)
     max_models: int = Field(default=32, ge=1)

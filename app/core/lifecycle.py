@@ -9,6 +9,11 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+ABORT: Final = "quorum.abort"
+"""Our ASGI extension: its `call` breaks the connection at once. Closing it would wait for a reader who may never read."""
+
 
 class Draining:
     """Whether this process is about to stop. Requests are still served; new ones should go elsewhere."""

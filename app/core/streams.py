@@ -11,18 +11,36 @@
 | `in_time`       | an awaitable that must be done in time                                        |
 | `supervise`     | an awaitable that ends early when a watcher says so                           |
 
-Nothing else in the application creates tasks around generators. No timer here cancels a task: `with_deadline` cancels the
-future that the source waits for, so a deadline can never hit whoever happens to run at that moment.
+Nothing else in the application creates tasks around generators; those that need no task are in `steps`. No timer here cancels
+a task: `with_deadline` cancels the future that the source waits for, so a deadline can never hit whoever happens to run at
+that moment.
 """
 
 from __future__ import annotations
 
 import asyncio
-import types
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Generator, Sequence
-from contextlib import aclosing, suppress
-from typing import Any, Generic, TypeVar, cast
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack
+from typing import Any, Generic, TypeVar
+
+from app.core.steps import Batches, batches, close, in_time, with_deadline
+
+__all__ = [
+    "Abandoned",
+    "Batches",
+    "Primed",
+    "Shared",
+    "batches",
+    "close",
+    "in_time",
+    "merge",
+    "prime",
+    "race",
+    "share",
+    "supervise",
+    "with_deadline",
+]
 
 T = TypeVar("T")
 
@@ -30,194 +48,11 @@ _BUFFERED = 256
 """Items that the sources of a `merge` may be ahead of its reader."""
 
 
-class _Step(Generic[T]):
-    """Something awaited by hand, such as an advance of an async iterator: it can be looked at before it is waited for.
-
-    `start` runs it until it is done or must wait. `resume` waits for the rest. Between the two the holder may await other
-    things, as long as it does so in the same task.
-    """
-
-    __slots__ = ("_awaitable", "value", "waiting_for")
-
-    def __init__(self, awaitable: Awaitable[T]) -> None:
-        self._awaitable = awaitable.__await__()
-        self.waiting_for: Any = None
-        self.value: T
-
-    def start(self) -> bool:
-        """True when the item is there in `value`. Raises what the source raises, StopAsyncIteration at its end."""
-        try:
-            self.waiting_for = self._awaitable.send(None)
-        except StopIteration as done:
-            self.value = done.value
-            return True
-        return False
-
-    @types.coroutine
-    def resume(self) -> Generator[Any, Any, T]:
-        while True:
-            try:
-                sent = yield self.waiting_for
-            except BaseException as error:
-                move, argument = self._awaitable.throw, error
-            else:
-                move, argument = self._awaitable.send, sent
-            try:
-                self.waiting_for = cast("Callable[[Any], Any]", move)(argument)
-            except StopIteration as done:
-                return done.value
-
-    async def abandon(self) -> None:
-        """Cancel the source where it waits."""
-        try:
-            self.waiting_for = self._awaitable.throw(asyncio.CancelledError())
-        except (StopIteration, StopAsyncIteration, asyncio.CancelledError):
-            return
-        with suppress(StopAsyncIteration, asyncio.CancelledError):
-            await self.resume()
-
-
-async def close(source: AsyncIterator[Any]) -> None:
-    """Close `source` if it can be closed."""
-    if isinstance(source, (AsyncGenerator, Batches)):
-        await source.aclose()
-
-
-class Batches(Generic[T]):
-    """See `batches`."""
-
-    __slots__ = ("_ended", "_held", "_most", "_source")
-
-    def __init__(self, source: AsyncIterator[T], most: int) -> None:
-        self._source = source
-        self._most = most
-        self._held: _Step[T] | None = None
-        self._ended: BaseException | None = None
-
-    def __aiter__(self) -> Batches[T]:
-        return self
-
-    async def __anext__(self) -> list[T]:
-        if self._ended is not None:
-            raise self._ended
-        batch: list[T] = []
-        if self._held is not None:
-            step, self._held = self._held, None
-            batch.append(await step.resume())
-        source, most = self._source, self._most
-        while len(batch) < most:
-            step = _Step(source.__anext__())
-            try:
-                if step.start():
-                    batch.append(step.value)
-                    continue
-            except (StopAsyncIteration, Exception) as error:
-                if not batch:
-                    raise
-                self._ended = error
-                return batch
-            if batch:
-                self._held = step
-                return batch
-            batch.append(await step.resume())
-        return batch
-
-    async def aclose(self) -> None:
-        if self._held is not None:
-            step, self._held = self._held, None
-            await step.abandon()
-        await close(self._source)
-
-
-def batches(source: AsyncIterator[T], *, most: int = 64) -> Batches[T]:
-    """Group what `source` has ready: a list ends where the source would wait, or at `most` items.
-
-    An error of the source is raised after the items before it were given out. Iterate and close it in one task.
-    """
-    return Batches(source, most)
-
-
-async def with_deadline(
-    source: AsyncIterator[T],
-    *,
-    expired: Callable[[str], Exception],
-    first_s: float | None = None,
-    idle_s: float | None = None,
-    until: float | None = None,
-) -> AsyncIterator[T]:
-    """`source`, as long as it speaks in time.
-
-    Parameters:
-        expired: makes the error to raise of what was waited for: `first`, `idle` or `whole`.
-        first_s: seconds until the first item.
-        idle_s: seconds between two items.
-        until: when the whole must be over, on the event loop's clock, in seconds.
-
-    Items that are there at once cost no timer.
-    """
-    loop = asyncio.get_running_loop()
-    started = loop.time()
-    limit, phase = first_s, "first"
-    try:
-        while True:
-            step = _Step(source.__anext__())
-            try:
-                there = step.start()
-            except StopAsyncIteration:
-                return
-            if not there:
-                now = loop.time()
-                when = None if limit is None else (started if phase == "first" else now) + limit
-                what = phase
-                if until is not None and (when is None or until < when):
-                    when, what = until, "whole"
-                try:
-                    item = await (step.resume() if when is None else _in_time(loop, step, when, lambda w=what: expired(w)))
-                except StopAsyncIteration:
-                    return
-            else:
-                item = step.value
-            limit, phase = idle_s, "idle"
-            yield item
-    finally:
-        await close(source)
-
-
-async def _in_time(loop: asyncio.AbstractEventLoop, step: _Step[T], when: float, error: Callable[[], Exception]) -> T:
-    over = False
-
-    def expire() -> None:
-        nonlocal over
-        over = True
-        future = step.waiting_for
-        if future is not None:
-            future.cancel()
-
-    timer = loop.call_at(when, expire)
-    try:
-        return await step.resume()
-    except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if over and not (task and task.cancelling()):
-            raise error() from None
-        raise
-    finally:
-        timer.cancel()
-
-
-async def in_time(work: Awaitable[T], seconds: float, expired: Callable[[], Exception]) -> T:
-    """Await `work`, at most `seconds`, else raise what `expired` makes. Work that need not wait costs no timer."""
-    step = _Step(work)
-    if step.start():
-        return step.value
-    loop = asyncio.get_running_loop()
-    return await _in_time(loop, step, loop.time() + seconds, expired)
-
-
 class _Pump(Generic[T]):
     """The tasks of a `merge`: each reads a source into one queue."""
 
     def __init__(self, sources: Sequence[AsyncIterator[T]], limit: int | None) -> None:
+        self._sources = sources
         self._items: deque[T] = deque()
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
@@ -234,13 +69,20 @@ class _Pump(Generic[T]):
                     await self._drain(source)
             else:
                 await self._drain(source)
-        except asyncio.CancelledError:
-            raise
-        except BaseException as error:
-            self._error = self._error or error
+        except BaseException as error:  # it is the reader's: `items` raises it
+            if self._error is None:
+                self._error = error
+                self._cancel_others()
         finally:
             self._running -= 1
             self._wake.set()
+
+    def _cancel_others(self) -> None:
+        """An error is raised once the queue is empty, so nothing may go on filling it."""
+        own = asyncio.current_task()
+        for task in self._tasks:
+            if task is not own:
+                task.cancel()
 
     async def _drain(self, source: AsyncIterator[T]) -> None:
         try:
@@ -253,7 +95,7 @@ class _Pump(Generic[T]):
         finally:
             await close(source)
 
-    async def items(self) -> AsyncIterator[T]:
+    async def items(self) -> AsyncGenerator[T]:
         try:
             while True:
                 while self._items:
@@ -266,14 +108,17 @@ class _Pump(Generic[T]):
                 self._wake.clear()
                 await self._wake.wait()
         finally:
-            await _stop(self._tasks)
+            await _stop(self._tasks, self._sources)
 
 
-async def _stop(tasks: Sequence[asyncio.Future[Any]]) -> None:
-    """Cancel `tasks` and wait until they are over, whatever else is cancelled meanwhile."""
-    for task in tasks:
-        task.cancel()
+async def _stop(tasks: Sequence[asyncio.Future[Any]], sources: Sequence[AsyncIterator[Any]] = ()) -> None:
+    """Cancel `tasks`, wait until they are over, then close `sources`, whatever else is cancelled meanwhile.
+
+    What a task ended with is not raised: nobody waits for it any more.
+    """
     pending: list[asyncio.Future[Any]] = [task for task in tasks if not task.done()]
+    for task in pending:
+        task.cancel()
     interrupted = False
     while pending:
         try:
@@ -281,8 +126,19 @@ async def _stop(tasks: Sequence[asyncio.Future[Any]]) -> None:
         except asyncio.CancelledError:
             interrupted = True
         pending = [task for task in pending if not task.done()]
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()  # looked at, so that the loop does not report it as forgotten
+    await _close_all(sources)
     if interrupted:
         raise asyncio.CancelledError
+
+
+async def _close_all(sources: Sequence[AsyncIterator[Any]]) -> None:
+    """Close each of `sources`, though closing another fails."""
+    async with AsyncExitStack() as stack:
+        for source in sources:
+            stack.push_async_callback(close, source)
 
 
 async def merge(sources: Sequence[AsyncIterator[T]], *, limit: int | None = None) -> AsyncGenerator[T]:
@@ -290,14 +146,13 @@ async def merge(sources: Sequence[AsyncIterator[T]], *, limit: int | None = None
 
     The first error of a source closes the others and is raised after the items before it. Closing this closes them all.
     """
-    if len(sources) == 1:
-        async with aclosing(cast("AsyncGenerator[T]", sources[0])) as only:
-            async for item in only:
-                yield item
-        return
-    async with aclosing(cast("AsyncGenerator[T]", _Pump(sources, limit).items())) as items:
+    only = len(sources) == 1
+    items = sources[0] if only else _Pump(sources, limit).items()
+    try:
         async for item in items:
             yield item
+    finally:
+        await close(items)
 
 
 async def race(sources: Sequence[AsyncIterator[T]]) -> AsyncIterator[T]:
@@ -305,49 +160,30 @@ async def race(sources: Sequence[AsyncIterator[T]]) -> AsyncIterator[T]:
 
     A source that fails or ends before its first item leaves the race; when all have, the first failure is raised.
     """
-    firsts = [asyncio.ensure_future(_first(source)) for source in sources]
-    waiting = dict(zip(firsts, sources, strict=True))
+    firsts = [asyncio.ensure_future(anext(source)) for source in sources]
+    winner: int | None = None
     failure: BaseException | None = None
-    winner: AsyncIterator[T] | None = None
-    item: T | None = None
+    waiting = set(firsts)
     try:
-        while waiting and winner is None:
-            done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            for task in sorted(done, key=firsts.index):
-                source = waiting.pop(task)
-                error = task.exception()
-                if error is not None:
-                    failure = failure or (None if isinstance(error, _Ended) else error)
-                elif winner is None:
-                    winner, item = source, task.result()
-                else:
-                    await close(source)
-    finally:
-        await _stop(list(waiting))
-        for source in waiting.values():
-            await close(source)
-    if winner is None:
-        if failure is not None:
+        try:
+            while waiting and winner is None:
+                done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                for task in sorted(done, key=firsts.index):
+                    error = task.exception()
+                    if error is None:
+                        winner = firsts.index(task) if winner is None else winner
+                    elif failure is None and not isinstance(error, StopAsyncIteration):
+                        failure = error
+        finally:
+            await _stop(firsts, [source for index, source in enumerate(sources) if index != winner])
+        if winner is not None:
+            yield firsts[winner].result()
+            async for item in sources[winner]:
+                yield item
+        elif failure is not None:
             raise failure
-        return
-    try:
-        yield cast("T", item)
-        async for item in winner:
-            yield item
     finally:
-        await close(winner)
-
-
-class _Ended(Exception):
-    """A source ended without an item."""
-
-
-async def _first(source: AsyncIterator[T]) -> T:
-    try:
-        return await source.__anext__()
-    except StopAsyncIteration:
-        await close(source)
-        raise _Ended from None
+        await _close_all(sources)
 
 
 class Shared(Generic[T]):
@@ -356,35 +192,45 @@ class Shared(Generic[T]):
     def __init__(self, source: AsyncIterator[T]) -> None:
         self._items: list[T] = []
         self._error: BaseException | None = None
+        self._over = False
         self._changed = asyncio.Event()
         self._readers = 0
         self._task = asyncio.ensure_future(self._read(source))
 
     async def _read(self, source: AsyncIterator[T]) -> None:
         try:
-            async for item in source:
-                self._items.append(item)
-                self._notify()
-        except BaseException as error:
+            try:
+                async for item in source:
+                    self._items.append(item)
+                    self._notify()
+            finally:
+                await close(source)
+        except asyncio.CancelledError:
+            self._error = Abandoned("every reader had left")
+        except BaseException as error:  # it is the readers': each of them raises it
             self._error = error
         finally:
-            await close(source)
+            self._over = True
+            self._notify()
 
     def _notify(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
     async def reader(self) -> AsyncIterator[T]:
-        """The whole source from its beginning. The last reader to leave before the end closes the source."""
+        """The whole source from its beginning. The last reader to leave before the end closes the source.
+
+        Raises:
+            Abandoned: the source was closed because every reader before this one had left.
+        """
         self._readers += 1
-        self._task.add_done_callback(lambda _: self._notify())
         try:
             position = 0
             while True:
                 while position < len(self._items):
                     position += 1
                     yield self._items[position - 1]
-                if self._task.done():
+                if self._over:
                     if self._error is not None:
                         raise self._error
                     return
@@ -403,7 +249,7 @@ def share(source: AsyncIterator[T]) -> Shared[T]:
     return Shared(source)
 
 
-async def prime(source: AsyncIterator[T], *, enough: Callable[[T], bool]) -> AsyncIterator[T]:
+async def prime(source: AsyncIterator[T], *, enough: Callable[[T], bool]) -> Primed[T]:
     """Read `source` up to the first item that is `enough`, or its end, and give an iterator over all of it.
 
     What `source` raises before that is raised here, while the caller can still answer otherwise.
@@ -417,17 +263,27 @@ async def prime(source: AsyncIterator[T], *, enough: Callable[[T], bool]) -> Asy
     except BaseException:
         await close(source)
         raise
-    return _primed(head, source)
+    return Primed(head, source)
 
 
-async def _primed(head: deque[T], source: AsyncIterator[T]) -> AsyncIterator[T]:
-    try:
-        while head:
-            yield head.popleft()
-        async for item in source:
-            yield item
-    finally:
-        await close(source)
+class Primed(Generic[T]):
+    """See `prime`. Closing it closes the source, though nobody has begun to read."""
+
+    __slots__ = ("_head", "_source")
+
+    def __init__(self, head: deque[T], source: AsyncIterator[T]) -> None:
+        self._head = head
+        self._source = source
+
+    def __aiter__(self) -> Primed[T]:
+        return self
+
+    async def __anext__(self) -> T:
+        return self._head.popleft() if self._head else await anext(self._source)
+
+    async def aclose(self) -> None:
+        self._head.clear()
+        await close(self._source)
 
 
 class Abandoned(Exception):
@@ -444,6 +300,7 @@ async def supervise(work: Coroutine[Any, Any, T], gone: Callable[[], Awaitable[N
     """
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
+    before = task.cancelling() if task else 0
     watcher: asyncio.Task[None] | None = None
     left = False
 
@@ -462,10 +319,12 @@ async def supervise(work: Coroutine[Any, Any, T], gone: Callable[[], Awaitable[N
     try:
         return await work
     except asyncio.CancelledError:
-        if left and task is not None and task.uncancel() == 0:
+        if left and task is not None and task.cancelling() <= before + 1:
             raise Abandoned from None
         raise
     finally:
         timer.cancel()
         if watcher is not None:
             watcher.cancel()
+        if left and task is not None:
+            task.uncancel()  # the watcher's cancellation has done its work, or came too late

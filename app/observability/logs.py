@@ -34,3 +34,17 @@ def configure(level: str = "info", form: Literal["json", "console"] | None = Non
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(level=max(number, logging.WARNING), stream=sys.stdout, format="%(levelname)s %(name)s %(message)s")
+
+
+def configure_embedded() -> None:
+    """Set up logging where Quorum is a library in somebody else's process: warnings and worse, on standard error.
+
+    Whoever has configured structlog before keeps what is configured.
+    """
+    if structlog.is_configured():
+        return
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+        cache_logger_on_first_use=False,
+    )

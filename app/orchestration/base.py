@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from pydantic import BaseModel, ConfigDict
@@ -32,7 +32,7 @@ class Runtime(Protocol):
 
     async def check_models_availability(self) -> tuple[Availability, ...]: ...
 
-    def events(self, strategy: BaseOrchestrator, request: RunRequest) -> AsyncIterator[RunEvent]: ...
+    def events(self, strategy: BaseOrchestrator, request: RunRequest) -> AsyncGenerator[RunEvent]: ...
 
     async def result(self, strategy: BaseOrchestrator, request: RunRequest) -> OrchestrationOutput: ...
 
@@ -121,8 +121,11 @@ class BaseOrchestrator(ABC):
         lead_model: str | None = None,
         generation: Generation = DEFAULT_GENERATION,
         **options: Any,
-    ) -> AsyncIterator[RunEvent]:
-        """The events of a run as they happen, every candidate's deltas included. Parameters as for `process`."""
+    ) -> AsyncGenerator[RunEvent]:
+        """The events of a run as they happen, every candidate's deltas included. Parameters as for `process`.
+
+        Closing it (`contextlib.aclosing`) before its end cancels the run.
+        """
         request = self._request(prompt, selected_models, lead_model, generation, options, watched=True)
         return self.runtime.events(self, request)
 

@@ -10,7 +10,6 @@ from app.core.clock import Clock
 from app.core.errors import OrchestratorError, ProviderError, QuorumError, report
 from app.core.model_events import (
     Delta,
-    ModelEvent,
     ReasoningDelta,
     RefusalDelta,
     ResponseBuilder,
@@ -36,7 +35,6 @@ from app.core.run_fold import output_delta, output_deltas
 from app.core.runs import CallRole, Candidate, CandidateStatus, HelperCall
 from app.core.streams import close
 from app.core.usage import NO_USAGE, Usage
-from app.providers.fitting import fit
 
 _KINDS: dict[type[Delta], DeltaKind] = {
     TextDelta: "text",
@@ -78,9 +76,8 @@ class _Call:
 
     async def _deltas(self) -> AsyncIterator[Delta]:
         """What the model says, piece by piece where it is watched; `response` or `error` is set at the end."""
-        source: AsyncIterator[ModelEvent] | None = None
+        source = self.model.call(self.request)
         try:
-            source = self.model.call(await fit(self.model.profile, self.request))
             async for event in source:
                 if isinstance(event, ResponseFinished):
                     self.response = _checked(event.response, self.model)
@@ -92,8 +89,7 @@ class _Call:
         except QuorumError as error:
             self.error = error
         finally:
-            if source is not None:
-                await close(source)
+            await close(source)
         if isinstance(self.error, ProviderError) and self.error.failure == "content_filtered":
             refusal = RefusalDelta(self.error.message)
             self._partial.add(refusal)

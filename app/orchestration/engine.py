@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from base64 import b32encode
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, replace
 
 import structlog
@@ -35,7 +35,7 @@ class Run:
     request: RunRequest
     context: RunContext
 
-    async def events(self) -> AsyncIterator[RunEvent]:
+    async def events(self) -> AsyncGenerator[RunEvent]:
         """What happens, to its end. Closing this cancels the run."""
         clock = self.context.clock
         began = clock.monotonic()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from app.config.spec import LLMProvider, QuorumSpec
 from app.core.clock import SystemClock
 from app.core.run_events import RunEvent
 from app.core.runs import OrchestrationOutput, RunRequest
+from app.observability import logs
 from app.orchestration.base import BaseOrchestrator
 from app.orchestration.engine import Engine
 from app.orchestration.strategies import Strategies
@@ -21,14 +22,16 @@ class LocalRuntime:
 
     Parameters:
         spec: providers, models, recipes and limits; without it the mock provider, until another is registered.
+        strategies: those that requests may name; without them the built-in ones and what packages bring.
     """
 
-    def __init__(self, spec: QuorumSpec | None = None) -> None:
+    def __init__(self, spec: QuorumSpec | None = None, strategies: Strategies | None = None) -> None:
+        logs.configure_embedded()
         self._clock = SystemClock()
         self._spec = spec or QuorumSpec(providers={"mock": LLMProvider(kind="mock")})
         self._only_mock = spec is None
         self.registry = ModelRegistry(self._spec, wrap=standard_policies(self._clock))
-        self._engine = Engine(self.registry, Strategies(), self._spec, self._clock)
+        self.engine = Engine(self.registry, strategies or Strategies(), self._spec, self._clock)
 
     def register_provider(self, name: str, provider: LLMProvider | Provider) -> None:
         """Add a provider. The first one takes the place of the mock provider that was there for want of any."""
@@ -40,11 +43,11 @@ class LocalRuntime:
     async def check_models_availability(self) -> tuple[Availability, ...]:
         return await self.registry.check_all()
 
-    def events(self, strategy: BaseOrchestrator, request: RunRequest) -> AsyncIterator[RunEvent]:
-        return self._engine.begin_with(strategy, request).events()
+    def events(self, strategy: BaseOrchestrator, request: RunRequest) -> AsyncGenerator[RunEvent]:
+        return self.engine.begin_with(strategy, request).events()
 
     async def result(self, strategy: BaseOrchestrator, request: RunRequest) -> OrchestrationOutput:
-        return await self._engine.begin_with(strategy, request).result()
+        return await self.engine.begin_with(strategy, request).result()
 
     async def aclose(self) -> None:
         await self.registry.aclose()

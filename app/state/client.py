@@ -9,6 +9,7 @@ redis-py 8 waits 59 s for a frozen server by default, and repeats commands that 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,8 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import redis.exceptions as refused
-from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool, Connection, ConnectionPool, Redis, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.commands.core import AsyncScript
@@ -47,6 +49,34 @@ _AWAY: Final = (
 )
 
 
+class _PromptWrites(AbstractConnection):
+    """Writes that can be cancelled.
+
+    redis-py wraps each write in `asyncio.wait_for`, which makes a task, and before Python 3.12 loses a cancellation that comes
+    in the same turn as the end of the write (python/cpython issue 86296): a cancelled caller would go on.
+    """
+
+    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        limit_s, self.socket_timeout = self.socket_timeout, None
+        try:
+            async with asyncio.timeout(limit_s):
+                await super().send_packed_command(command, check_health)
+        finally:
+            self.socket_timeout = limit_s
+
+
+class _Tcp(_PromptWrites, Connection): ...
+
+
+class _Tls(_PromptWrites, SSLConnection): ...
+
+
+class _Unix(_PromptWrites, UnixDomainSocketConnection): ...
+
+
+_CONNECTIONS: Final[Mapping[str, type[AbstractConnection]]] = {"redis": _Tcp, "rediss": _Tls, "unix": _Unix}
+
+
 class StateClient:
     """Connections to one Redis. `commands` answers within 250 ms or fails; `blocking` is for reads that wait.
 
@@ -56,15 +86,15 @@ class StateClient:
     def __init__(self, url: str) -> None:
         self.where = without_password(url)
         options = _options(url)
-        self.commands = Redis.from_pool(
-            BlockingConnectionPool.from_url(
-                url,
-                max_connections=COMMAND_CONNECTIONS,
-                timeout=COMMAND_TIMEOUT_S,
-                socket_timeout=COMMAND_TIMEOUT_S,
-                **options,
-            )
+        commands = BlockingConnectionPool.from_url(
+            url,
+            max_connections=COMMAND_CONNECTIONS,
+            timeout=COMMAND_TIMEOUT_S,
+            socket_timeout=COMMAND_TIMEOUT_S,
+            **options,
         )
+        commands.connection_class = _CONNECTIONS[urlsplit(url).scheme]
+        self.commands = Redis.from_pool(commands)
         self.blocking = Redis.from_pool(
             ConnectionPool.from_url(url, max_connections=BLOCKING_CONNECTIONS, socket_timeout=None, **options)
         )

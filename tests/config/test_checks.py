@@ -65,6 +65,7 @@ recipes:
         ("base_url: ftp://example.com", "base_url: is not a URL; write it like https://api.example.com/v1"),
         ("base_url: 'http://[::1'", "base_url: is not a URL; write it like https://api.example.com/v1"),
         ("base_url: https://me:pass@example.com", "base_url: holds a credential; put it into 'api_key' or 'headers'"),
+        ("base_url: https://token@example.com", "base_url: holds a credential; put it into 'api_key' or 'headers'"),
         ("base_url: https://example.com?x=1", "base_url: holds a query; put it into 'query'"),
         ('headers: {X-A: "a\\nb"}', "headers.X-A: a header's value is one line of ASCII"),
         ("headers: {'X A': b}", "headers.X A: is not a header's name"),

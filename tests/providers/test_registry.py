@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from app.config.loading import load
 from app.config.spec import CapabilitiesConfig, LLMProvider, ModelConfig, PriceConfig, QuorumSpec, RequestConfig
 from app.core.chat import ChatRequest, ChatResponse, Choice
 from app.core.errors import ConfigError, ConflictError, InvalidRequest, NotFound
@@ -105,7 +106,7 @@ class TestNames:
 
     async def test_models_named_on_demand_are_forgotten_when_they_are_many(self) -> None:
         models = registry(ONE)
-        first, kept = models.resolve("one/first"), models.resolve("one/kept")
+        kept, first = models.resolve("one/kept"), models.resolve("one/first")
         for number in range(1023):
             models.resolve(f"one/{number}")
             assert models.resolve("one/kept") is kept
@@ -254,6 +255,13 @@ class TestReload:
         assert models.resolve("one/other") is demanded
         assert models.resolve("new").profile.model == "y"
 
+    async def test_a_changed_model_is_made_anew_at_the_same_provider(self) -> None:
+        models = registry(ONE)
+        provider = models.provider("one").provider
+        models.apply(spec({"one": {"kind": "openai"}}, {"fast": {"provider": "one", "model": "gpt-5"}}))
+        assert models.resolve("fast").profile.model == "gpt-5"
+        assert models.provider("one").provider is provider
+
     async def test_a_changed_provider_is_replaced_and_the_old_one_serves_those_who_hold_it(self) -> None:
         models = registry(ONE, retire_s=0)
         old, held = models.provider("one").provider, models.resolve("fast")
@@ -341,3 +349,11 @@ def test_a_registry_can_be_made_where_no_event_loop_runs() -> None:
     models = ModelRegistry(spec({"mock": {"kind": "mock"}}), wrap=bare)
     models.remove("mock")
     asyncio.run(models.aclose())
+
+
+async def test_the_example_s_models_are_all_there() -> None:
+    loaded = load(Path(__file__).parents[2] / "examples" / "quorum.yaml", {})
+    models = ModelRegistry(loaded.spec, wrap=bare)
+    assert {model.profile.name for model in models.models()} == set(loaded.spec.models)
+    assert models.resolve("house").profile.price == FlatPrice(0.05, 0.10, 0.01)
+    await models.aclose()

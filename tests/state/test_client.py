@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import time
@@ -61,3 +62,19 @@ def test_an_unknown_address_is_refused_with_what_would_be_right(url: str) -> Non
 
 def test_an_address_is_shown_without_its_password() -> None:
     assert without_password("rediss://user:pa@ss@host:6380/2?password=x") == "rediss://host:6380/2"
+
+
+async def test_a_cancelled_command_is_cancelled_whenever_that_comes(state: StateClient) -> None:
+    async def commands() -> None:
+        while True:
+            await state.commands.get("x")
+
+    for turns in range(200):
+        task = asyncio.create_task(commands())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        _, going_on = await asyncio.wait([task], timeout=1)
+        assert not going_on, f"the cancellation after {turns} turns of the loop was lost"
+    await state.commands.set("mine", "1")
+    assert await state.commands.get("mine") == b"1"

@@ -10,11 +10,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
+
+from tests.support.valkey import server_pid
 
 ROOT = Path(__file__).parents[2]
 
@@ -96,19 +98,21 @@ def service(
             running.wait_ready()
         yield running
     finally:
-        for pid in {process.pid, *processes_of(data_dir)}:
-            if process.poll() is None or pid != process.pid:
-                os.kill(pid, signal.SIGKILL)
+        process.kill()  # first, since it would replace a Valkey or a worker that is killed before it
         process.wait()
+        for pid in processes_of(data_dir):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         assert process.stderr is not None
         running._reader.join(10)
         process.stderr.close()
 
 
 def processes_of(data_dir: Path) -> set[int]:
-    """Every living process that was started for `data_dir`: it stands in the environment they inherit."""
+    """Every living process that was started for `data_dir`, which stands in the environment they inherit, and its Valkey."""
     mark = f"QUORUM_DATA_DIR={data_dir}\0".encode()
-    found: set[int] = set()
+    valkey = server_pid(data_dir)  # it writes its title over its environment
+    found = set() if valkey is None else {valkey}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:

@@ -76,7 +76,9 @@ async def serving(
 
 
 @contextmanager
-def serving_in_thread(directory: Path, redis_url: str, config: Mapping[str, Any] | None = None, **settings: Any) -> Iterator[str]:
+def serving_in_thread(
+    directory: Path, redis_url: str, config: Mapping[str, Any] | None = None, **settings: Any
+) -> Iterator[str]:
     """The same in a thread of its own, for clients that block. Gives the URL."""
     with (
         start_blocking_portal() as portal,

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from app.api.access import authorize
+from app.api.asking import asked, streamed
 from app.api.body import read_json, wanted
 from app.api.describe import described
 from app.api.errors import problem
@@ -15,7 +16,6 @@ from app.api.examples import CHAT
 from app.api.openai_chat import ChunkEncoder, completion
 from app.api.schemas.chat import ChatBody
 from app.api.services import services_of
-from app.api.sse import EventStream
 
 router = APIRouter(tags=["OpenAI dialect"])
 
@@ -31,21 +31,13 @@ async def chat_completions(request: Request) -> Response:
     services = services_of(request)
     principal = authorize(request, services, "run")
     engine = services.engine
-    body = await read_json(request, ChatBody, engine.spec.limits)
-    request_id: str = request.scope["request_id"]
-    run = engine.begin(
-        body.to_core(
-            engine.targets.named(body.model),
-            tenant=principal.tenant,
-            request_id=request_id,
-            traceparent=request.scope["traceparent"],
-        )
-    )
+    body = await read_json(request, ChatBody, services)
+    run = engine.begin(body.to_core(engine.targets.named(body.model), **asked(request, principal)))
     if body.stream:
         include_usage = body.stream_options is not None and body.stream_options.include_usage
         encoder = ChunkEncoder(run.id, body.model, int(time.time()), include_usage=include_usage)
-        return EventStream(run.events(), encoder, request_id=request_id, headers={"x-quorum-run-id": run.id})
+        return streamed(request, services, run, encoder)
     result = await wanted(request, run.result())
     if result.error:
-        return problem(result.error, request_id, run_id=run.id)
+        return problem(result.error, request.scope["request_id"], run_id=run.id)
     return Response(completion(result, body.model), media_type="application/json", headers={"x-quorum-run-id": run.id})

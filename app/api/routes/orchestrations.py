@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from app.api.access import authorize
+from app.api.asking import asked, streamed
 from app.api.body import read_json, wanted
 from app.api.describe import described
 from app.api.errors import problem
@@ -14,7 +15,6 @@ from app.api.examples import ORCHESTRATIONS
 from app.api.native_events import NativeEncoder, plain
 from app.api.schemas.orchestrations import OrchestrationBody
 from app.api.services import services_of
-from app.api.sse import EventStream
 
 router = APIRouter(tags=["Orchestrations"])
 
@@ -34,9 +34,8 @@ async def orchestrate(request: Request) -> Response:
     services = services_of(request)
     principal = authorize(request, services, "run")
     engine = services.engine
-    body = await read_json(request, OrchestrationBody, engine.spec.limits)
-    streamed = body.stream or "text/event-stream" in request.headers.get("accept", "")
-    request_id: str = request.scope["request_id"]
+    body = await read_json(request, OrchestrationBody, services)
+    watched = body.stream or "text/event-stream" in request.headers.get("accept", "")
     config = engine.targets.asked(
         strategy=body.strategy,
         recipe=body.recipe,
@@ -44,19 +43,10 @@ async def orchestrate(request: Request) -> Response:
         lead_model=body.lead_model,
         options=body.options,
     )
-    run = engine.begin(
-        body.to_core(
-            config,
-            deltas="all" if streamed else "none",
-            tenant=principal.tenant,
-            request_id=request_id,
-            traceparent=request.scope["traceparent"],
-        )
-    )
-    headers = {"x-quorum-run-id": run.id}
-    if streamed:
-        return EventStream(run.events(), NativeEncoder(run.id), request_id=request_id, headers=headers)
+    run = engine.begin(body.to_core(config, deltas="all" if watched else "none", **asked(request, principal)))
+    if watched:
+        return streamed(request, services, run, NativeEncoder(run.id))
     result = await wanted(request, run.result())
     if result.error:
-        return problem(result.error, request_id, run_id=run.id, result=result)
-    return Response(orjson.dumps(result, default=plain), media_type="application/json", headers=headers)
+        return problem(result.error, request.scope["request_id"], run_id=run.id, result=result)
+    return Response(orjson.dumps(result, default=plain), media_type="application/json", headers={"x-quorum-run-id": run.id})

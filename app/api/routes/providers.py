@@ -56,7 +56,7 @@ async def register_provider(request: Request, _who: Admin) -> Response:
     """
     services = services_of(request)
     spec = services.engine.spec
-    body = await read_json(request, ProviderBody, spec.limits)
+    body = await read_json(request, ProviderBody, services)
     if body.kind == "replay":
         raise InvalidRequest("a replay provider reads a file of this machine: put it into quorum.yaml", param="kind")
     config = LLMProvider.model_validate(body.model_dump(exclude={"name"}, exclude_unset=True))

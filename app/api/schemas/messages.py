@@ -31,9 +31,9 @@ _DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)?(?:;[\w=-]+)*;base64,", re.ASC
 
 
 class Body(BaseModel):
-    """A request body: unknown members are refused."""
+    """A request body: unknown members are refused, and so are texts where numbers belong."""
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class TextBody(Body):
@@ -97,7 +97,7 @@ class ToolCallBody(Body):
 class MessageBody(BaseModel):
     """One message. Members that SDKs copy from a response into the next request are taken and ignored."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", strict=True)
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | list[PartBody] | None = None

@@ -125,10 +125,10 @@ def _content(persona: Persona, prompt: _Prompt, index: int) -> str:
 
 
 def _typed(question: Question, value: str) -> Any:
-    if question.kind != "number":
+    """A number as one, unless it is larger than JSON readers take (RFC 8259, section 6)."""
+    if question.kind != "number" or abs(float(value)) > 2**53:
         return value
-    number = float(value)
-    return int(number) if number.is_integer() else number
+    return float(value) if "." in value or "e" in value else int(value)
 
 
 def _panel_answer(persona: Persona, request: ChatRequest, panel: Panel, *, right: bool) -> str:

@@ -22,12 +22,12 @@ _SUM = re.compile(rf"[-(\s]*{_NUMBER}[\s)]*(?:(?:\*\*|[-+*/])[-(\s]*{_NUMBER}[\s
 _PRIME = re.compile(r"\bis\s+(\d{1,12})\s+(?:a\s+)?prime\b", re.IGNORECASE)
 _ASKS = re.compile(r"\b(?:what|how much|how many|calculate|compute|evaluate|solve|work out|add|result)\b|=", re.IGNORECASE)
 _DATE = re.compile(r"\b\d{4}(?:[-/]\d{1,2}[-/]\d{1,2}|[-/]\d{4})\b")
-_MAX_LENGTH, _MAX_EXPONENT, _MAX_BASE = 200, 20, 1_000_000
+_MAX_READ, _MAX_LENGTH, _MAX_EXPONENT, _MAX_BASE = 2_000, 200, 20, 1_000_000
 
 
 def expression(question: str) -> str | None:
     """The first sum in a question as an expression: `17 * 23` of "What is 17 times 23?"; None without one."""
-    text = _DATE.sub("", question[:4_000])
+    text = _DATE.sub("", question[:_MAX_READ])
     for pattern, symbol in _WORDS:
         text = pattern.sub(symbol if symbol[:1] == "\\" or not symbol else f" {symbol} ", text)
     found = _SUM.search(text)

@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Literal, cast
 
 PanelTask = Literal["ranking", "critique", "factual", "comparative", "synthesis"]
@@ -43,9 +44,14 @@ _TAGGED = re.compile(
 _SEALED = re.compile(r"<(\w+-[0-9a-f]{6,})\b[^>]*>.*?</\1\s*>", re.DOTALL)
 _ATTRIBUTE = re.compile(r"""(?:id|label|letter|name|from|model|index)\s*=\s*["']([^"']+)["']""", re.IGNORECASE)
 _HEADING = re.compile(
-    r"^[#*\[\s]{0,6}(?:answer|candidate|response|proposal)\s+([A-Z]|\d{1,2})\b[\]\s*]*(?:\([^)\n]*\))?[*\s]*(?:[:.\n]|$)",
+    r"^[#*\[\s]{0,6}(?:answer|candidate|response|proposal) {1,4}([A-Z]|\d{1,2})\b"
+    r"[\]* ]{0,6}(?:\([^)\n]{0,99}\))?[* ]{0,6}(?:[:.\n]|$)",
     re.IGNORECASE | re.MULTILINE,
 )
+_OPENING = re.compile(r"<(?:answer|candidate|response|proposal)\b", re.IGNORECASE)
+_MAX_ANSWERS, _MAX_LISTS, _MAX_INSTRUCTIONS = 200, 8, 20_000
+"""Bounds on what is looked for, so that no prompt takes long to read: tags, JSON lists, characters after the last answer."""
+
 _TASKS: Sequence[tuple[PanelTask, re.Pattern[str]]] = (
     ("ranking", re.compile(r"\brank(?:ing)?\b", re.IGNORECASE)),
     ("factual", re.compile(r"check the facts|fact[- ]?check|\bclaims\b", re.IGNORECASE)),
@@ -82,14 +88,16 @@ def _task(instructions: str, wanted: frozenset[str]) -> PanelTask:
 
 def _quoted(prompt: str) -> tuple[tuple[Quoted, ...], str]:
     """The answers, and the instructions that go with them."""
-    if tagged := list(_TAGGED.finditer(prompt)):
+    tags = sum(1 for _ in islice(_OPENING.finditer(prompt), _MAX_ANSWERS + 1))
+    tagged = list(_TAGGED.finditer(prompt)) if 0 < tags <= _MAX_ANSWERS else []
+    if tagged:
         labels = [_ATTRIBUTE.search(found[2]) for found in tagged]
         rows = [
             (label[1] if label else _letter(n), found[3]) for n, (label, found) in enumerate(zip(labels, tagged, strict=True))
         ]
         return _unique(rows), _instructions(prompt, tagged[0].start(), tagged[-1].end())
-    headings = list(_HEADING.finditer(prompt))
-    if len(headings) >= 2:
+    headings = list(islice(_HEADING.finditer(prompt), _MAX_ANSWERS + 1))
+    if 2 <= len(headings) <= _MAX_ANSWERS:
         ends = [*(found.start() for found in headings[1:]), len(prompt)]
         rows = [(found[1], prompt[found.end() : end]) for found, end in zip(headings, ends, strict=True)]
         return _unique(rows), prompt[: headings[0].start()]
@@ -97,16 +105,16 @@ def _quoted(prompt: str) -> tuple[tuple[Quoted, ...], str]:
 
 
 def _instructions(prompt: str, start: int, end: int) -> str:
-    after = _SEALED.sub("", prompt[end:]).strip()
+    after = _SEALED.sub("", prompt[end : end + _MAX_INSTRUCTIONS]).strip()
     return after if len(after) >= _MIN_INSTRUCTIONS else f"{prompt[:start]} {after}"
 
 
 def _from_json(prompt: str) -> tuple[tuple[Quoted, ...], str]:
     decoder = json.JSONDecoder()
-    for found in re.finditer(r"\[\s*\{", prompt):
+    for found in islice(re.finditer(r"\[\s{0,8}\{", prompt), _MAX_LISTS):
         try:
             value, end = decoder.raw_decode(prompt, found.start())
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         items = cast(list[dict[str, Any]], [item for item in value if isinstance(item, dict)])
         rows = [

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 
-from app.core.chat import ChatRequest
+import jsonschema_rs
+
+from app.core.chat import ChatRequest, JsonObject
 from app.core.errors import FailureClass
 from app.core.messages import DocumentPart, ImagePart
 from app.providers.mock.answering import digest, last_user, stage_of
@@ -16,6 +18,10 @@ from app.providers.mock.tokens import count_input
 
 _MAX_REMEMBERED = 1_024
 """Prompts whose failures are counted for `times`."""
+
+
+_MAX_CHOICES = 128
+"""OpenAI's bound on `n` (API reference, "Create chat completion")."""
 
 
 class Declined(Exception):
@@ -99,7 +105,26 @@ def check_takes(persona: Persona, request: ChatRequest) -> None:
         raise Declined("invalid_request", "this model takes no documents")
     if not persona.tools and request.tools:
         raise Declined("invalid_request", "this model calls no tools")
+    form = request.generation.response_format
+    schemas = {tool.name: tool.parameters for tool in request.tools} | (
+        {form.name: form.schema} if form and form.schema else {}
+    )
+    for name, schema in schemas.items():
+        if not _is_schema(schema):
+            raise Declined(
+                "invalid_request", f"Invalid schema for {name!r}: it is no valid JSON schema.", code="invalid_json_schema"
+            )
+    if request.generation.n > _MAX_CHOICES:
+        raise Declined("invalid_request", f"'n' is {request.generation.n}; it wants at most {_MAX_CHOICES}")
     tokens = count_input(request)
     if tokens > persona.context_window:
         message = f"This model's maximum context length is {persona.context_window} tokens; the messages have {tokens}."
         raise Declined("context_length", message, 400, "context_length_exceeded")
+
+
+def _is_schema(schema: JsonObject) -> bool:
+    """Whether it is a JSON schema of a draft that is known, by its meta-schema."""
+    try:
+        return jsonschema_rs.meta.is_valid(dict(schema))
+    except (ValueError, jsonschema_rs.ReferencingError):
+        return False

@@ -51,8 +51,11 @@ CAPITALS: Mapping[str, tuple[str, str]] = {
 }
 """Country: its capital, and the city people take for it."""
 
+_READ = 4_000
+"""Characters of either end of a long prompt that a question is looked for in."""
+
 _CAPITAL = re.compile(r"capital(?: city)? of ((?:the )?[a-z]+(?: (?:zealand|kingdom|states))?)", re.IGNORECASE)
-_OPTION = re.compile(r"^\s*\(?([A-Z])[).:]\s*(.*)$", re.MULTILINE)
+_OPTION = re.compile(r"^[ \t]{0,8}\(?([A-Z])[).:][ \t]{0,8}(.*)$", re.MULTILINE)
 _YES_NO = re.compile(
     r"\b(?:yes or no|yes/no|true or false)\b|^(?:is|are|was|were|do|does|did|can|could|should|will|would|has|have)\b.*\?\s*$",
     re.IGNORECASE | re.MULTILINE,
@@ -71,7 +74,9 @@ def pick(items: Sequence[str], *parts: object) -> str:
 
 
 def read_question(text: str) -> Question:
-    """The question that a prompt asks."""
+    """The question that a prompt asks. Of a long prompt the beginning and the end are read."""
+    if len(text) > 2 * _READ:
+        text = f"{text[:_READ]}\n{text[-_READ:]}"
     options = dict(_OPTION.findall(text))
     if len(options) >= 2 and "A" in options and "B" in options:
         return _choice(text, options)
@@ -107,71 +112,16 @@ def _yes_no(text: str, yes: bool) -> Question:
 def _near_miss(result: arithmetic.Number, text: str) -> arithmetic.Number:
     """What a slip gives: off by a few units, or by ten."""
     slip = (1, 2, 9, 10, -1, -2, -10)[int(draw("slip", text) * 7)]
-    return result + slip
+    return round(result + slip, 6)
 
 
 _WORD = re.compile(r"[^\W\d_][\w'’-]{3,}")
-_COMMON = frozenset(
-    (
-        "about",
-        "after",
-        "also",
-        "because",
-        "been",
-        "being",
-        "between",
-        "both",
-        "could",
-        "does",
-        "each",
-        "explain",
-        "from",
-        "give",
-        "have",
-        "into",
-        "just",
-        "like",
-        "list",
-        "make",
-        "more",
-        "most",
-        "much",
-        "name",
-        "only",
-        "other",
-        "over",
-        "please",
-        "same",
-        "should",
-        "some",
-        "such",
-        "tell",
-        "than",
-        "that",
-        "their",
-        "them",
-        "then",
-        "there",
-        "these",
-        "they",
-        "this",
-        "those",
-        "through",
-        "very",
-        "want",
-        "were",
-        "what",
-        "when",
-        "where",
-        "which",
-        "while",
-        "will",
-        "with",
-        "would",
-        "write",
-        "your",
-    )
-)
+_COMMON_WORDS = """
+    about after also because been being between both could does each explain from give have into just like list make
+    more most much name only other over please same should some such tell than that their them then there these they
+    this those through very want were what when where which while will with would write your
+"""
+_COMMON = frozenset(_COMMON_WORDS.split())
 _FILLERS = ("the goal", "the cost", "the context")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -22,9 +22,14 @@ _FORMATS = {
     "uri": "https://example.com/",
     "uuid": "00000000-0000-4000-8000-000000000000",
 }
+_NOT_PLAIN = frozenset(("$ref", "const", "anyOf", "oneOf", "allOf"))
 _DEEP = 6
 """Below this depth only what is required is filled in, so that recursive schemas end."""
-_TOO_DEEP = 40
+_TOO_DEEP, _MOST_VALUES = 40, 10_000
+"""Bounds on an instance, so that a schema that asks for endless ones gets an end (and an invalid instance)."""
+
+_MOST = 1_000
+"""Items and characters beyond which a lower bound is not met."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +59,15 @@ def instance(schema: JsonObject, known: Known = NOTHING_KNOWN) -> Any:
 
 
 class _Filler:
-    def __init__(self, root: JsonObject, known: Known) -> None:
+    def __init__(self, root: JsonObject, known: Known, room: Iterator[int] | None = None) -> None:
         self.root = root
+        self._room = room or iter(range(_MOST_VALUES))
         self.known = known
         self.values = known.values
 
     def fill(self, schema: Any, name: str, depth: int) -> Any:
         """The value of the property `name`. Steps: what the schema fixes, what is known, then the type's smallest value."""
-        if not isinstance(schema, Mapping) or depth > _TOO_DEEP:
+        if not isinstance(schema, Mapping) or depth > _TOO_DEEP or next(self._room, None) is None:
             return None
         node = self._resolve(cast(JsonObject, schema))
         if "const" in node:
@@ -105,7 +111,7 @@ class _Filler:
     def _array(self, node: JsonObject, name: str, depth: int) -> list[Any]:
         first = [self.fill(item, name, depth + 1) for item in node.get("prefixItems") or ()]
         least = int(node.get("minItems", 1 if depth < _DEEP and not first else 0))
-        least = min(least, int(node.get("maxItems", least)))
+        least = min(least, int(node.get("maxItems", least)), _MOST)
         items = node.get("items", {"type": "string"})
         if self.known.rows and depth < _DEEP and not first and isinstance(items, Mapping):
             item = self._resolve(cast(JsonObject, items))
@@ -113,17 +119,17 @@ class _Filler:
                 return [self._row(row, item, depth) for row in self.known.rows][: node.get("maxItems")]
         rest = [self.fill(items, name.rstrip("s"), depth + 1) for _ in range(max(0, least - len(first)))]
         if node.get("uniqueItems"):
-            rest = _distinct(rest, cast(JsonObject, items))
+            rest = _distinct(rest, cast(JsonObject, items) if isinstance(items, Mapping) else {})
         return first + rest
 
     def _row(self, row: Mapping[str, Any], schema: Any, depth: int) -> Any:
         share = row.get("share", self.known.share)
-        filler = _Filler(self.root, Known({**self.known.values, **row}, self.known.text, share))
+        filler = _Filler(self.root, Known({**self.known.values, **row}, self.known.text, share), self._room)
         return filler.fill(schema, "", depth + 1)
 
     def _string(self, node: JsonObject) -> str:
         text = _FORMATS.get(node.get("format", ""), self.known.text)
-        least, most = int(node.get("minLength", 0)), node.get("maxLength")
+        least, most = min(_MOST, int(node.get("minLength", 0))), node.get("maxLength")
         text = text if len(text) >= least else (text or "x") * (least // max(1, len(text)) + 1)
         return text if most is None else text[: int(most)]
 
@@ -187,7 +193,7 @@ def _fits(value: Any, kind: str, node: JsonObject) -> bool:
         return _within(value, node)
     if isinstance(value, str):
         sized = int(node.get("minLength", 0)) <= len(value) <= int(node.get("maxLength", len(value)))
-        return sized and "format" not in node and re.search(node.get("pattern", ""), value) is not None
+        return sized and "format" not in node and _matches(node.get("pattern"), value)
     if kind == "array":
         items = cast(list[Any], value)
         schema: JsonObject = node["items"] if isinstance(node.get("items"), Mapping) else {}
@@ -196,10 +202,18 @@ def _fits(value: Any, kind: str, node: JsonObject) -> bool:
     return True
 
 
+def _matches(pattern: str | None, value: str) -> bool:
+    """Whether a text has a pattern; patterns that only ECMA-262 knows are had by none."""
+    try:
+        return pattern is None or re.search(pattern, value) is not None
+    except re.error:
+        return False
+
+
 def _item_fits(item: Any, schema: JsonObject) -> bool:
     if "enum" in schema:
         return item in schema["enum"]
-    return not schema or ("$ref" not in schema and _fits(item, _kind(schema), schema))
+    return not schema or (_NOT_PLAIN.isdisjoint(schema) and _fits(item, _kind(schema), schema))
 
 
 def _within(value: int | float, node: JsonObject) -> bool:
@@ -214,10 +228,11 @@ def _within(value: int | float, node: JsonObject) -> bool:
 
 def _simplest(options: list[Any], known: Any) -> Any:
     """The option that fits what is known, else the first that is not null."""
-    for option in options:
-        if known is not None and _fits(known, _kind(option), option):
+    plain = [cast(JsonObject, option) for option in options if isinstance(option, Mapping)]
+    for option in plain:
+        if known is not None and _NOT_PLAIN.isdisjoint(option) and "enum" not in option and _fits(known, _kind(option), option):
             return option
-    return next((option for option in options if option.get("type") != "null"), options[0])
+    return next((option for option in plain if option.get("type") != "null"), options[0])
 
 
 def _number(node: JsonObject, share: float, *, whole: bool) -> int | float:

@@ -5,7 +5,7 @@ from typing import Any, get_args
 
 import pytest
 
-from app.core.chat import ChatRequest, Generation, ToolDefinition
+from app.core.chat import ChatRequest, Generation, ResponseFormat, ToolDefinition
 from app.core.errors import ConfigError, FailureClass, ProviderError
 from app.core.messages import DocumentPart, ImagePart, Message, TextPart, user
 from app.core.model_events import ModelEvent, ResponseFinished, ResponseStarted, TextDelta, fold
@@ -178,3 +178,38 @@ async def test_usage_is_the_documented_estimate():
     usage = (await ask("x" * 40, "mock-terse", generation=Generation(max_tokens=5))).usage
     assert (usage.input_tokens, usage.output_tokens) == (4 + 10, 5)
     assert isinstance((await events(provider(), ChatRequest("mock-terse", (user("x"),))))[0], ResponseFinished)
+
+
+HOSTILE = {
+    "blank lines": "\n" * 200_000,
+    "open tags": "<answer>" * 25_000,
+    "sealed tags": "<answer>a</answer>" + "<a-123456 " * 20_000,
+    "heading": "answer A" + " " * 200_000 + "x",
+    "nested json": '[{"a":' * 30_000,
+    "digits": "1" * 200_000,
+    "signs": "What is 1" + "-" * 200_000,
+    "brackets": "What is " + "(" * 200_000 + "1",
+    "power": "What is 9**9**9**9?",
+    "huge product": "What is " + "*".join(["999999**20"] * 12) + "?",
+    "division": "What is 1/0?",
+    "directives": "[[mock:" * 30_000,
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+async def test_a_hostile_prompt_is_read_in_bounded_time(what: str):
+    form = ResponseFormat("json_object")
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    assert (await ask(HOSTILE[what], "mock-scholar", generation=Generation(response_format=form))).choices[0].text
+    assert loop.time() - started < 2
+
+
+@pytest.mark.parametrize(
+    "schema", [{"type": 5}, {"properties": []}, {"$schema": "urn:unknown"}, {"type": "object", "required": "all"}]
+)
+async def test_a_schema_that_is_none_is_an_invalid_request(schema: dict[str, Any]):
+    form = ResponseFormat("json_schema", schema=schema)
+    with pytest.raises(ProviderError, match="no valid JSON schema") as raised:
+        await ask("Hello", generation=Generation(response_format=form))
+    assert raised.value.failure == "invalid_request"

@@ -26,6 +26,7 @@ LEAVES = st.one_of(
     st.builds(lambda values: {"enum": values}, st.lists(st.integers() | st.text(max_size=3), min_size=1, unique=True)),
     st.builds(lambda value: {"const": value}, st.integers() | st.none()),
     st.just({"type": ["string", "null"]}),
+    st.just(True),
 )
 
 
@@ -50,6 +51,11 @@ SCHEMAS = st.recursive(
 def test_an_instance_is_valid_against_its_schema(schema: dict[str, Any], known: Known):
     value = instance(schema, known)
     assert jsonschema_rs.is_valid(schema, value), value
+
+
+def test_a_schema_that_asks_for_endless_instances_gets_an_end():
+    node = {"type": "object", "properties": {name: {"$ref": "#"} for name in "abcdefgh"}, "required": ["a", "b", "c"]}
+    assert set(instance(node)) == set("abcdefgh")
 
 
 def test_references_are_followed_and_recursion_ends():

@@ -62,13 +62,6 @@ def create_mock_app(personas: Mapping[str, Persona] = DEFAULT_PERSONAS, *, laten
     return Starlette(routes=routes)
 
 
-def run_mock(host: str = "127.0.0.1", port: int = 8081, *, latency_scale: float = 1.0) -> None:
-    """Serve until a signal ends it."""
-    import uvicorn
-
-    uvicorn.run(create_mock_app(latency_scale=latency_scale), host=host, port=port, access_log=False)
-
-
 def _list_dialect(request: Request) -> Dialect:
     if request.url.path.startswith("/v1beta") or "x-goog-api-key" in request.headers:
         return GeminiContent()

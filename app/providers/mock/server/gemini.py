@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -51,10 +52,11 @@ class GeminiContent:
     """The dialect `POST /v1beta/models/{model}:generateContent` and `:streamGenerateContent`."""
 
     def parse(self, body: Json, path: Mapping[str, str]) -> ChatRequest:
+        body = cast(Json, _camel(body))
         contents = objects(body.get("contents"), "contents")
         if not contents:
             raise BadRequest("* GenerateContentRequest.contents: contents is not specified")
-        instruction = member(body, "systemInstruction", "system_instruction")
+        instruction = member(body, "systemInstruction")
         system = [Message("system", _parts(instruction))] if instruction else []
         tools = objects(body.get("tools") or [], "tools")
         return ChatRequest(
@@ -89,15 +91,16 @@ class GeminiContent:
         return Frames(b"[", [orjson.dumps(chunk) + b",\r\n" for chunk in chunks], orjson.dumps(end) + b"]")
 
     def error(self, problem: Problem) -> tuple[int, Json]:
-        status = _STATUSES.get(problem.status, "INTERNAL")
-        error: dict[str, Any] = {"code": problem.status, "message": problem.message, "status": status}
-        if problem.failure == "auth" and problem.status == 401:  # Gemini answers a bad key with 400
-            info = {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID"}
-            error |= {"code": 400, "status": "INVALID_ARGUMENT", "details": [info]}
+        details: list[Json] = []
+        code = problem.status
+        if problem.failure == "auth" and code == 401:  # Gemini answers a bad key with 400
+            code = 400
+            details.append({"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID"})
         if problem.retry_after is not None:
-            delay = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": f"{problem.retry_after:g}s"}
-            error["details"] = [delay]
-        return error["code"], {"error": error}
+            delay = f"{problem.retry_after:g}s"
+            details.append({"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": delay})
+        error = {"code": code, "message": problem.message, "status": _STATUSES.get(code, "INTERNAL"), "details": details}
+        return code, {"error": error}
 
     def error_frame(self, problem: Problem) -> bytes:
         return _data(self.error(problem)[1])
@@ -118,6 +121,22 @@ class GeminiContent:
                 for persona in personas
             ]
         }
+
+
+_CALLERS_OWN = frozenset(("args", "response", "parameters", "parametersJsonSchema", "responseSchema", "responseJsonSchema"))
+"""Members whose content has names of the caller's."""
+
+_SNAKE = re.compile(r"_([a-z])")
+
+
+def _camel(node: Any) -> Any:
+    """The body with its members' names in lowerCamelCase; both are allowed and the SDKs mix them ("ProtoJSON Format")."""
+    if isinstance(node, list):
+        return [_camel(item) for item in cast(list[Any], node)]
+    if not isinstance(node, Mapping):
+        return node
+    named = ((_SNAKE.sub(lambda found: found[1].upper(), key), value) for key, value in cast(Json, node).items())
+    return {key: value if key in _CALLERS_OWN else _camel(value) for key, value in named}
 
 
 def _data(value: Any) -> bytes:

@@ -1,0 +1,62 @@
+"""What every route that begins a run does alike: say who asks, and answer with events."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import TypedDict
+
+from fastapi import Request
+
+from app.api.services import Services
+from app.api.sse import Encoder, EventStream, StreamTimes
+from app.core.errors import InvalidRequest
+from app.core.principal import Principal
+from app.orchestration.engine import Run
+
+DEADLINE = "x-quorum-deadline-ms"
+_LONGEST_MS = 3_600_000
+
+
+class Asked(TypedDict):
+    """The members of a `RunRequest` that do not come from its body."""
+
+    tenant: str
+    request_id: str
+    traceparent: str | None
+    deadline: float | None
+
+
+def asked(request: Request, principal: Principal) -> Asked:
+    """Who asks, and until when.
+
+    Raises:
+        InvalidRequest: the deadline is none.
+    """
+    return {
+        "tenant": principal.tenant,
+        "request_id": request.scope["request_id"],
+        "traceparent": request.scope["traceparent"],
+        "deadline": _deadline(request.headers.get(DEADLINE)),
+    }
+
+
+def _deadline(header: str | None) -> float | None:
+    if header is None:
+        return None
+    if not re.fullmatch(r"[0-9]{1,7}", header) or not 0 < int(header) <= _LONGEST_MS:
+        message = f"X-Quorum-Deadline-Ms is {header[:20]!r}; it wants whole milliseconds from 1 to {_LONGEST_MS}"
+        raise InvalidRequest(message, param="X-Quorum-Deadline-Ms")
+    return time.monotonic() + int(header) / 1000
+
+
+def streamed(request: Request, services: Services, run: Run, encoder: Encoder) -> EventStream:
+    """The run's events as they happen."""
+    settings = services.settings
+    return EventStream(
+        run.events(),
+        encoder,
+        request_id=request.scope["request_id"],
+        times=StreamTimes(settings.keep_alive_s, settings.stalled_s),
+        headers={"x-quorum-run-id": run.id},
+    )

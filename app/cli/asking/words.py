@@ -1,0 +1,59 @@
+"""How costs, times and outcomes are put."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from app.cli.asking.escaping import escaped
+from app.core.run_events import RunFailed
+from app.core.runs import Candidate, OrchestrationOutput
+
+_MOST_CHARS: Final = 400
+"""Of a failure's message, which may quote a vendor at length."""
+
+
+def cost(dollars: float | None) -> str:
+    """Dollars, to as many places as say something: $1.25, $0.0312, $0.000045."""
+    if dollars is None:
+        return "cost unknown"
+    places = 2 if dollars >= 1 or dollars == 0 else 4 if dollars >= 0.01 else 6
+    return f"${dollars:,.{places}f}"
+
+
+def seconds(ms: float) -> str:
+    return f"{ms / 1000:.1f} s" if ms < 99_950 else f"{ms / 60_000:.1f} min"
+
+
+def answer(result: OrchestrationOutput) -> str:
+    """The text of the answer; of one that is a refusal, the refusal."""
+    return result.output.text or result.output.refusal
+
+
+def summary(result: OrchestrationOutput) -> str:
+    """One line: who answered, what it cost, how long it took."""
+    output = result.output
+    layers = [candidate.layer for candidate in result.candidates if candidate.status == "succeeded"]
+    source = escaped(output.source_model or result.strategy)
+    made = f", made of {layers.count(max(layers, default=1))} answers" if output.is_synthesized else ""
+    review = ", needs review" if result.status == "needs_review" else ""
+    cut = ", cut off at the token limit" if output.finish_reason == "length" else ""
+    tokens = f"{result.usage.total_tokens:,} tokens"
+    return f"{source}{made}{review}{cut} · {cost(result.cost_usd)} · {seconds(result.timing.total_ms)} · {tokens}"
+
+
+def headline(end: RunFailed) -> str:
+    """Why a run failed; where every candidate's reason is told beside it, only how many there were."""
+    candidates = end.result.candidates if end.result else ()
+    if not end.error.causes or not candidates:
+        return escaped(end.error.message)
+    answered = sum(1 for candidate in candidates if candidate.status == "succeeded")
+    return f"too few models answered: {answered} of {len(candidates)}"
+
+
+def reason(candidate: Candidate) -> str:
+    """Why a candidate has no answer."""
+    error = candidate.error
+    if error is None:
+        return candidate.status
+    message = error.message if len(error.message) <= _MOST_CHARS else f"{error.message[:_MOST_CHARS]} ..."
+    return escaped(f"{error.code}: {message}")
