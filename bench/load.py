@@ -1,6 +1,6 @@
 """The load: raw HTTP/1.1 connections that ask again and again, or open streams and hold them.
 
-`python -m bench.load` is one process of it: it reads an `Order` as JSON on stdin and writes a `Report` on stdout. The clock
+`python -m bench.load` is one process of it: its argument is an `Order` as JSON, its output a `Report`. The clock
 of all processes is the machine's monotonic one, so an order says when to measure, and a stream's chunk can say when it was sent.
 """
 
@@ -135,4 +135,4 @@ async def run(order: Order) -> Report:
 
 
 if __name__ == "__main__":
-    sys.stdout.buffer.write(orjson.dumps(asdict(uvloop.run(run(Order(**orjson.loads(sys.stdin.buffer.read())))))))
+    sys.stdout.buffer.write(orjson.dumps(asdict(uvloop.run(run(Order(**orjson.loads(sys.argv[1])))))))

@@ -15,10 +15,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from tempfile import TemporaryFile
+from typing import Literal, Self
 
 import orjson
 
@@ -27,6 +28,7 @@ from bench.load import CALM_S, Order, Report
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "bench" / "quorum.yaml"
 READY_WITHIN_S = 30
+LOAD_ENDS_WITHIN_S = 30
 Contestant = Literal["quorum", "before", "floor"]
 _PROC = Path("/proc")
 
@@ -221,21 +223,17 @@ def load(
     """
     processes = min(connections, 2)
     begin = time.monotonic() + 0.5 + warm_up_s
-    popens: list[subprocess.Popen[bytes]] = []
-    try:
+    with ExitStack() as running:
+        loads: list[_Load] = []
         for number in range(processes):
             share = connections // processes + (number < connections % processes)
             order = Order(kind, server.port, orjson.dumps(body).decode(), share, begin, begin + seconds)
-            popens.append(_loading(order, where.load))
+            loads.append(running.enter_context(_Load(order, where.load)))
         _sleep_until(begin)
         used = server.cpu_s()
         _sleep_until(begin + seconds)
         used_after, resident = server.cpu_s(), server.resident_bytes()
-        reports = [Report(**orjson.loads(popen.communicate(timeout=30)[0])) for popen in popens]
-    finally:
-        for popen in popens:
-            popen.kill()
-            popen.wait()
+        reports = [load.report() for load in loads]
     for report in reports:
         if report.error:
             raise BenchError(f"{report.error}\n{server.said()}")
@@ -245,15 +243,30 @@ def load(
     return Measured(times, seconds, None if used is None or used_after is None else used_after - used, resident)
 
 
-def _loading(order: Order, where: frozenset[int]) -> subprocess.Popen[bytes]:
-    popen = subprocess.Popen([sys.executable, "-m", "bench.load"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    if where:
-        os.sched_setaffinity(popen.pid, where)
-    assert popen.stdin is not None
-    popen.stdin.write(orjson.dumps(asdict(order)))
-    popen.stdin.close()
-    popen.stdin = None
-    return popen
+class _Load:
+    """One process of the load; it is gone after the `with`."""
+
+    def __init__(self, order: Order, where: frozenset[int]) -> None:
+        self._output = TemporaryFile()
+        self._popen = subprocess.Popen(
+            [sys.executable, "-m", "bench.load", orjson.dumps(asdict(order)).decode()], cwd=ROOT, stdout=self._output
+        )
+        if where:
+            os.sched_setaffinity(self._popen.pid, where)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._popen.kill()
+        self._popen.wait()
+        self._output.close()
+
+    def report(self) -> Report:
+        if self._popen.wait(LOAD_ENDS_WITHIN_S) != 0:
+            raise BenchError("a process of the load has failed")
+        self._output.seek(0)
+        return Report(**orjson.loads(self._output.read()))
 
 
 def _sleep_until(when: float) -> None:

@@ -12,6 +12,8 @@ import os
 import sys
 from contextlib import aclosing
 
+from pydantic import SecretStr
+
 from app.config.spec import LLMProvider
 from app.core.run_events import CandidateDelta, CandidateFinished, OutputDelta
 from app.core.runs import OrchestrationOutput
@@ -23,27 +25,30 @@ OPENAI_MODEL = "openai/gpt-4o-mini"  # a provider's name and its own name for th
 
 
 async def main(question: str) -> None:
-    runtime = LocalRuntime()  # one registry of models and one pool of connections for all strategies
+    async with LocalRuntime() as runtime:  # one registry of models and one pool of connections for all strategies
+        models = register(runtime)
+        for provider in await runtime.check_models_availability():
+            print(f"provider {provider.provider}: {'available' if provider.available else provider.error}")
+        for strategy in (kind(runtime) for kind in BUILT_IN):
+            selected = models[: strategy.models_needed]
+            print(f"\n== {strategy.name}: {strategy.summary}")
+            show(await strategy.process(question, selected_models=selected))
+            await watch(strategy, question, selected)
+
+
+def register(runtime: LocalRuntime) -> list[str]:
+    """Providers with their keys; the models of theirs to ask."""
     models = ["mock/mock-swift", "mock/mock-careful"]
     runtime.register_provider("mock", LLMProvider(kind="mock"))
     if key := os.environ.get("OPENAI_API_KEY"):
-        runtime.register_provider("openai", LLMProvider(kind="openai", api_key=key))
+        runtime.register_provider("openai", LLMProvider(kind="openai", api_key=SecretStr(key)))
         models.append(OPENAI_MODEL)
-
-    for provider in await runtime.check_models_availability():
-        print(f"provider {provider.provider}: {'available' if provider.ok else provider.error}")
-
-    for strategy in (kind(runtime) for kind in BUILT_IN):
-        selected = models[: strategy.models_needed]
-        print(f"\n== {strategy.name}: {strategy.summary}")
-        show(await strategy.process(question, selected_models=selected))
-        await watch(strategy, question, selected)
-    await runtime.aclose()
+    return models
 
 
 def show(result: OrchestrationOutput) -> None:
     """What `process` gives back: the answer, who said what, what it cost."""
-    print(f"{result.status}: {result.output.text}")
+    print(f"{result.status}: {result.error.message if result.error else result.output.text}")
     for candidate in result.candidates:
         print(f"  {candidate.model}: {candidate.status}, {candidate.latency_ms:.0f} ms, {dollars(candidate.cost_usd)}")
     print(f"  in all: {result.usage.total_tokens} tokens, {result.timing.total_ms:.0f} ms, {dollars(result.cost_usd)}")

@@ -12,7 +12,7 @@ from fastapi.openapi.utils import get_openapi
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
-from app.api.describe import body_schemas
+from app.api.describe import shapes
 
 _ASSETS = {"swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "text/css"}
 _PACKAGE = "fastapi_swagger"
@@ -58,11 +58,12 @@ def openapi_document(app: FastAPI, version: str) -> dict[str, Any]:
     if app.openapi_schema is None:
         document = get_openapi(title="Quorum", version=version, description=_DESCRIPTION, routes=app.routes)
         components = document.setdefault("components", {})
-        components["schemas"] = {**components.get("schemas", {}), **body_schemas()}
+        components["schemas"] = shapes()
         components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
         for path, operations in document["paths"].items():
-            if path.startswith("/v1/"):
-                for operation in operations.values():
+            for operation in operations.values():
+                operation["responses"].pop("422", None)  # the framework's own; ours answer 400 with a problem
+                if path.startswith("/v1/"):
                     operation["security"] = [{"key": []}, {}]
         app.openapi_schema = document
     return app.openapi_schema

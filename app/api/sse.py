@@ -99,7 +99,10 @@ class EventStream(Response):
         except (ReaderStalled, asyncio.CancelledError):
             if not writer.cut():
                 raise
-            scope.get("extensions", {}).get(ABORT, {}).get("call", _nothing)()
+            abort = scope.get("extensions", {}).get(ABORT)
+            if abort:
+                abort["call"]()
+                await client_gone(receive)
         finally:
             writer.stop()
             await self._events.aclose()
@@ -201,10 +204,6 @@ class _Writer:
         self._timer.cancel()
         if self._aside and not self._aside.done():
             self._aside.cancel()
-
-
-def _nothing() -> None:
-    """What a server without the extension does."""
 
 
 async def client_gone(receive: Receive) -> None:

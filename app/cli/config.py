@@ -76,12 +76,9 @@ def _contents(spec: QuorumSpec) -> dict[str, list[str]]:
 
 
 def _masked(spec: QuorumSpec) -> dict[str, Any]:
-    """As JSON values. Pydantic masks keys; headers, query values and passwords in addresses hold secrets as well."""
+    """As JSON values. Pydantic masks keys; headers and query values hold secrets as well."""
     shown = spec.model_dump(mode="json")
     for provider in shown["providers"].values():
         provider["headers"] = dict.fromkeys(provider["headers"], MASK)
         provider["query"] = dict.fromkeys(provider["query"], MASK)
-        scheme, _, rest = (provider["base_url"] or "").partition("://")
-        if "@" in rest:
-            provider["base_url"] = f"{scheme}://{MASK}@{rest.rpartition('@')[2]}"
     return shown

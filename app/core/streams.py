@@ -80,9 +80,7 @@ class _Pump(Generic[T]):
     def _cancel_others(self) -> None:
         """An error is raised once the queue is empty, so nothing may go on filling it."""
         own = asyncio.current_task()
-        for task in self._tasks:
-            if task is not own:
-                task.cancel()
+        _cancel([task for task in self._tasks if task is not own])
 
     async def _drain(self, source: AsyncIterator[T]) -> None:
         try:
@@ -111,14 +109,20 @@ class _Pump(Generic[T]):
             await _stop(self._tasks, self._sources)
 
 
-async def _stop(tasks: Sequence[asyncio.Future[Any]], sources: Sequence[AsyncIterator[Any]] = ()) -> None:
+def _cancel(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    """Cancel each once: a second time would hit what its source awaits while it cleans up."""
+    for task in tasks:
+        if not task.done() and not task.cancelling():
+            task.cancel()
+
+
+async def _stop(tasks: Sequence[asyncio.Task[Any]], sources: Sequence[AsyncIterator[Any]] = ()) -> None:
     """Cancel `tasks`, wait until they are over, then close `sources`, whatever else is cancelled meanwhile.
 
     What a task ended with is not raised: nobody waits for it any more.
     """
-    pending: list[asyncio.Future[Any]] = [task for task in tasks if not task.done()]
-    for task in pending:
-        task.cancel()
+    _cancel(tasks)
+    pending: list[asyncio.Task[Any]] = [task for task in tasks if not task.done()]
     interrupted = False
     while pending:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -56,7 +56,8 @@ class BaseOrchestrator(ABC):
     """How many models it takes of those selected by default; None for all that the limits allow."""
 
     def __init__(self, runtime: Runtime | None = None) -> None:
-        self._given_runtime = runtime
+        self._runtime = runtime
+        self._owned: Runtime | None = None
 
     @abstractmethod
     def run(self, request: RunRequest, context: RunContext) -> AsyncIterator[RunEvent]:
@@ -76,11 +77,11 @@ class BaseOrchestrator(ABC):
     @property
     def runtime(self) -> Runtime:
         """What runs this from Python."""
-        if self._given_runtime is None:
+        if self._runtime is None:
             from app.orchestration.local import LocalRuntime  # above this module: it knows every strategy
 
-            self._given_runtime = LocalRuntime()
-        return self._given_runtime
+            self._runtime = self._owned = LocalRuntime()
+        return self._runtime
 
     def register_provider(self, name: str, provider: LLMProvider | Provider) -> None:
         """Add a provider, configured or ready-made; its models are then `name/model`."""
@@ -144,11 +145,11 @@ class BaseOrchestrator(ABC):
         return RunRequest(config, messages, generation, deltas="all" if watched else "none")
 
     async def aclose(self) -> None:
-        """Close the connections that this made."""
-        if self._given_runtime is not None:
-            await self._given_runtime.aclose()
+        """Close the connections that this made; those of a runtime that was given to it belong to who gave it."""
+        if self._owned is not None:
+            await self._owned.aclose()
 
-    async def __aenter__(self) -> BaseOrchestrator:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from typing import Self
 
 from app.config.spec import LLMProvider, QuorumSpec
 from app.core.clock import SystemClock
@@ -18,7 +19,7 @@ from app.reliability.policies import standard_policies
 
 
 class LocalRuntime:
-    """What `BaseOrchestrator.process` runs on.
+    """What `BaseOrchestrator.process` runs on. One may serve several strategies; `async with` closes it.
 
     Parameters:
         spec: providers, models, recipes and limits; without it the mock provider, until another is registered.
@@ -51,3 +52,9 @@ class LocalRuntime:
 
     async def aclose(self) -> None:
         await self.registry.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()

@@ -72,7 +72,6 @@ async def test_candidates_speak_in_turns_before_the_output(tmp_path: Path, valke
         PANEL,
         {"input": "What is 6 * 7?", "strategy": "direct"},
         {**PANEL, "options": {"analysis": "critique"}},
-        {**PANEL, "options": {"analysis": "peer_ranking"}},
         {**PANEL, "options": {"layers": 2}},
         {**PANEL, "models": ["mock/mock-terse"]},
         {**PANEL, "input": "Who? [[mock: fault=server_error model=mock-swift]]"},
@@ -85,10 +84,11 @@ async def test_the_result_is_the_json_answer_and_the_sum_of_the_deltas(service: 
     result = found[-1].json["result"]
     assert same(result) == same(whole)
     assert result["id"] == found[0].json["run_id"]
-    output = "".join(frame.json["text"] for frame in found if frame.fields["event"] == "output.delta")
+    deltas = [frame.json for frame in found if frame.fields["event"] == "output.delta"]
+    output = "".join(delta["text"] for delta in deltas if delta["kind"] == "text")
     assert output == result["output"]["text"]
     for candidate in result["candidates"]:
-        said = [f.json for f in found if f.fields["event"] == "candidate.delta"]
+        said = [f.json for f in found if f.fields["event"] == "candidate.delta" and f.json["kind"] == "text"]
         assert "".join(piece["text"] for piece in said if piece["candidate_id"] == candidate["id"]) == candidate["text"]
         ended = [f.json["candidate"] for f in found if f.fields["event"] in ("candidate.finished", "candidate.failed")]
         assert candidate in ended or candidate["score"] is not None

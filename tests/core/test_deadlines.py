@@ -43,12 +43,12 @@ class Timers:
 def test_a_silent_source_is_ended_with_the_error_of_its_phase(run: Run, said: Any, limits: dict[str, float], phase: str) -> None:
     async def main() -> None:
         source = Source(*said)
-        if "until" in limits:
-            limits["until"] += asyncio.get_running_loop().time()
+        now = asyncio.get_running_loop().time()
+        times = {name: now + value if name == "until" else value for name, value in limits.items()}
         got = []
         with nothing_left():
             with pytest.raises(Late, match=phase):
-                async for item in with_deadline(source.run(), expired=Late, **limits):
+                async for item in with_deadline(source.run(), expired=Late, **times):
                     got.append(item)
             assert got == list(said)
             assert source.log == ["started", "cleaned"]

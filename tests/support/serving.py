@@ -32,6 +32,12 @@ class Serving:
     url: str
     config: Path
     client: httpx.AsyncClient
+    _server: Server
+
+    @property
+    def connections(self) -> int:
+        """Connections that clients have open now."""
+        return len(self._server.server_state.connections)
 
     def configure(self, config: Mapping[str, Any] | str) -> None:
         """Write another configuration. It is in force after a reload."""
@@ -69,7 +75,7 @@ async def serving(
     assert not running.done(), "it did not start"
     try:
         async with httpx.AsyncClient(base_url=url, timeout=30) as client:
-            yield Serving(app, url, path, client)
+            yield Serving(app, url, path, client, server)
     finally:
         server.should_exit = True
         await running

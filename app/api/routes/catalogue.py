@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 
 from app.api.access import Reader
+from app.api.describe import described
 from app.api.native_events import plain
+from app.api.schemas.answers import ModelEntry, ModelList, StrategyEntry, StrategyList
 from app.api.services import Services, services_of
 from app.core.models import Model
 from app.core.usage import FlatPrice
@@ -17,16 +19,18 @@ from app.orchestration.selection import STRATEGY_PREFIX
 
 router = APIRouter(tags=["Catalogue"])
 
+ModelName = Annotated[str, Path(openapi_examples={"strategy": {"value": "quorum/simple"}, "model": {"value": "mock-swift"}})]
 
-@router.get("/v1/models", summary="Models and recipes")
+
+@router.get("/v1/models", summary="Models and recipes", openapi_extra=described(ModelList))
 async def list_models(request: Request, _who: Reader) -> Response:
     """Everything that `model` may name, in OpenAI's list shape, with capabilities and prices."""
     services = services_of(request)
     return _json({"object": "list", "data": list(_entries(services).values()), "next_cursor": None})
 
 
-@router.get("/v1/models/{name:path}", summary="One model or recipe")
-async def get_model(request: Request, name: str, _who: Reader) -> Response:
+@router.get("/v1/models/{name:path}", summary="One model or recipe", openapi_extra=described(ModelEntry))
+async def get_model(request: Request, name: ModelName, _who: Reader) -> Response:
     """A model by its alias or as `provider/model`, a recipe, or a strategy as `quorum/<strategy>`."""
     services = services_of(request)
     entry = _entries(services).get(name)
@@ -35,10 +39,10 @@ async def get_model(request: Request, name: str, _who: Reader) -> Response:
     return _json(entry)
 
 
-@router.get("/v1/strategies", summary="Strategies and their options")
+@router.get("/v1/strategies", summary="Strategies and their options", openapi_extra=described(StrategyList))
 async def list_strategies(request: Request, _who: Reader) -> Response:
     """Each strategy with the JSON schema of its `options`."""
-    data = [
+    data: list[StrategyEntry] = [
         {
             "id": strategy.name,
             "object": "strategy",
@@ -51,9 +55,9 @@ async def list_strategies(request: Request, _who: Reader) -> Response:
     return _json({"object": "list", "data": data, "next_cursor": None})
 
 
-def _entries(services: Services) -> dict[str, dict[str, Any]]:
-    models = {model.profile.name: _model(model) for model in services.registry.models()}
-    recipes = {
+def _entries(services: Services) -> dict[str, ModelEntry]:
+    models: dict[str, ModelEntry] = {model.profile.name: _model(model) for model in services.registry.models()}
+    recipes: dict[str, ModelEntry] = {
         name: {
             "id": name,
             "object": "model",
@@ -67,7 +71,7 @@ def _entries(services: Services) -> dict[str, dict[str, Any]]:
         }
         for name, recipe in services.engine.spec.recipes.items()
     }
-    strategies = {
+    strategies: dict[str, ModelEntry] = {
         STRATEGY_PREFIX + strategy.name: {
             "id": STRATEGY_PREFIX + strategy.name,
             "object": "model",
@@ -81,7 +85,7 @@ def _entries(services: Services) -> dict[str, dict[str, Any]]:
     return models | recipes | strategies
 
 
-def _model(model: Model) -> dict[str, Any]:
+def _model(model: Model) -> ModelEntry:
     profile = model.profile
     return {
         "id": profile.name,

@@ -14,6 +14,7 @@ from app.api.describe import described
 from app.api.errors import problem
 from app.api.examples import CHAT
 from app.api.openai_chat import ChunkEncoder, completion
+from app.api.schemas.answers import ChatCompletion
 from app.api.schemas.chat import ChatBody
 from app.api.services import services_of
 
@@ -24,7 +25,12 @@ router = APIRouter(tags=["OpenAI dialect"])
     "/v1/chat/completions",
     summary="Chat completion",
     response_class=Response,
-    openapi_extra=described(ChatBody, CHAT, stream="OpenAI's chunks, `[DONE]` last; on failure an `error` and no `[DONE]`."),
+    openapi_extra=described(
+        ChatCompletion,
+        body=ChatBody,
+        examples=CHAT,
+        stream="OpenAI's chunks, `[DONE]` last; on failure an `error` and no `[DONE]`.",
+    ),
 )
 async def chat_completions(request: Request) -> Response:
     """Answer a chat in OpenAI's dialect. `model` names a model, a recipe, or a strategy as `quorum/<strategy>`."""

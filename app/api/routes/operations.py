@@ -9,6 +9,8 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from app.api.access import Admin
+from app.api.describe import described
+from app.api.schemas.answers import Health, Readiness, Reloaded
 from app.api.services import services_of
 from app.core.errors import ConfigError, InvalidRequest, StateUnavailable
 from app.observability.metrics import CONFIG_RELOADS, exposition
@@ -16,13 +18,13 @@ from app.observability.metrics import CONFIG_RELOADS, exposition
 router = APIRouter(tags=["Operations"])
 
 
-@router.get("/healthz", summary="Liveness")
+@router.get("/healthz", summary="Liveness", openapi_extra=described(Health))
 async def healthz() -> Response:
     """The process answers. Depends on nothing else."""
     return _json({"status": "ok"})
 
 
-@router.get("/readyz", summary="Readiness")
+@router.get("/readyz", summary="Readiness", openapi_extra=described(Readiness))
 async def readyz(request: Request) -> Response:
     """200 `ready` or `degraded` (the state store is away, calls go on), 503 `draining` (send no more)."""
     services = services_of(request)
@@ -39,7 +41,7 @@ async def metrics() -> Response:
     return Response(content, headers={"content-type": kind})
 
 
-@router.post("/v1/admin/reload", summary="Reload the configuration")
+@router.post("/v1/admin/reload", summary="Reload the configuration", openapi_extra=described(Reloaded))
 async def reload(request: Request, _who: Admin) -> Response:
     """Read the configuration anew, here and then on every other worker and replica, each from its own file.
 

@@ -15,6 +15,7 @@ from app.api.examples import ORCHESTRATIONS
 from app.api.native_events import NativeEncoder, plain
 from app.api.schemas.orchestrations import OrchestrationBody
 from app.api.services import services_of
+from app.core.runs import OrchestrationOutput
 
 router = APIRouter(tags=["Orchestrations"])
 
@@ -24,8 +25,9 @@ router = APIRouter(tags=["Orchestrations"])
     summary="Run a strategy or a recipe",
     response_class=Response,
     openapi_extra=described(
-        OrchestrationBody,
-        ORCHESTRATIONS,
+        OrchestrationOutput,
+        body=OrchestrationBody,
+        examples=ORCHESTRATIONS,
         stream="Run events: every candidate's deltas, then the output's; `run.finished` or `run.failed` last.",
     ),
 )

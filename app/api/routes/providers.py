@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Path, Request
 from pydantic import Field, SecretStr
 from starlette.responses import Response
 
 from app.api.access import Admin, Reader
 from app.api.body import read_json
 from app.api.describe import described
+from app.api.schemas.answers import ProviderEntry, ProviderList
 from app.api.schemas.messages import Body
 from app.api.services import services_of
 from app.config.spec import LLMProvider, Name, ProviderKind
 from app.core.errors import ConfigError, ConflictError, InvalidRequest
+from app.providers.base import Availability
 from app.providers.destinations import check_destination
 from app.providers.factory import make_provider, provider_faults
 from app.providers.registry import Connection
 
 router = APIRouter(tags=["Providers"])
+
+ProviderName = Annotated[str, Path(openapi_examples={"mock": {"value": "mock"}})]
+RegisteredName = Annotated[str, Path(openapi_examples={"registered": {"summary": "Register it first", "value": "my-mock"}})]
 
 _EXAMPLES = {
     "mock": {"summary": "A second mock provider", "value": {"name": "my-mock", "kind": "mock"}},
@@ -40,14 +45,19 @@ class ProviderBody(Body):
     options: dict[str, Any] = Field(default_factory=dict)
 
 
-@router.get("/v1/providers", summary="Providers")
+@router.get("/v1/providers", summary="Providers", openapi_extra=described(ProviderList))
 async def list_providers(request: Request, _who: Reader) -> Response:
     """The configured providers and those registered at run time, without their credentials."""
     data = [_shown(connection) for connection in services_of(request).registry.providers()]
     return _json({"object": "list", "data": data, "next_cursor": None})
 
 
-@router.post("/v1/providers", status_code=201, summary="Register a provider", openapi_extra=described(ProviderBody, _EXAMPLES))
+@router.post(
+    "/v1/providers",
+    status_code=201,
+    summary="Register a provider",
+    openapi_extra=described(ProviderEntry, body=ProviderBody, examples=_EXAMPLES, status=201),
+)
 async def register_provider(request: Request, _who: Admin) -> Response:
     """Add a provider at run time, on every replica. Its models are then named `name/model`.
 
@@ -77,8 +87,8 @@ async def register_provider(request: Request, _who: Admin) -> Response:
     return _json(_shown(services.registry.provider(body.name)), 201)
 
 
-@router.delete("/v1/providers/{name}", status_code=204, summary="Remove a provider")
-async def remove_provider(request: Request, name: str, _who: Admin) -> Response:
+@router.delete("/v1/providers/{name}", status_code=204, summary="Remove a provider", openapi_extra=described(status=204))
+async def remove_provider(request: Request, name: RegisteredName, _who: Admin) -> Response:
     """Remove a provider that was registered at run time; calls under way go on."""
     services = services_of(request)
     connection = services.registry.provider(name)
@@ -89,13 +99,13 @@ async def remove_provider(request: Request, name: str, _who: Admin) -> Response:
     return Response(status_code=204)
 
 
-@router.post("/v1/providers/{name}/check", summary="Check a provider")
-async def check_provider(request: Request, name: str, _who: Admin) -> Response:
+@router.post("/v1/providers/{name}/check", summary="Check a provider", openapi_extra=described(Availability))
+async def check_provider(request: Request, name: ProviderName, _who: Admin) -> Response:
     """Ask the provider something cheap that needs the credential, and say how long that took or why it failed."""
     return _json(await services_of(request).registry.check(name))
 
 
-def _shown(connection: Connection) -> dict[str, Any]:
+def _shown(connection: Connection) -> ProviderEntry:
     config = connection.config
     return {
         "name": connection.name,

@@ -74,7 +74,7 @@ async def events(question: Question, *, url: str, key: str | None) -> AsyncGener
         ):
             if answer.status_code != 200:
                 raise _refusal(url, answer.status_code, await answer.aread())
-            async for event in _read(answer.aiter_bytes()):
+            async for event in read_events(answer.aiter_bytes()):
                 yield event
                 if isinstance(event, (RunFinished, RunFailed)):
                     return
@@ -111,7 +111,12 @@ def _client(url: str, key: str | None) -> httpx.AsyncClient:
     )
 
 
-async def _read(chunks: AsyncIterator[bytes]) -> AsyncGenerator[RunEvent]:
+async def read_events(chunks: AsyncIterator[bytes]) -> AsyncGenerator[RunEvent]:
+    """The events of a native event stream, those of `_READ`.
+
+    Raises:
+        OrchestratorError: one is not what it should be.
+    """
     decoder = SseDecoder()
     async for chunk in chunks:
         for kind, data in decoder.feed(chunk):

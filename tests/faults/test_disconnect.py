@@ -1,0 +1,197 @@
+"""Reliability test 12: a client that leaves takes its calls along, and one that does not read is cut."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.state.embedded import EmbeddedValkey
+from tests.support.loopback import Answer, Loopback, Received, as_json, sse
+from tests.support.openai_wire import chunk, completion, stream
+from tests.support.serving import Serving, serving, until, upstream
+
+IN_TIME_S = 1.0
+BEGUN = chunk({"role": "assistant", "content": ""}) + chunk({"content": "Hello"})
+WHOLE = json.dumps(completion()).encode()
+DIALECTS = pytest.mark.parametrize("dialect", ["openai", "native"])
+STREAMED = pytest.mark.parametrize("streamed", [False, True], ids=["json", "stream"])
+
+
+def asking(dialect: str, streamed: bool, models: tuple[str, ...] = ("m",)) -> bytes:
+    """A request for a run of `models`; of several, the last leads."""
+    strategy = "direct" if len(models) == 1 else "simple"
+    if dialect == "native":
+        path, body = "/v1/orchestrations", {"input": "Hi", "strategy": strategy, "models": models, "stream": streamed}
+    else:
+        model = models[0] if len(models) == 1 else "panel"
+        path, body = "/v1/chat/completions", {"model": model, "messages": [{"role": "user", "content": "Hi"}], "stream": streamed}
+    content = json.dumps(body).encode()
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
+    return head.encode() + content
+
+
+class Client:
+    """A connection to the service that has asked."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self._writer = writer
+
+    async def leave(self) -> None:
+        self._writer.close()
+        await self._writer.wait_closed()
+
+
+@asynccontextmanager
+async def client_of(service: Serving, request: bytes) -> AsyncIterator[Client]:
+    host, port = service.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(request)
+    try:
+        yield Client(reader, writer)
+    finally:
+        writer.close()
+
+
+def with_panel(url: str) -> dict[str, Any]:
+    config = upstream(url)
+    return {**config, "recipes": {"panel": {"strategy": "simple", "models": ["m", "m2"], "lead_model": "m2"}}}
+
+
+def silent(_request: Received) -> Answer:
+    return Answer(delay_s=60)
+
+
+def headers_only(request: Received) -> Answer:
+    return sse(b"", hold_after=0) if request.json.get("stream") else Answer(hold_after=0)
+
+
+def half(request: Received) -> Answer:
+    return sse(BEGUN, hold_after=len(BEGUN)) if request.json.get("stream") else Answer(body=WHOLE, hold_after=9)
+
+
+def silent_lead(request: Received) -> Answer:
+    """Candidates answer at once; who is asked to make one answer of theirs begins to."""
+    if len(request.json["messages"]) == 1 and request.json["messages"][0]["content"] == "Hi":
+        return sse(stream("Hel", "lo")) if request.json.get("stream") else as_json(completion(f"I am {request.json['model']}"))
+    return half(request)
+
+
+@DIALECTS
+@STREAMED
+@pytest.mark.parametrize("phase", [silent, headers_only, half])
+async def test_who_leaves_a_single_call(
+    tmp_path: Path, valkey: EmbeddedValkey, phase: Callable[[Received], Answer], dialect: str, streamed: bool
+) -> None:
+    async with (
+        Loopback(phase) as provider,
+        serving(tmp_path, valkey.url, upstream(provider.url)) as service,
+        client_of(service, asking(dialect, streamed)) as client,
+    ):
+        await until(lambda: provider.received)
+        if streamed and phase is half:
+            await client.reader.readuntil(b"Hello")
+        await client.leave()
+        await until(lambda: provider.open == 0, within_s=IN_TIME_S)
+        assert len(provider.received) == 1
+
+
+@DIALECTS
+@STREAMED
+async def test_who_leaves_a_panel(tmp_path: Path, valkey: EmbeddedValkey, dialect: str, streamed: bool) -> None:
+    async with (
+        Loopback(half) as provider,
+        serving(tmp_path, valkey.url, with_panel(provider.url)) as service,
+        client_of(service, asking(dialect, streamed, ("m", "m2"))) as client,
+    ):
+        await until(lambda: len(provider.received) == 2)
+        await client.leave()
+        await until(lambda: provider.open == 0, within_s=IN_TIME_S)
+
+
+@DIALECTS
+@STREAMED
+async def test_who_leaves_the_synthesis(tmp_path: Path, valkey: EmbeddedValkey, dialect: str, streamed: bool) -> None:
+    async with (
+        Loopback(silent_lead) as provider,
+        serving(tmp_path, valkey.url, with_panel(provider.url)) as service,
+        client_of(service, asking(dialect, streamed, ("m", "m2"))) as client,
+    ):
+        await until(lambda: len(provider.received) == 3)
+        await client.leave()
+        await asyncio.wait_for(provider.received[2].closed.wait(), IN_TIME_S)
+
+
+@contextmanager
+def full_server() -> Iterator[int]:
+    """A port whose queue of connections is full, so that nobody gets one."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen(0)
+        waiting = [socket.socket() for _ in range(4)]
+        for one in waiting:
+            one.setblocking(False)
+            one.connect_ex(server.getsockname())
+        try:
+            yield server.getsockname()[1]
+        finally:
+            for one in waiting:
+                one.close()
+
+
+def connecting(port: int) -> int:
+    """Connections to `port` of this machine that are being made (state SYN_SENT, 02 in proc_net_tcp(5))."""
+    lines = [line.split() for line in Path("/proc/self/net/tcp").read_text().splitlines()[1:]]
+    return sum(line[2].endswith(f":{port:04X}") and line[3] == "02" for line in lines)
+
+
+@DIALECTS
+@STREAMED
+async def test_who_leaves_while_a_connection_is_made(
+    tmp_path: Path, valkey: EmbeddedValkey, dialect: str, streamed: bool
+) -> None:
+    with full_server() as port:
+        before = connecting(port)
+        async with (
+            serving(tmp_path, valkey.url, upstream(f"http://127.0.0.1:{port}")) as service,
+            client_of(service, asking(dialect, streamed)) as client,
+        ):
+            await until(lambda: connecting(port) == before + 1)
+            await client.leave()
+            await until(lambda: connecting(port) == before, within_s=IN_TIME_S)
+
+
+@DIALECTS
+async def test_who_does_not_read_is_cut(tmp_path: Path, valkey: EmbeddedValkey, dialect: str) -> None:
+    endless = b"".join([chunk({"role": "assistant", "content": ""}), *[chunk({"content": "x" * 64_000})] * 400])
+    async with (
+        Loopback(sse(endless)) as provider,
+        serving(tmp_path, valkey.url, upstream(provider.url), stalled_s=0.4) as service,
+    ):
+        host, port = service.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port))) as stalled:
+            stalled.sendall(asking(dialect, True))
+            await until(lambda: provider.open)
+            await until(lambda: provider.open == 0, within_s=10)
+            await until(lambda: service.connections == 0)
+
+
+async def test_comments_do_not_keep_alive_who_does_not_read(tmp_path: Path, valkey: EmbeddedValkey) -> None:
+    """The provider falls silent after it has filled the buffers, so that only comments find out."""
+    much = b"".join([chunk({"role": "assistant", "content": ""}), *[chunk({"content": "x" * 64_000})] * 150])
+    async with (
+        Loopback(sse(much, hold_after=len(much))) as provider,
+        serving(tmp_path, valkey.url, upstream(provider.url), stalled_s=0.4, keep_alive_s=0.1) as service,
+    ):
+        host, port = service.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port))) as stalled:
+            stalled.sendall(asking("openai", True))
+            await until(lambda: provider.open)
+            await until(lambda: provider.open == 0, within_s=10)
