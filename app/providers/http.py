@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Mapping
+from contextlib import aclosing, suppress
 from typing import TypeVar, cast
 
 import aiohttp
@@ -17,11 +17,11 @@ import httpx
 from httpx_aiohttp import AiohttpTransport
 
 from app.core.errors import FailureClass, ProviderError
-from app.core.streams import with_deadline
+from app.core.streams import close, with_deadline
 
 T = TypeVar("T")
 
-MAX_RESPONSE_BYTES = 64 * 1024 * 1024
+_MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 _KEEPALIVE_S = 50.0  # under the 60 s after which common load balancers close an idle connection
 _PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 
@@ -33,10 +33,14 @@ class HttpClient:
         provider: the provider's name, for errors.
         connect_s: seconds until a connection stands, waiting for a free one included.
         max_connections: connections open at once.
+        max_response_bytes: the longest body that `read` takes.
     """
 
-    def __init__(self, provider: str, *, connect_s: float, max_connections: int) -> None:
+    def __init__(
+        self, provider: str, *, connect_s: float, max_connections: int, max_response_bytes: int = _MAX_RESPONSE_BYTES
+    ) -> None:
         self._provider = provider
+        self._max_response_bytes = max_response_bytes
         self._max_connections = max_connections
         self._extensions = {"timeout": {"connect": connect_s, "pool": connect_s, "read": None, "write": None}}
         self._transport = AiohttpTransport(client=self._session)
@@ -67,19 +71,20 @@ class HttpClient:
         """The whole body.
 
         Raises:
-            ProviderError: it broke off (`incomplete`), or is over 64 MB (`server_error`).
+            ProviderError: it broke off (`incomplete`), or is over the bound (`server_error`).
         """
         parts: list[bytes] = []
         size = 0
-        async for chunk in self.chunks(response):
-            size += len(chunk)
-            if size > MAX_RESPONSE_BYTES:
-                raise ProviderError(
-                    f"provider {self._provider!r} answered with more than {MAX_RESPONSE_BYTES} bytes",
-                    failure="server_error",
-                    provider=self._provider,
-                )
-            parts.append(chunk)
+        async with aclosing(self.chunks(response)) as chunks:
+            async for chunk in chunks:
+                size += len(chunk)
+                if size > self._max_response_bytes:
+                    raise ProviderError(
+                        f"provider {self._provider!r} answered with more than {self._max_response_bytes} bytes",
+                        failure="server_error",
+                        provider=self._provider,
+                    )
+                parts.append(chunk)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def chunks(self, response: httpx.Response) -> AsyncGenerator[bytes]:
@@ -89,12 +94,14 @@ class HttpClient:
             ProviderError: it broke off (`incomplete`).
         """
         coded = response.headers.get("content-encoding", "identity") != "identity"
-        body = response.aiter_bytes() if coded else cast("AsyncIterator[bytes]", response.stream)
+        body = response.aiter_bytes() if coded else aiter(cast("AsyncIterable[bytes]", response.stream))
         try:
             async for chunk in body:
                 yield chunk
         except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
             raise self._error(error, sent=True) from error
+        finally:
+            await close(body)
 
     async def drain(self, chunks: AsyncIterator[bytes], seconds: float) -> None:
         """Read a stream that has said everything to its end, so that its connection can be used again."""
@@ -121,7 +128,7 @@ class HttpClient:
         await self._transport.aclose()
 
     def _error(self, error: Exception, *, sent: bool) -> ProviderError:
-        cause = error.__cause__ or error
+        cause = error.__cause__ if isinstance(error, httpx.HTTPError) and error.__cause__ else error
         failure, what = _classify(cause, sent=sent)
         return ProviderError(f"provider {self._provider!r}: {what}", failure=failure, provider=self._provider)
 
@@ -141,6 +148,8 @@ def _classify(cause: BaseException, *, sent: bool) -> tuple[FailureClass, str]:
             return "connection", f"{cause.host}:{cause.port} refused or cannot be reached"
         case aiohttp.ServerDisconnectedError() | aiohttp.ClientPayloadError() | aiohttp.ClientOSError():
             return "incomplete", "the connection broke before the answer was whole"
+        case aiohttp.ClientResponseError():
+            return "server_error", "the answer is not HTTP"
         case aiohttp.InvalidURL() | httpx.InvalidURL() | httpx.UnsupportedProtocol():
             return "connection", "the base URL is not a valid http(s) URL"
         case _:

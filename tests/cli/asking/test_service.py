@@ -3,6 +3,8 @@
 import asyncio
 import socket
 
+import pytest
+
 from app.api.native_events import NativeEncoder
 from app.cli.asking.question import parse_options
 from app.cli.asking.service import reachable, read_events
@@ -11,7 +13,6 @@ from app.core.errors import OrchestratorError
 from app.core.run_events import AnalysisFinished, CandidateFailed, CandidateFinished, OutputDelta, RunFinished
 from app.orchestration.local import LocalRuntime
 from app.orchestration.simple import SimpleOrchestrator
-import pytest
 
 QUESTION = "Is tea good? [[mock: model=mock-terse fault=overloaded]]"
 
