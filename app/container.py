@@ -11,11 +11,12 @@ import structlog
 from app.api.services import Services
 from app.config.loading import Checks, Loaded
 from app.config.reload import Configuration
-from app.config.settings import Settings
+from app.config.settings import Settings, unknown_variables
 from app.config.spec import LLMProvider, OrchestratorConfig, QuorumSpec
 from app.core.clock import SystemClock
-from app.core.errors import ConfigError, InvalidRequest
+from app.core.errors import ConfigError, InvalidRequest, StateUnavailable
 from app.core.lifecycle import Draining
+from app.listening import is_loopback
 from app.orchestration.engine import Engine
 from app.orchestration.prompts import placeholders
 from app.orchestration.strategies import Strategies, parse_options
@@ -77,6 +78,7 @@ class Container:
             self._clock,
             configured=spec.keys,
             admin_key=settings.admin_key.get_secret_value() if settings.admin_key else None,
+            may_open=settings.insecure or is_loopback(settings.host),
         )
         self._registry = ModelRegistry(spec, wrap=standard_policies(self._clock))
         self._engine = Engine(self._registry, strategies, spec, self._clock)
@@ -113,7 +115,7 @@ class Container:
             stack.push_async_callback(self._feed.close)
             await self._reloads.start()
             stack.push_async_callback(self._reloads.close)
-            for warning in self._configuration.loaded.warnings:
+            for warning in await self._warnings():
                 _log.warning(warning)
             yield self.services
 
@@ -123,6 +125,13 @@ class Container:
         notes = self._configuration.loaded.notes
         shown = ", ".join(models[:8]) + (f" and {len(models) - 8} more" if len(models) > 8 else "")
         return "\n".join((*notes, f"Models: {shown or 'none'}"))
+
+    async def _warnings(self) -> tuple[str, ...]:
+        try:
+            of_state = await self._state.warnings()
+        except StateUnavailable as error:
+            of_state = (error.message,)
+        return (*self._configuration.loaded.warnings, *unknown_variables(os.environ), *of_state)
 
     async def _reload(self) -> Loaded:
         return self._configuration.reload()

@@ -58,12 +58,14 @@ def show(file: File = None) -> None:
 def _loaded(file: Path | None) -> Loaded:
     from app.config.loading import load
     from app.config.settings import load_settings
+    from app.container import checks_of
     from app.core.errors import ConfigError
+    from app.orchestration.strategies import Strategies
 
     path = file or load_settings().config_path()
     if path is None:
         raise ConfigError("there is no quorum.yaml in this directory: name a file, or set QUORUM_CONFIG")
-    return load(path)
+    return load(path, checks=checks_of(Strategies()))
 
 
 def _contents(spec: QuorumSpec) -> dict[str, list[str]]:

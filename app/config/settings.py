@@ -15,7 +15,11 @@ from app.config.explaining import close_to, spoken
 from app.core.errors import ConfigError
 
 PREFIX = "QUORUM_"
+_OF_CLIENTS = frozenset({"QUORUM_URL", "QUORUM_API_KEY"})
+"""What `quorum ask` reads."""
 DEFAULT_CONFIG = Path("quorum.yaml")
+CLIENT_VARIABLES = frozenset({"QUORUM_URL", "QUORUM_API_KEY"})
+"""What `quorum ask` reads: which service to ask, and with which key."""
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "json", "console"]
 
@@ -105,6 +109,6 @@ def _variable(path: tuple[str | int, ...]) -> str:
 
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:
     """A line for each variable that begins like ours and means nothing, so that a misspelt one is noticed."""
-    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | CLIENT_VARIABLES
     strange = sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
     return [f"{name} is not a setting{close_to(name, known)}" for name in strange]

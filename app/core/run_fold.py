@@ -159,6 +159,8 @@ class RunFold:
 
     def result(self) -> OrchestrationOutput:
         candidates = tuple(self._candidates.values())
+        if self._end:  # who was still at work was stopped with the run, and could not say so
+            candidates = tuple(replace(c, status="cancelled") if c.status == "running" else c for c in candidates)
         paid = (*candidates, *self._calls)
         status: RunStatus = self._end.status if self._end else "running"
         return OrchestrationOutput(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 _BOM = b"\xef\xbb\xbf"
+_LONG = 64 * 1024
+"""Bytes from which a line is gathered in pieces: joining it anew with every chunk would take quadratic time."""
 
 
 class SseTooLarge(ValueError):
@@ -17,10 +19,12 @@ class SseDecoder:
     standard, a JSON object that stands bare in the stream is an event without a name: so Gemini says that it fails.
     """
 
-    __slots__ = ("_first", "_limit", "_rest")
+    __slots__ = ("_first", "_limit", "_long", "_rest", "_size")
 
     def __init__(self, *, limit: int = 64 * 1024 * 1024) -> None:
         self._rest = b""
+        self._long: list[bytes] = []
+        self._size = 0
         self._first = True
         self._limit = limit
 
@@ -30,10 +34,12 @@ class SseDecoder:
         Raises:
             SseTooLarge: more than the limit has come without the end of an event.
         """
-        buffer = self._rest + chunk if self._rest else chunk
+        if self._size + len(chunk) > _LONG and self._goes_on(chunk):
+            return []
+        buffer = self._taken() + chunk if self._size else chunk
         if self._first:
             if len(buffer) < len(_BOM) and _BOM.startswith(buffer):
-                self._rest = buffer
+                self._keep(buffer)
                 return []
             self._first = False
             buffer = buffer.removeprefix(_BOM)
@@ -45,9 +51,7 @@ class SseDecoder:
             held = b""
         blocks = buffer.split(b"\n\n")
         rest = blocks.pop()
-        self._rest = rest + held
-        if len(self._rest) > self._limit:
-            raise SseTooLarge(f"an event of more than {self._limit} bytes")
+        self._keep(rest + held)
         events: list[tuple[bytes, bytes]] = []
         for block in blocks:
             if block.startswith(b"data: ") and b"\n" not in block:
@@ -57,9 +61,31 @@ class SseDecoder:
         return events
 
     def end(self) -> list[tuple[bytes, bytes]]:
-        """At the end of the stream: the bare JSON object that it ended with, if any."""
-        rest = self._rest.strip()
-        return [(b"", rest)] if rest.startswith(b"{") and rest.endswith(b"}") else []
+        """At the end of the stream: the event that its last CR ends, or the bare JSON object that it ended with, if any."""
+        events = self.feed(b"\n") if self._rest.endswith(b"\r") and not self._long else []
+        rest = self._taken().strip()
+        return [*events, (b"", rest)] if rest.startswith(b"{") and rest.endswith(b"}") else events
+
+    def _keep(self, rest: bytes) -> None:
+        self._rest, self._size = rest, len(rest)
+        if self._size > self._limit:
+            raise SseTooLarge(f"an event of more than {self._limit} bytes")
+
+    def _taken(self) -> bytes:
+        """All that is kept, in one piece."""
+        if self._long:
+            self._rest, self._long = b"".join((self._rest, *self._long)), []
+        return self._rest
+
+    def _goes_on(self, chunk: bytes) -> bool:
+        """Keep a further piece of a long line without looking at the whole of it again."""
+        if self._first or b"\n" in chunk or b"\r" in chunk or self._rest.endswith(b"\r"):
+            return False
+        self._long.append(chunk)
+        self._size += len(chunk)
+        if self._size > self._limit:
+            raise SseTooLarge(f"an event of more than {self._limit} bytes")
+        return True
 
 
 def _parse(block: bytes) -> tuple[bytes, bytes] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import resource
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -104,28 +105,23 @@ async def test_a_body_that_is_declared_too_large_is_refused_unread(service: Serv
 @pytest.mark.parametrize("declared", [True, False])
 async def test_a_gigabyte_is_cut_at_the_limit(tmp_path: Path, valkey: EmbeddedValkey, declared: bool) -> None:
     """Streamed for real until the service closes the connection, which must be long before the end."""
+    sent = 0
+
+    async def gigabyte() -> AsyncIterator[bytes]:
+        nonlocal sent
+        for _ in range(1000):
+            sent += 1
+            yield b" " * MB
+
     async with serving(tmp_path, valkey.url) as service:
-        host, port = service.url.removeprefix("http://").split(":")
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        reader, writer = await asyncio.open_connection(host, int(port))
-        length = f"Content-Length: {1000 * MB}" if declared else "Transfer-Encoding: chunked"
-        head = f"POST /v1/orchestrations HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{length}\r\n\r\n"
-        writer.write(head.encode())
-        piece = b" " * MB if declared else b"%x\r\n%s\r\n" % (MB, b" " * MB)
-        sent = 0
-        try:
-            for _ in range(1000):
-                writer.write(piece)
-                await writer.drain()
-                sent += 1
-        except ConnectionError:
-            pass
-        answer = await reader.readuntil(b"\r\n\r\n")
-        writer.close()
-        assert answer.startswith(b"HTTP/1.1 413 ")
-        assert sent < 100
-        grown_mb = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-        assert grown_mb < 50 + sent / 10  # what the sender itself holds counts too
+        answer = await service.client.post(
+            "/v1/orchestrations", content=gigabyte(), headers={"content-length": str(1000 * MB)} if declared else {}
+        )
+        assert answer.status_code == 413
+        assert answer.json()["error"]["code"] == "too_large"
+        assert sent < 50
+        assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024 < 50
         assert (await service.client.get("/healthz")).status_code == 200
 
 
@@ -141,7 +137,7 @@ async def test_a_slow_body_is_cut_off(service: Serving) -> None:
 
 async def test_endless_headers_are_cut_off(service: Serving) -> None:
     host, port = service.url.removeprefix("http://").split(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
+    _, writer = await asyncio.open_connection(host, int(port))
     writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Much: ")
     sent = 0
     try:
@@ -152,9 +148,8 @@ async def test_endless_headers_are_cut_off(service: Serving) -> None:
     except ConnectionError:
         pass
     writer.close()
-    await until(lambda: service.connections <= 1)
     assert sent < 200
-    reader.feed_eof()
+    await until(lambda: service.connections == 0)
 
 
 @pytest.mark.parametrize("route", ROUTES)
@@ -239,7 +234,6 @@ async def test_a_wrong_member_is_named(service: Serving, route: str, member: dic
     status, problem = await refused(service, route, json.dumps({**GOOD[route], **member}).encode())
     assert status in (400, 404)
     assert (problem["error"]["param"] or "") == param
-    assert param.split(".")[-1].rstrip("s") in problem["detail"]
 
 
 @pytest.mark.parametrize("route", ROUTES)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
@@ -10,14 +9,13 @@ from pathlib import Path
 from app.cli.asking.question import Question
 from app.config.loading import Loaded
 from app.config.settings import load_settings
-from app.container import checks_of
+from app.container import configuration_of
 from app.core.chat import Generation
 from app.core.messages import system, user
 from app.core.run_events import RunEvent
 from app.core.runs import Deltas, RunRequest
 from app.orchestration.local import LocalRuntime
 from app.orchestration.strategies import Strategies
-from app.providers.environment import load_or_default
 
 
 def configuration(path: Path | None, strategies: Strategies) -> Loaded:
@@ -26,7 +24,7 @@ def configuration(path: Path | None, strategies: Strategies) -> Loaded:
     Raises:
         ConfigError: it is wrong.
     """
-    return load_or_default(load_settings(config=path).config_path(), os.environ, checks=checks_of(strategies))
+    return configuration_of(load_settings(config=path), strategies).loaded
 
 
 async def events(question: Question, loaded: Loaded, strategies: Strategies, *, deltas: Deltas) -> AsyncGenerator[RunEvent]:

@@ -34,7 +34,8 @@ def summary(result: OrchestrationOutput) -> str:
     output = result.output
     layers = [candidate.layer for candidate in result.candidates if candidate.status == "succeeded"]
     source = escaped(output.source_model or result.strategy)
-    made = f", made of {layers.count(max(layers, default=1))} answers" if output.is_synthesized else ""
+    used = layers.count(max(layers, default=1))
+    made = f", made of {used} answer{'' if used == 1 else 's'}" if output.is_synthesized else ""
     review = ", needs review" if result.status == "needs_review" else ""
     cut = ", cut off at the token limit" if output.finish_reason == "length" else ""
     tokens = f"{result.usage.total_tokens:,} tokens"

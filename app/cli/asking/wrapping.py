@@ -8,7 +8,10 @@ TAB_CELLS = 8
 
 
 class WordWrap:
-    """Breaks lines of at most `width` cells at white space. A word is held back until its end has come."""
+    """Breaks lines of at most `width` cells at white space, and words that are longer anywhere.
+
+    A word is held back until its end has come.
+    """
 
     def __init__(self, width: int) -> None:
         self._width = width
@@ -20,9 +23,9 @@ class WordWrap:
         ready: list[str] = []
         for char in text:
             if not char.isspace():
-                self._word += char
-                if cell_len(self._word) >= self._width:
+                if cell_len(self._word + char) > self._width:
                     ready.append(self.rest())
+                self._word += char
                 continue
             ready.append(self.rest())
             ready.append(self._space(char))

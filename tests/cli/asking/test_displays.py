@@ -72,7 +72,7 @@ def test_a_run_leaves_a_row_a_model_the_analysis_the_answer_and_a_line_with_what
         "Tea \\x1b[31mis",
         "fine.",
         "",
-        "one, made of 1 answers · $0.0123 · 2.1 s · 1,234 tokens",
+        "one, made of 1 answer · $0.0123 · 2.1 s · 1,234 tokens",
     ]
 
 
@@ -149,7 +149,7 @@ def test_plain_is_the_final_answer_alone_and_the_rest_on_stderr():
     assert err.splitlines() == [
         "two: overloaded: provider 'v' (two): try later",
         "one: answered in 1.2 s, $0.000120",
-        "one, made of 1 answers · $0.0123 · 2.1 s · 1,234 tokens",
+        "one, made of 1 answer · $0.0123 · 2.1 s · 1,234 tokens",
     ]
 
 
