@@ -37,6 +37,11 @@ KEEP_ALIVE_S: Final = 75
 MAX_HEAD_BYTES: Final = 256 * 1024
 """For the request line and all headers. uvicorn has no bound on them, and the longest header alone is bounded by the limits."""
 
+LINGER_S: Final = 1.0
+LINGER_BYTES: Final = 16 * 1024 * 1024
+"""How long and how much of a body is still taken after its answer. Closing at once would lose the answer: the reset that
+unread data provokes overtakes it (nginx calls this `lingering_close`)."""
+
 READY: Final = b"R"
 _LENGTH: Final = struct.Struct(">Q")
 
@@ -66,10 +71,12 @@ class Order:
 
 
 class Connection(HttpToolsProtocol):
-    """uvicorn's connection, with two things more: a bound on the head of a request, and a way to break the connection."""
+    """uvicorn's connection, with a bound on the head of a request, an end to bodies that nobody reads, and a way to break it."""
 
     head: int | None = 0
     """Bytes of the head so far; None while a body is read."""
+    unread = 0
+    """Bytes of a body that came after its answer."""
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -86,9 +93,26 @@ class Connection(HttpToolsProtocol):
         self.head = None
         super().on_headers_complete()
 
+    def on_body(self, body: bytes) -> None:
+        super().on_body(body)
+        if self.cycle.response_complete:
+            self.unread += len(body)
+            if self.unread > LINGER_BYTES:
+                self.transport.close()
+
     def on_message_complete(self) -> None:
         self.head = 0
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.head is None:
+            self.unread = 0
+            self.loop.call_later(LINGER_S, self._stop_reading, self.cycle)
+
+    def _stop_reading(self, cycle: object) -> None:
+        if self.head is None and self.cycle is cycle:
+            self.transport.close()
 
 
 class Server(uvicorn.Server):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
+from itertools import groupby
 from pathlib import Path
 
 import orjson
@@ -66,19 +67,23 @@ def measure(scene: Scene, options: argparse.Namespace, results: Results, done: C
                 done()
 
 
-def table(results: Results) -> Table:
-    shown = Table(title="One worker; the median of the rounds (lowest-highest)")
+def tables(results: Results) -> Iterator[Table]:
+    """One for each scene, their columns in line."""
     compared = any(row.before for row in rows(results))
-    for column in ("scene", "quorum", "floor", "ratio", "budget", "verdict", *(["to before"] if compared else [])):
-        shown.add_column(column, justify="right" if column in ("quorum", "floor", "ratio", "to before") else "left")
-    for row in rows(results):
-        if row.title:
-            shown.add_section()
-            shown.add_row(f"[bold]{row.title}")
-        colour = {"met": "[green]", "missed": "[red]"}.get(row.verdict, "")
-        extra = (row.before,) if compared else ()
-        shown.add_row(f"  {row.unit}", row.quorum, row.floor, row.ratio, row.budget, colour + row.verdict, *extra)
-    return shown
+    for title, group in groupby(rows(results), key=lambda row: row.scene):
+        shown = Table(title=title, title_justify="left", title_style="bold", box=None, header_style="dim", padding=(0, 1))
+        shown.add_column("", width=32)
+        for column, width in (("quorum", 24), ("floor", 24), ("ratio", 6)):
+            shown.add_column(column, justify="right", width=width)
+        shown.add_column("budget", width=24)
+        shown.add_column("verdict", width=7)
+        if compared:
+            shown.add_column("to before", justify="right", width=9)
+        for row in group:
+            colour = {"met": "[green]", "missed": "[red]"}.get(row.verdict, "")
+            cells = (row.unit, row.quorum, row.floor, row.ratio, row.budget, colour + row.verdict, row.before)
+            shown.add_row(*cells if compared else cells[:-1])
+        yield shown
 
 
 def main(given: Sequence[str] | None = None) -> int:
@@ -86,7 +91,7 @@ def main(given: Sequence[str] | None = None) -> int:
     more_descriptors()
     if options.profile:
         options.profile.mkdir(parents=True, exist_ok=True)
-    console, progress_on = Console(), Console(stderr=True)
+    console, progress_on = Console(width=None if sys.stdout.isatty() else 140), Console(stderr=True)
     results = Results(options.seconds)
     try:
         scenes = chosen(options.scene)
@@ -105,7 +110,9 @@ def main(given: Sequence[str] | None = None) -> int:
                 results.failed[scene.name] = str(error)
                 results.rounds.pop(scene.name, None)
     console.print(results.machine, style="dim", soft_wrap=True)
-    console.print(table(results))
+    for shown in tables(results):
+        console.print()
+        console.print(shown)
     for name, why in results.failed.items():
         progress_on.print(f"the scene {name!r} could not run: {why}", markup=False)
     if options.json:

@@ -1,7 +1,7 @@
 """The load: raw HTTP/1.1 connections that ask again and again, or open streams and hold them.
 
-`python -m bench.load` is one process of it: its argument is an `Order` as JSON, its output a `Report`. The clock
-of all processes is the machine's monotonic one, so an order says when to measure, and a stream's chunk can say when it was sent.
+`python -m bench.load` is one process of it: its argument is an `Order` as JSON, its output a `Report`. The clock of
+all processes is the machine's monotonic one, so an order says when to measure, and a stream's chunk can say when it was sent.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ import uvloop
 CALM_S = 1.0
 """Between the opening of the last stream and the measurement."""
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+_OK = b"HTTP/1.1 200"
+_LAST = b"\r\n0\r\n\r\n"
+_DONE = b"data: [DONE]"
 _SENT = re.compile(rb"@(\d+);")
 
 
@@ -76,26 +79,28 @@ class _Calls(_Connection):
 
     def data_received(self, data: bytes) -> None:
         self._received = received = self._received + data if self._received else data
-        if self._need is None:
-            head = received.find(b"\r\n\r\n")
-            if head < 0:
+        if self._need is None and not self._begun(received):
+            return
+        if len(received) >= self._need if self._need else received.endswith(_LAST):
+            if not self._need and _DONE not in received:
+                self._fail(received[-500:].decode(errors="replace"))
                 return
-            if not received.startswith(b"HTTP/1.1 200"):
-                return self._fail(received[:500].decode(errors="replace"))
-            length = _LENGTH.search(received, 0, head + 2)
-            self._need = head + 4 + int(length[1]) if length else 0
-        if self._need:
-            whole = len(received) >= self._need
-        else:
-            whole = received.endswith(b"\r\n0\r\n\r\n")
-            if whole and b"data: [DONE]" not in received:
-                return self._fail(received[-500:].decode(errors="replace"))
-        if whole:
             now = time.monotonic()
             if self._order.begin <= now < self._order.end:
                 self._report.times_ms.append((now - self._asked) * 1000)
             self._ask()
-        return None
+
+    def _begun(self, received: bytes) -> bool:
+        """Whether the head is there. `_need` is then the bytes of the answer, or 0 for a chunked one."""
+        head = received.find(b"\r\n\r\n")
+        if head < 0:
+            return False
+        if not received.startswith(_OK):
+            self._fail(received[:500].decode(errors="replace"))
+            return False
+        length = _LENGTH.search(received, 0, head + 2)
+        self._need = head + 4 + int(length[1]) if length else 0
+        return True
 
 
 class _Streams(_Connection):
@@ -104,12 +109,11 @@ class _Streams(_Connection):
     def data_received(self, data: bytes) -> None:
         now = time.monotonic_ns()
         if self._need is None:
-            if not data.startswith(b"HTTP/1.1 200"):
-                return self._fail(data[:500].decode(errors="replace"))
             self._need = 0
+            if not data.startswith(_OK):
+                self._fail(data[:500].decode(errors="replace"))
         if self._order.begin * 1e9 <= now < self._order.end * 1e9:
             self._report.times_ms += [(now - int(sent)) / 1e6 for sent in _SENT.findall(data)]
-        return None
 
 
 async def run(order: Order) -> Report:

@@ -1,7 +1,7 @@
 """The processes of a benchmark: where they run, when they are ready, what they use.
 
-The service that is measured has a core of its own, upstream and load have the others, where the machine has four and lets us say
-so. Memory and processor time are read from /proc, so they are measured on Linux only.
+What is measured has a core of its own, upstream and load have the others, where the machine has four and lets us say so.
+Memory and processor time are read from /proc, so they are measured on Linux only.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Literal, Self
+from typing import Literal
 
 import orjson
 
@@ -29,6 +29,8 @@ ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "bench" / "quorum.yaml"
 READY_WITHIN_S = 30
 LOAD_ENDS_WITHIN_S = 30
+OPENING_S = 2.0 + CALM_S
+"""The warm-up of a load of streams: until all are open, and the calm after it."""
 Contestant = Literal["quorum", "before", "floor"]
 _PROC = Path("/proc")
 
@@ -111,7 +113,13 @@ def upstream(directory: Path, where: Cores) -> Iterator[Process]:
 
 @contextmanager
 def contestant(
-    name: Contestant, upstream: Process, directory: Path, where: Cores, *, before: Path | None = None, profile: Path | None = None
+    name: Contestant,
+    upstream: Process,
+    directory: Path,
+    where: Cores,
+    *,
+    before: Path | None = None,
+    profile: Path | None = None,
 ) -> Iterator[Process]:
     """The service or the floor, with one worker, ready.
 
@@ -224,16 +232,16 @@ def load(
     processes = min(connections, 2)
     begin = time.monotonic() + 0.5 + warm_up_s
     with ExitStack() as running:
-        loads: list[_Load] = []
+        loads: list[Callable[[], Report]] = []
         for number in range(processes):
             share = connections // processes + (number < connections % processes)
             order = Order(kind, server.port, orjson.dumps(body).decode(), share, begin, begin + seconds)
-            loads.append(running.enter_context(_Load(order, where.load)))
+            loads.append(running.enter_context(_loading(order, where.load)))
         _sleep_until(begin)
         used = server.cpu_s()
         _sleep_until(begin + seconds)
         used_after, resident = server.cpu_s(), server.resident_bytes()
-        reports = [load.report() for load in loads]
+        reports = [report() for report in loads]
     for report in reports:
         if report.error:
             raise BenchError(f"{report.error}\n{server.said()}")
@@ -243,35 +251,28 @@ def load(
     return Measured(times, seconds, None if used is None or used_after is None else used_after - used, resident)
 
 
-class _Load:
-    """One process of the load; it is gone after the `with`."""
-
-    def __init__(self, order: Order, where: frozenset[int]) -> None:
-        self._output = TemporaryFile()
-        self._popen = subprocess.Popen(
-            [sys.executable, "-m", "bench.load", orjson.dumps(asdict(order)).decode()], cwd=ROOT, stdout=self._output
+@contextmanager
+def _loading(order: Order, where: frozenset[int]) -> Iterator[Callable[[], Report]]:
+    """A process of the load. What is yielded waits for its report."""
+    with TemporaryFile() as output:
+        popen = subprocess.Popen(
+            [sys.executable, "-m", "bench.load", orjson.dumps(asdict(order)).decode()], cwd=ROOT, stdout=output
         )
-        if where:
-            os.sched_setaffinity(self._popen.pid, where)
 
-    def __enter__(self) -> Self:
-        return self
+        def report() -> Report:
+            if popen.wait(LOAD_ENDS_WITHIN_S) != 0:
+                raise BenchError("a process of the load has failed")
+            output.seek(0)
+            return Report(**orjson.loads(output.read()))
 
-    def __exit__(self, *_: object) -> None:
-        self._popen.kill()
-        self._popen.wait()
-        self._output.close()
-
-    def report(self) -> Report:
-        if self._popen.wait(LOAD_ENDS_WITHIN_S) != 0:
-            raise BenchError("a process of the load has failed")
-        self._output.seek(0)
-        return Report(**orjson.loads(self._output.read()))
+        try:
+            if where:
+                os.sched_setaffinity(popen.pid, where)
+            yield report
+        finally:
+            popen.kill()
+            popen.wait()
 
 
 def _sleep_until(when: float) -> None:
     time.sleep(max(0.0, when - time.monotonic()))
-
-
-OPENING_S = 2.0 + CALM_S
-"""The warm-up of a load of streams: until all are open, and the calm after it."""

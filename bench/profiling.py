@@ -1,8 +1,8 @@
 """A sampling profiler for a server: `python -m bench.profiling OUT MODULE ARGUMENTS...`
 
-As often as the kernel's clock allows, in processor time, the stack is noted, whatever the event loop is: a tracing profiler would double
-the cost of small functions and hide what is dear. `OUT` lists the functions and lines by the samples in them; `OUT.folded`
-holds whole stacks, for flame graphs. SIGUSR2 begins afresh, so that the start of the server is not in it.
+As often as the kernel's clock allows, in processor time, the stack is noted, whatever the event loop is. A tracing profiler
+would double the cost of small functions and hide what is dear. `OUT` lists functions and lines by the samples in them;
+`OUT.folded` holds whole stacks, for flame graphs. SIGUSR2 begins afresh, so that the start of the server is not in it.
 """
 
 from __future__ import annotations

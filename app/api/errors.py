@@ -77,7 +77,6 @@ _PROVIDER_ROWS: dict[str, Row] = {
 _OPENAI_CODES = {"context_length": "context_length_exceeded", "quota_exhausted": "insufficient_quota"}
 """Codes that OpenAI's clients look for by name."""
 _DEFAULT_RETRY_AFTER_S = 1.0
-_BODY_REFUSED = (408, 413)
 
 
 def row_of(error: ErrorReport) -> Row:
@@ -128,7 +127,7 @@ def problem(
 
 
 def error_headers(error: ErrorReport) -> dict[str, str]:
-    """`x-should-retry`, and `Retry-After` with 429 and 503. A connection whose body is not read is closed."""
+    """`x-should-retry`, and `Retry-After` with 429 and 503."""
     row = row_of(error)
     headers = {"x-should-retry": "true" if row.retry else "false"}
     if row.status in (429, 503) and (row.retry or error.retry_after is not None):
@@ -136,8 +135,6 @@ def error_headers(error: ErrorReport) -> dict[str, str]:
         headers["retry-after"] = str(max(1, -int(-seconds // 1)))
     if row.status == 401:
         headers["www-authenticate"] = "Bearer"
-    if row.status in _BODY_REFUSED:
-        headers["connection"] = "close"  # else the rest of the body would be read and thrown away
     return headers
 
 

@@ -239,7 +239,7 @@ def parse_json(text: str) -> Any:
     """`text` as JSON, or None where it is not: the model's text stands beside it in the output."""
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):  # the second: nested deeper than Python reads
         return None
 
 

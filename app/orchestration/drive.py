@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from dataclasses import replace
 
 import structlog
@@ -37,37 +38,41 @@ async def drive(strategy: BaseOrchestrator, request: RunRequest, context: RunCon
     yield started
     first_output: float | None = None
     end: RunFinished | RunFailed | None = None
-    source = _bounded(strategy.run(request, context), request)
     try:
-        async for event in source:
-            if isinstance(event, (RunFinished, RunFailed)):
-                end = event
-                break
-            if first_output is None and isinstance(event, OutputDelta):
-                first_output = (clock.monotonic() - began) * 1000
-            fold.add(event)
-            yield event
+        async with aclosing(_events(strategy, request, context)) as source:
+            async for event in source:
+                if isinstance(event, (RunFinished, RunFailed)):
+                    end = event
+                    break
+                if first_output is None and isinstance(event, OutputDelta):
+                    first_output = (clock.monotonic() - began) * 1000
+                fold.add(event)
+                yield event
     except QuorumError as error:
-        end = RunFailed(report(error))
+        end = end or RunFailed(report(error))
     except Exception as error:  # the boundary: a strategy's fault is the run's failure, not the server's
         _log.exception("strategy failed", run_id=context.run_id, strategy=strategy.name, error_type=type(error).__name__)
-        end = RunFailed(report(error))
-    finally:
-        await close(source)
+        end = end or RunFailed(report(error))
     if end is None:
         end = RunFailed(report(OrchestratorError(f"the strategy {strategy.name!r} ended without an answer")))
     watched = first_output if request.deltas != "none" else None
     yield _completed(end, fold, request, Timing((clock.monotonic() - began) * 1000, watched))
 
 
-def _bounded(source: AsyncIterator[RunEvent], request: RunRequest) -> AsyncIterator[RunEvent]:
-    if request.deadline is None:
-        return source
+async def _events(strategy: BaseOrchestrator, request: RunRequest, context: RunContext) -> AsyncGenerator[RunEvent]:
+    """What the strategy tells, until the run's deadline."""
 
     def expired(_phase: str) -> QuorumError:
         return DeadlineExceeded("the run's deadline passed before it had an answer")
 
-    return with_deadline(source, expired=expired, until=request.deadline)
+    source = strategy.run(request, context)
+    if request.deadline is not None:
+        source = with_deadline(source, expired=expired, until=request.deadline)
+    try:
+        async for event in source:
+            yield event
+    finally:
+        await close(source)
 
 
 def _completed(end: RunFinished | RunFailed, fold: RunFold, request: RunRequest, timing: Timing) -> RunFinished | RunFailed:

@@ -13,6 +13,8 @@ from app.core.errors import InvalidRequest
 
 _SCHEMES = ("http", "https")
 _RESOLVE_S = 5.0
+_GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")  # RFC 4291, and IANA's registry of the IPv6 address space
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052
 
 
 async def check_destination(base_url: str, allowed_hosts: Sequence[str]) -> None:
@@ -61,5 +63,16 @@ def _public(address: str) -> bool:
         parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
         return False
-    mapped = getattr(parsed, "ipv4_mapped", None)
-    return (mapped or parsed).is_global and not parsed.is_multicast
+    if isinstance(parsed, ipaddress.IPv6Address):
+        within = _embedded(parsed)
+        if within is None:
+            return parsed in _GLOBAL_UNICAST and parsed.is_global and parsed.teredo is None
+        parsed = within
+    return parsed.is_global and not parsed.is_multicast
+
+
+def _embedded(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    """The IPv4 address that `address` leads to: mapped, by 6to4, or by NAT64."""
+    if address in _NAT64:
+        return ipaddress.IPv4Address(address.packed[-4:])
+    return address.ipv4_mapped or address.sixtofour

@@ -8,7 +8,7 @@ from typing import Protocol
 from app.core.chat import Attempt, AttemptOutcome, ChatRequest
 from app.core.clock import Clock
 from app.core.errors import ErrorReport, ProviderError, QuorumError, report
-from app.core.model_events import ModelEvent, ResponseFinished
+from app.core.model_events import ModelEvent, ResponseFinished, ResponseStarted
 from app.core.models import Call, Policy
 from app.core.streams import close
 
@@ -42,7 +42,7 @@ def attempt(observer: AttemptObserver, clock: Clock) -> Policy:
                 async for event in source:
                     if type(event) is ResponseFinished:
                         note("ok")
-                    elif first is None:
+                    elif first is None and type(event) is not ResponseStarted:
                         first = clock.monotonic() - started
                     yield event
             except ProviderError as error:

@@ -99,3 +99,5 @@ def test_a_cost_is_unknown_as_soon_as_one_paid_call_has_no_price() -> None:
 def test_text_that_is_no_json_is_none() -> None:
     assert parse_json('{"a": [1]}') == {"a": [1]}
     assert parse_json("so: {") is None
+    assert parse_json("[" * 100_000) is None
+    assert parse_json("9" * 10_000) is None

@@ -104,7 +104,7 @@ def test_every_metric_and_its_labels_are_in_operations():
     found = [metric for metric in vars(metrics).values() if isinstance(metric, MetricWrapperBase)]
     assert found
     for metric in found:
-        facts = metric.describe()[0]
+        facts = next(iter(metric.describe()))
         row = row_of(text, facts.name + ("_total" if facts.type == "counter" else ""))
         assert facts.type in row, f"{facts.name} ({facts.type}) has no row"
         assert all(label in row for label in metric._labelnames), f"{facts.name}: {metric._labelnames} are not in {row!r}"

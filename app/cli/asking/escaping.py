@@ -14,7 +14,7 @@ _UNSAFE: Final = re.compile(
 
 def escaped(text: str) -> str:
     """`text` with every control character but newline and tab written out; the CR of a CRLF is dropped."""
-    return text
+    return _UNSAFE.sub(lambda found: _written(found[0]), text.replace("\r\n", "\n"))
 
 
 def escaped_json(text: str) -> str:

@@ -1,0 +1,175 @@
+"""Who may do what: every route against every key."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from fastapi.routing import APIRoute
+
+from app.config.settings import load_settings
+from app.core.clock import SystemClock
+from app.main import create_app
+from app.state.api_keys import ApiKeys
+from app.state.client import StateClient
+from app.state.embedded import EmbeddedValkey
+from app.state.secrets import load_secret
+from tests.support.serving import AT_ONCE, Serving, serving
+
+FREE = {("GET", "/healthz"), ("GET", "/readyz"), ("GET", "/metrics")}
+SCOPES = {
+    ("POST", "/v1/chat/completions"): "run",
+    ("POST", "/v1/orchestrations"): "run",
+    ("GET", "/v1/models"): "read",
+    ("GET", "/v1/models/{name:path}"): "read",
+    ("GET", "/v1/strategies"): "read",
+    ("GET", "/v1/providers"): "read",
+    ("POST", "/v1/providers"): "admin",
+    ("DELETE", "/v1/providers/{name}"): "admin",
+    ("POST", "/v1/providers/{name}/check"): "admin",
+    ("POST", "/v1/admin/reload"): "admin",
+}
+ROLES = ("run", "read", "feedback", "review", "tools", "admin")
+KEYS = {role: f"sk-only-{role}-0123456789" for role in ROLES}
+CONFIG = {
+    "providers": {"mock": AT_ONCE},
+    "keys": [{"name": role, "key": key, "scopes": [role]} for role, key in KEYS.items()],
+}
+RUN = {"input": "Hi", "strategy": "direct"}
+
+
+@pytest.fixture
+async def guarded(tmp_path: Path, valkey: EmbeddedValkey) -> AsyncIterator[Serving]:
+    async with serving(tmp_path, valkey.url, CONFIG) as service:
+        yield service
+
+
+async def ask(service: Serving, route: tuple[str, str], **headers: str) -> int:
+    """The status of an empty request to a route."""
+    method, path = route
+    path = path.replace("{name:path}", "mock/mock-terse").replace("{name}", "nobody")
+    return (await service.client.request(method, path, headers=headers)).status_code
+
+
+async def test_every_route_is_in_the_table(guarded: Serving) -> None:
+    routes = {(m, route.path) for route in guarded.app.routes if isinstance(route, APIRoute) for m in route.methods}
+    assert routes == FREE | SCOPES.keys()
+
+
+async def test_every_route_against_every_role(guarded: Serving) -> None:
+    for route, scope in SCOPES.items():
+        for role, key in KEYS.items():
+            status = await ask(guarded, route, authorization=f"Bearer {key}")
+            allowed = role in (scope, "admin")
+            assert (status not in (401, 403)) is allowed, f"{role} at {route}: {status}"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"authorization": ""},
+        {"authorization": "Bearer"},
+        {"authorization": "Bearer "},
+        {"authorization": "Bearer wrong"},
+        {"authorization": f"Basic {KEYS['admin']}"},
+        {"authorization": KEYS["admin"]},
+        {"authorization": f"Bearer {KEYS['admin']}x"},
+        {"authorization": f"Bearer {KEYS['admin'].upper()}"},
+        {"authorization": "Bearer wrong", "x-api-key": KEYS["admin"]},
+        {"x-api-key": "wrong"},
+        {"authorization": "Bearer k\u00e9y".encode("latin-1").decode("latin-1")},
+    ],
+)
+async def test_nobody_gets_in_without_a_key(guarded: Serving, headers: dict[str, str]) -> None:
+    encoded = {name: value.encode("latin-1") for name, value in headers.items()}
+    for method, path in SCOPES:
+        answer = await guarded.client.request(method, path.replace("{name:path}", "x").replace("{name}", "x"), headers=encoded)
+        assert answer.status_code == 401, (method, path)
+        assert answer.headers["www-authenticate"] == "Bearer"
+        assert answer.headers["x-should-retry"] == "false"
+        assert answer.json()["error"]["type"] == "authentication_error"
+
+
+async def test_a_key_without_the_scope_is_told_which_it_lacks(guarded: Serving) -> None:
+    answer = await guarded.client.post("/v1/orchestrations", json=RUN, headers={"authorization": f"Bearer {KEYS['read']}"})
+    assert answer.status_code == 403
+    assert answer.json()["detail"] == "the key 'read' lacks the scope 'run'; it has read"
+    assert KEYS["read"] not in answer.text
+
+
+@pytest.mark.parametrize("header", ["x-api-key", "authorization"])
+async def test_a_key_comes_in_either_header(guarded: Serving, header: str) -> None:
+    value = KEYS["run"] if header == "x-api-key" else f"bearer  {KEYS['run']}"
+    answer = await guarded.client.post("/v1/orchestrations", json=RUN, headers={header: value})
+    assert answer.status_code == 200
+
+
+async def test_free_routes_need_no_key(guarded: Serving) -> None:
+    for _, path in (*FREE, ("GET", "/docs"), ("GET", "/openapi.json")):
+        assert (await guarded.client.get(path)).status_code == 200, path
+
+
+async def test_a_stored_key_works_within_a_second_and_stops_within_a_second(tmp_path: Path, valkey: EmbeddedValkey) -> None:
+    state = StateClient(valkey.url)
+    await state.commands.flushall()
+    keys = ApiKeys(state, load_secret(None, tmp_path), SystemClock())
+    async with serving(tmp_path, valkey.url) as service:
+
+        async def becomes(status: int, key: str) -> None:
+            async with asyncio.timeout(1.0):
+                while await ask(service, ("GET", "/v1/models"), authorization=f"Bearer {key}") != status:
+                    await asyncio.sleep(0.01)
+
+        assert await ask(service, ("GET", "/v1/models")) == 200
+        stored, key = await keys.create("reader", scopes=("read",))
+        await becomes(200, key)
+        assert await ask(service, ("GET", "/v1/models")) == 401
+        assert await ask(service, ("POST", "/v1/admin/reload"), authorization=f"Bearer {key}") == 403
+        await keys.revoke(stored.id)
+        await becomes(401, key)
+        assert await ask(service, ("GET", "/v1/models")) == 401, "revoking the last key must not open the service"
+    await state.commands.flushall()
+    await state.close()
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"host": "localhost:8000"}, 200),
+        ({"host": "127.0.0.1"}, 200),
+        ({"host": "[::1]:8000"}, 200),
+        ({"host": "quorum.test"}, 200),
+        ({"host": "evil.example"}, 403),
+        ({"host": "127.0.0.1.evil.example"}, 403),
+        ({"host": "localhost@evil.example"}, 403),
+        ({"host": "evil.example:80#localhost"}, 403),
+        ({"host": ""}, 403),
+        ({"host": "[::1"}, 403),
+        ({"origin": "http://localhost:3000"}, 200),
+        ({"origin": "https://evil.example"}, 403),
+        ({"origin": "null"}, 403),
+        ({"origin": ""}, 403),
+    ],
+)
+async def test_without_keys_only_this_machine_is_answered(
+    tmp_path: Path, valkey: EmbeddedValkey, headers: dict[str, str], status: int
+) -> None:
+    async with serving(tmp_path, valkey.url, allowed_hosts=("quorum.test",)) as service:
+        for method, path in SCOPES:
+            if method == "GET":
+                assert await ask(service, (method, path), **headers) == status
+        assert await ask(service, ("POST", "/v1/orchestrations"), **headers) == (400 if status == 200 else status)
+
+
+async def test_an_insecure_service_answers_everybody(tmp_path: Path, valkey: EmbeddedValkey) -> None:
+    async with serving(tmp_path, valkey.url, insecure=True) as service:
+        assert await ask(service, ("GET", "/v1/models"), host="evil.example", origin="https://evil.example") == 200
+
+
+def test_the_matrix_is_made_of_the_real_application(tmp_path: Path) -> None:
+    app = create_app(load_settings(redis_url="unix:///nowhere", data_dir=tmp_path))
+    assert {route.path for route in app.routes if isinstance(route, APIRoute)} == {path for _, path in FREE | SCOPES.keys()}
