@@ -17,6 +17,7 @@ from app.core.clock import SystemClock
 from app.core.errors import ConfigError, InvalidRequest, StateUnavailable
 from app.core.lifecycle import Draining
 from app.listening import is_loopback
+from app.observability.metrics import CONFIG_RELOADS
 from app.orchestration.engine import Engine
 from app.orchestration.prompts import placeholders
 from app.orchestration.strategies import Strategies, parse_options
@@ -134,7 +135,15 @@ class Container:
         return (*self._configuration.loaded.warnings, *unknown_variables(os.environ), *of_state)
 
     async def _reload(self) -> Loaded:
-        return self._configuration.reload()
+        try:
+            loaded = self._configuration.reload()
+        except ConfigError as error:
+            CONFIG_RELOADS.labels("refused").inc()
+            _log.error("the configuration is not reloaded, the old one stays", reason=error.message, faults=error.faults)
+            raise
+        CONFIG_RELOADS.labels("ok").inc()
+        _log.info("the configuration is reloaded", version=self._configuration.version)
+        return loaded
 
     def _apply(self, spec: QuorumSpec) -> None:
         self._engine.configure(spec)

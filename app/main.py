@@ -46,5 +46,5 @@ def create_app(settings: Settings) -> FastAPI:
     docs.install(app, version("quorum"))
     for kind in (QuorumError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, answer_error)
-    app.add_middleware(Edge, max_header_bytes=container.services.engine.spec.limits.max_header_bytes)
+    app.add_middleware(Edge, max_header_bytes=lambda: container.services.engine.spec.limits.max_header_bytes)
     return app

@@ -12,6 +12,7 @@ from app.config.spec import Scope
 from app.core.errors import Forbidden, StateUnavailable, Unauthorized
 from app.core.principal import LOCAL, Principal
 
+_UNKNOWN_KEYS = "who may ask is not known while the state store is away; try again"
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -30,11 +31,13 @@ def authorize(request: Request, services: Services, scope: Scope) -> Principal:
         return LOCAL
     presented = _presented(request)
     if not presented:
+        if not keys.loaded:
+            raise StateUnavailable(_UNKNOWN_KEYS)
         raise Unauthorized("an API key is needed: send `Authorization: Bearer <key>`")
     principal = keys.find(presented)
     if principal is None:
         if not keys.loaded:
-            raise StateUnavailable("the stored keys are not known while the state store is away; try again")
+            raise StateUnavailable(_UNKNOWN_KEYS)
         raise Unauthorized("this API key is not valid: it is unknown, expired or revoked")
     if not principal.allows(scope):
         raise Forbidden(f"the key {principal.name!r} lacks the scope {scope!r}; it has {', '.join(sorted(principal.scopes))}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 import time
+from collections.abc import Callable
 
 import structlog
 from starlette.requests import ClientDisconnect
@@ -26,10 +27,10 @@ class Edge:
     Puts `request_id` and `traceparent` (both may be None in websockets, which are not served) into the scope.
 
     Parameters:
-        max_header_bytes: the longest header value that is taken.
+        max_header_bytes: gives the longest header value that is taken, by the configuration in force.
     """
 
-    def __init__(self, app: ASGIApp, *, max_header_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, *, max_header_bytes: Callable[[], int]) -> None:
         self._app = app
         self._max_header_bytes = max_header_bytes
 
@@ -51,8 +52,9 @@ class Edge:
             await send(message)
 
         try:
-            if longest > self._max_header_bytes:
-                text = f"a header of {longest} bytes; at most {self._max_header_bytes} are taken"
+            most = self._max_header_bytes()
+            if longest > most:
+                text = f"a header of {longest} bytes; at most {most} are taken"
                 await problem(report(InvalidRequest(text, code="headers_too_large")), request_id)(scope, receive, answer)
             else:
                 await self._app(scope, receive, answer)

@@ -105,5 +105,5 @@ def _texts() -> dict[str, str]:
 
 
 def placeholders() -> dict[str, frozenset[str]]:
-    """The built-in prompts, each with the placeholders that an override may use."""
-    return {name: frozenset(_PLACEHOLDER.findall(text)) for name, text in _texts().items()}
+    """The built-in prompts, each with the placeholders that an override may use: `{question}` in all of them."""
+    return {name: frozenset(("question", *_PLACEHOLDER.findall(text))) for name, text in _texts().items()}

@@ -13,7 +13,7 @@ from app.api.describe import described
 from app.api.schemas.answers import Health, Readiness, Reloaded
 from app.api.services import services_of
 from app.core.errors import ConfigError, InvalidRequest, StateUnavailable
-from app.observability.metrics import CONFIG_RELOADS, exposition
+from app.observability.metrics import exposition
 
 router = APIRouter(tags=["Operations"])
 
@@ -51,10 +51,8 @@ async def reload(request: Request, _who: Admin) -> Response:
     try:
         loaded = await services.reload()
     except ConfigError as error:
-        CONFIG_RELOADS.labels("refused").inc()
         faults = "\n".join(error.faults)
         raise InvalidRequest(f"{error.message}; the old configuration stays\n{faults}".strip(), code=error.code) from None
-    CONFIG_RELOADS.labels("ok").inc()
     try:
         await services.announce_reload()
     except StateUnavailable:
