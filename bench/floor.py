@@ -1,8 +1,8 @@
 """The floor: what the chosen stack costs with no feature at all.
 
-The smallest FastAPI application that validates a chat completion, forwards it through httpx types on the aiohttp transport, and
-answers with what came back. `panel` and `panel-slow` ask three times at once and then once more, as the recipes of
-`quorum.yaml` do.
+The smallest FastAPI application that validates a chat completion, forwards it through httpx types on the aiohttp transport with
+timeouts, reads the answer as JSON, and answers with it; of a stream, every event. `panel` and `panel-slow` ask three times at once
+and then once more, as the recipes of `quorum.yaml` do.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio
 import os
 import sys
 from collections.abc import AsyncIterator
-from typing import cast
+from typing import Any
 
 import aiohttp
 import httpx
@@ -32,7 +32,8 @@ URLS = {
         "paced": "paced",
     }.items()
 }
-HEADERS = httpx.Headers({"content-type": "application/json", "accept-encoding": "identity", "authorization": "Bearer sk-bench"})
+HEADERS = {"content-type": "application/json", "accept-encoding": "identity", "authorization": "Bearer sk-bench"}
+EXTENSIONS = {"timeout": {"connect": 5.0, "read": 60.0, "write": None, "pool": 5.0}}
 
 
 class Message(BaseModel):
@@ -67,26 +68,30 @@ async def chat(body: ChatBody) -> Response:
         return StreamingResponse(_relay(response), media_type="text/event-stream")
     if body.model.startswith("panel"):
         await asyncio.gather(_answer(body), _answer(body), _answer(body))
-    return Response(await _answer(body), media_type="application/json")
+    return Response(orjson.dumps(await _answer(body)), media_type="application/json")
 
 
 async def _send(body: ChatBody) -> httpx.Response:
     content = orjson.dumps(body.model_dump())
-    return await transport.handle_async_request(httpx.Request("POST", URLS[body.model], headers=HEADERS, content=content))
+    request = httpx.Request("POST", URLS[body.model], headers=HEADERS, content=content, extensions=EXTENSIONS)
+    return await transport.handle_async_request(request)
 
 
-async def _answer(body: ChatBody) -> bytes:
+async def _answer(body: ChatBody) -> Any:
     response = await _send(body)
     try:
-        return b"".join([part async for part in cast("AsyncIterator[bytes]", response.stream)])
+        return orjson.loads(await response.aread())
     finally:
         await response.aclose()
 
 
 async def _relay(response: httpx.Response) -> AsyncIterator[bytes]:
     try:
-        async for part in cast("AsyncIterator[bytes]", response.stream):
-            yield part
+        async for line in response.aiter_lines():
+            if line.startswith("data: {"):
+                yield b"data: " + orjson.dumps(orjson.loads(line[6:])) + b"\n\n"
+            elif line:
+                yield line.encode() + b"\n\n"
     finally:
         await response.aclose()
 

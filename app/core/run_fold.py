@@ -188,12 +188,6 @@ class RunFold:
             created_at=self._started.created_at,
         )
 
-    def _closed_candidates(self) -> tuple[Candidate, ...]:
-        """Those so far; once the run is over, one that was still answering counts as cancelled."""
-        if self._end is None:
-            return tuple(self._candidates.values())
-        return tuple(replace(c, status="cancelled") if c.status == "running" else c for c in self._candidates.values())
-
     def _answer(self) -> Output:
         end = self._end
         if not isinstance(end, RunFinished):

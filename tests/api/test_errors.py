@@ -68,10 +68,17 @@ def test_every_failure_class_has_a_status() -> None:
     assert STATUSES.keys() | {"content_filtered", "cancelled"} == set(get_args(FailureClass))
 
 
-@pytest.mark.parametrize(("failure", "status"), STATUSES.items())
-@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize(
+    ("failure", "status", "streamed"),
+    [
+        (failure, status, streamed)
+        for failure, status in STATUSES.items()
+        for streamed in (False, True)
+        if not (streamed and failure == "incomplete")  # of a stream that has begun, so its status is out
+    ],
+)
 async def test_a_lone_models_failure_has_its_own_status(service: Serving, failure: str, status: int, streamed: bool) -> None:
-    prompt = f"Who? [[mock: fault={failure} after=0 retry_after=2.3]]"
+    prompt = f"Who? [[mock: fault={failure} retry_after=2.3]]"
     body = {"model": "quorum/direct", "messages": [{"role": "user", "content": prompt}], "stream": streamed}
     answer = await service.client.post("/v1/chat/completions", json=body)
     assert answer.status_code == status

@@ -1,0 +1,64 @@
+"""What operators see."""
+
+from __future__ import annotations
+
+from prometheus_client import REGISTRY
+from prometheus_client.parser import text_string_to_metric_families
+
+from app.core.chat import Attempt
+from app.core.run_events import RunFinished
+from app.core.runs import Candidate, HelperCall, OrchestrationOutput, Timing
+from app.core.usage import Usage
+from app.observability import metrics
+
+
+def value(name: str, **labels: str) -> float:
+    return REGISTRY.get_sample_value(name, labels) or 0.0
+
+
+def test_an_attempt_counts_its_outcome_its_seconds_and_its_first_token() -> None:
+    seen = metrics.AttemptMetrics("prov", "attempted")
+    seen.attempt("ok", 0.2, 0.1)
+    seen.attempt("ok", 0.4, None)
+    seen.attempt("timeout", 3.0, None)
+    who = {"provider": "prov", "model": "attempted"}
+    assert value("quorum_attempts_total", **who, outcome="ok") == 2
+    assert value("quorum_attempts_total", **who, outcome="timeout") == 1
+    assert (value("quorum_attempt_seconds_count", **who), value("quorum_ttft_seconds_count", **who)) == (3, 1)
+    assert value("quorum_attempt_seconds_bucket", **who, le="0.25") == 1
+
+
+def test_a_runs_candidates_helpers_tokens_and_waste_are_booked_from_its_result() -> None:
+    usage = Usage(10, 4, cached_input_tokens=3, reasoning_tokens=2)
+    candidates = (
+        Candidate("c1", "booked", "p", status="succeeded", usage=usage, cost_usd=0.5, attempts=(Attempt(0, 1, "ok"),)),
+        Candidate("c2", "booked", "p", status="cancelled"),
+    )
+    helper = HelperCall("judge", "booked", "p", "succeeded", Usage(1, 1), 0.25)
+    result = OrchestrationOutput(
+        "run_1", "succeeded", "booking", candidates=candidates, calls=(helper,), wasted_cost_usd=0.125, timing=Timing(1500)
+    )
+    metrics.run_ended(RunFinished(result=result))
+    assert value("quorum_runs_total", strategy="booking", status="succeeded") == 1
+    assert value("quorum_run_seconds_sum", strategy="booking") == 1.5
+    assert value("quorum_candidates_total", model="booked", status="succeeded") == 1
+    assert value("quorum_candidates_total", model="booked", status="cancelled") == 1
+    tokens = {kind: value("quorum_tokens_total", model="booked", kind=kind) for kind in ("input", "output", "cached_input", "reasoning")}
+    assert tokens == {"input": 11, "output": 5, "cached_input": 3, "reasoning": 2}
+    assert value("quorum_cost_usd_total", model="booked") == 0.75
+    assert value("quorum_wasted_cost_usd_total", strategy="booking") == 0.125
+
+
+def test_an_end_without_a_result_counts_nothing() -> None:
+    before = metrics.exposition()[0]
+    metrics.run_ended(RunFinished())
+    kept = [line for line in before.splitlines() if line.startswith(b"quorum_")]
+    assert [line for line in metrics.exposition()[0].splitlines() if line.startswith(b"quorum_")] == kept
+
+
+def test_the_exposition_can_be_read_and_every_metric_says_what_it_is() -> None:
+    text, kind = metrics.exposition()
+    assert kind.startswith("text/plain")
+    families = [family for family in text_string_to_metric_families(text.decode()) if family.name.startswith("quorum_")]
+    assert len(families) > 10
+    assert all(family.documentation for family in families)
