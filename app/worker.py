@@ -71,7 +71,7 @@ class Order:
 
 
 class Connection(HttpToolsProtocol):
-    """uvicorn's connection, with a bound on the head of a request, an end to bodies that nobody reads, and a way to break it."""
+    """uvicorn's connection, with a bound on a request's head, an end to bodies that nobody reads, and a way to break it."""
 
     head: int | None = 0
     """Bytes of the head so far; None while a body is read."""

@@ -1,8 +1,8 @@
 """The floor: what the chosen stack costs with no feature at all.
 
-The smallest FastAPI application that validates a chat completion, forwards it through httpx types on the aiohttp transport with
-timeouts, reads the answer as JSON, and answers with it; of a stream, every event. `panel` and `panel-slow` ask three times at once
-and then once more, as the recipes of `quorum.yaml` do.
+The smallest FastAPI application that validates a chat completion, forwards it through httpx types on the aiohttp transport
+with timeouts, reads the answer as JSON, and answers with it; of a stream, every event. `panel` and `panel-slow` ask three times
+at once and then once more, as the recipes of `quorum.yaml` do.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from tests.support.valkey import running_valkey
 
 SPEC = """
 providers:
-  mock: {kind: mock}
+  mock: {kind: %s}
 models:
   %s: {provider: mock, model: %s}
 """
@@ -39,13 +39,17 @@ def config(tmp_path: Path) -> Path:
     return path
 
 
-def write(path: Path, alias: str) -> None:
-    path.write_text(SPEC % (alias, "anything"))
+def write(path: Path, alias: str, kind: str = "mock") -> None:
+    path.write_text(SPEC % (kind, alias, "mock-swift"))
 
 
 def settings(valkey: EmbeddedValkey, config: Path) -> Settings:
     given: dict[str, Any] = {"redis_url": valkey.url, "config": config, "data_dir": config.parent}
     return Settings(**given)
+
+
+def vendor(base_url: str) -> LLMProvider:
+    return LLMProvider.model_validate({"kind": "openai_compatible", "base_url": base_url})
 
 
 async def test_a_started_container_answers_and_leaves_nothing_running(valkey: EmbeddedValkey, config: Path) -> None:
@@ -73,7 +77,7 @@ async def test_a_reload_reaches_every_part_and_a_bad_file_changes_nothing(valkey
         with pytest.raises(NotFound):
             services.registry.resolve("fast")
         assert "swift" in services.engine.spec.models
-        config.write_text("providers: {mock: {kind: nonsense}}")
+        write(config, "swift", kind="nonsense")
         with pytest.raises(ConfigError):
             await services.reload()
         assert services.registry.resolve("swift")
@@ -83,9 +87,12 @@ async def test_a_reload_reaches_every_part_and_a_bad_file_changes_nothing(valkey
 async def test_stored_providers_are_added_changed_and_removed(valkey: EmbeddedValkey, config: Path) -> None:
     container = Container(settings(valkey, config))
     async with container.run() as services:
-        await services.dynamic_providers.put("added", LLMProvider(kind="mock"))
+        await services.dynamic_providers.add("added", vendor("http://one.example/v1"))
         await services.sync_providers()
         assert services.registry.provider("added").dynamic
+        await services.dynamic_providers.add("added", vendor("http://two.example/v1"), replace=True)
+        await services.sync_providers()
+        assert services.registry.provider("added").config == vendor("http://two.example/v1")
         await services.dynamic_providers.remove("added")
         await services.sync_providers()
         with pytest.raises(NotFound):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from app.state.client import StateClient
 from app.state.embedded import EmbeddedValkey
 from tests.support.serving import Serving, serving
 from tests.support.valkey import running_valkey
@@ -21,3 +22,12 @@ async def service(tmp_path: Path, valkey: EmbeddedValkey) -> AsyncIterator[Servi
     """A service with the mock provider and without keys."""
     async with serving(tmp_path, valkey.url) as running:
         yield running
+
+
+@pytest.fixture
+async def state(valkey: EmbeddedValkey) -> AsyncIterator[StateClient]:
+    """The state store, emptied afterwards, for tests that leave something in it."""
+    client = StateClient(valkey.url)
+    yield client
+    await client.commands.flushall()
+    await client.close()

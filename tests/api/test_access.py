@@ -54,7 +54,9 @@ async def ask(service: Serving, route: tuple[str, str], **headers: str) -> int:
 
 
 async def test_every_route_is_in_the_table(guarded: Serving) -> None:
-    routes = {(m, route.path) for router in ROUTERS for route in router.routes if isinstance(route, APIRoute) for m in route.methods}
+    routes = {
+        (m, route.path) for router in ROUTERS for route in router.routes if isinstance(route, APIRoute) for m in route.methods
+    }
     assert routes == FREE | SCOPES.keys()
     pages = {route.path for route in guarded.app.routes if isinstance(route, Route)}
     assert pages == {"/docs", "/docs/swagger-ui-bundle.js", "/docs/swagger-ui.css", "/openapi.json"}
@@ -113,9 +115,9 @@ async def test_free_routes_need_no_key(guarded: Serving) -> None:
         assert (await guarded.client.get(path)).status_code == 200, path
 
 
-async def test_a_stored_key_works_within_a_second_and_stops_within_a_second(tmp_path: Path, valkey: EmbeddedValkey) -> None:
-    state = StateClient(valkey.url)
-    await state.commands.flushall()
+async def test_a_stored_key_works_within_a_second_and_stops_within_a_second(
+    tmp_path: Path, valkey: EmbeddedValkey, state: StateClient
+) -> None:
     keys = ApiKeys(state, load_secret(None, tmp_path), SystemClock())
     async with serving(tmp_path, valkey.url) as service:
 
@@ -132,8 +134,6 @@ async def test_a_stored_key_works_within_a_second_and_stops_within_a_second(tmp_
         await keys.revoke(stored.id)
         await becomes(401, key)
         assert await ask(service, ("GET", "/v1/models")) == 401, "revoking the last key must not open the service"
-    await state.commands.flushall()
-    await state.close()
 
 
 @pytest.mark.parametrize(

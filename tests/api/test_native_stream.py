@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,8 @@ async def test_frames_have_their_type_their_number_and_their_run(service: Servin
         assert frame.json["seq"] == int(frame.fields["id"])
         assert frame.json["run_id"] == found[0].json["run_id"]
     assert found[0].fields["event"] == "run.started"
-    assert [frame.fields["event"] for frame in found if frame.fields["event"] in ("run.finished", "run.failed")] == ["run.finished"]
+    ends = [frame for frame in found if frame.fields["event"] in ("run.finished", "run.failed")]
+    assert ends == [found[-1]]
     assert found[-1].fields["event"] == "run.finished"
 
 
@@ -61,7 +63,7 @@ async def test_candidates_speak_in_turns_before_the_output(tmp_path: Path, valke
     output = types.index("output.delta")
     assert "candidate.delta" not in types[output:]
     models = [frame.json["model"] for frame in found if frame.fields["event"] == "candidate.delta"]
-    turns = sum(one != other for one, other in zip(models, models[1:], strict=False))
+    turns = sum(one != other for one, other in pairwise(models))
     assert len(set(models)) == 3
     assert turns > 3
 
@@ -103,9 +105,7 @@ async def test_a_late_failure_is_an_event(service: Serving) -> None:
     assert last["result"]["candidates"][0]["text"]
 
 
-@pytest.mark.parametrize(
-    ("status", "ours"), [(429, 429), (500, 502), (503, 503), (400, 400), (401, 502), (404, 502)]
-)
+@pytest.mark.parametrize(("status", "ours"), [(429, 429), (500, 502), (503, 503), (400, 400), (401, 502), (404, 502)])
 @pytest.mark.parametrize("dialect", ["openai", "native"])
 async def test_a_failure_before_the_first_token_has_its_own_status(
     tmp_path: Path, valkey: EmbeddedValkey, status: int, ours: int, dialect: str

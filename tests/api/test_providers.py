@@ -18,12 +18,7 @@ OPEN = {"providers": {"mock": AT_ONCE}, "allowed_hosts": ["127.0.0.1"]}
 CANARY = "canary-7f3a9c1e"
 
 
-@pytest.fixture(autouse=True)
-async def _empty(valkey: EmbeddedValkey) -> AsyncIterator[None]:
-    state = StateClient(valkey.url)
-    yield
-    await state.commands.flushall()
-    await state.close()
+pytestmark = pytest.mark.usefixtures("state")
 
 
 @pytest.fixture
@@ -119,14 +114,18 @@ async def test_every_other_worker_has_it_within_a_second(tmp_path: Path, valkey:
 
 
 async def test_secrets_stay_secret(
-    tmp_path: Path, valkey: EmbeddedValkey, provider: Loopback, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
+    valkey: EmbeddedValkey,
+    state: StateClient,
+    provider: Loopback,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Nothing that a client, an operator or a thief of the database can read holds a part of a credential."""
     body = registration(
         provider.url, headers={"x-more": f"{CANARY}-header"}, query={"token": f"{CANARY}-query"}, options={"nonsense": CANARY}
     )
     seen: list[str] = []
-    state = StateClient(valkey.url)
     async with serving(tmp_path, valkey.url, OPEN, log_level="debug") as service:
         ask = service.client
         seen.append((await ask.post("/v1/providers", json=body)).text)
@@ -143,7 +142,6 @@ async def test_secrets_stay_secret(
         for key in await state.commands.keys("*"):
             kind = await state.commands.type(key)
             seen.append(str(await (state.commands.hgetall(key) if kind == b"hash" else state.commands.get(key))))
-    await state.close()
     out, err = capfd.readouterr()
     for text in (*seen, out, err, caplog.text):
         assert CANARY not in text

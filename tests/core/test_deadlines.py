@@ -40,7 +40,9 @@ class Timers:
         ((), {"first_s": 0.02, "until": 60}, "first"),
     ],
 )
-def test_a_silent_source_is_ended_with_the_error_of_its_phase(run: Run, said: Any, limits: dict[str, float], phase: str) -> None:
+def test_a_silent_source_is_ended_with_the_error_of_its_phase(
+    run: Run, said: Any, limits: dict[str, float], phase: str
+) -> None:
     async def main() -> None:
         source = Source(*said)
         now = asyncio.get_running_loop().time()

@@ -137,6 +137,29 @@ async def test_a_cancelled_reader_of_a_merge_waits_for_the_clean_up_of_the_sourc
     assert all(s.log == ["started", "cleaned"] for s in sources)
 
 
+async def test_a_cancellation_that_comes_while_a_merge_is_closed_is_not_lost() -> None:
+    sources = [Source(1), Source()]
+    sources[0].tidy = asyncio.Event()
+    passed = False
+
+    async def read() -> None:
+        nonlocal passed
+        items = merge([s.run() for s in sources])
+        await anext(items)
+        await items.aclose()
+        passed = True
+
+    reader = asyncio.ensure_future(read())
+    await settle()
+    reader.cancel()
+    await settle()
+    sources[0].tidy.set()
+    with pytest.raises(asyncio.CancelledError):
+        await reader
+    assert not passed
+    assert not any(s.open for s in sources)
+
+
 async def test_one_source_needs_no_generator_to_be_merged() -> None:
     source = Source(1, 2, ends=True)
     assert await everything(merge([batches(source.run())])) == [[1, 2]]

@@ -53,7 +53,7 @@ def pieces(text: str, draw: st.DrawFn) -> list[str]:
 
 
 def split(delta: Delta, draw: st.DrawFn) -> Iterator[Delta]:
-    """`delta` in pieces: what names a tool call is on the first, what seals reasoning on the last, log-probabilities anywhere."""
+    """`delta` in pieces: what names a tool call is on the first, what seals reasoning on the last, logprobs anywhere."""
     match delta:
         case TextDelta():
             parts = pieces(delta.text, draw)

@@ -30,10 +30,10 @@ def asking(dialect: str, streamed: bool, models: tuple[str, ...] = ("m",)) -> by
     if dialect == "native":
         path, body = "/v1/orchestrations", {"input": "Hi", "strategy": strategy, "models": models, "stream": streamed}
     else:
-        model = models[0] if len(models) == 1 else "panel"
-        path, body = "/v1/chat/completions", {"model": model, "messages": [{"role": "user", "content": "Hi"}], "stream": streamed}
+        path, model = "/v1/chat/completions", models[0] if len(models) == 1 else "panel"
+        body = {"model": model, "messages": [{"role": "user", "content": "Hi"}], "stream": streamed}
     content = json.dumps(body).encode()
-    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(content)}\r\n\r\n"
     return head.encode() + content
 
 

@@ -167,6 +167,12 @@ async def test_content_types_that_are_not_json(service: Serving, kind: str) -> N
 
 
 CHAT, RUN, PROVIDER = ROUTES
+
+
+def image(url: str) -> dict[str, Any]:
+    return {"type": "image_url", "image_url": {"url": url}}
+
+
 HUGE = 10**400
 WRONG: list[tuple[str, dict[str, Any], str]] = [
     (CHAT, {"nonsense": 1}, "nonsense"),
@@ -182,8 +188,8 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     (CHAT, {"messages": [{"role": "user", "content": 5}]}, "messages.0.content"),
     (CHAT, {"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages.0.content.0.text"),
     (CHAT, {"messages": [{"role": "user", "content": [{"type": "smell"}]}]}, "messages.0.content.0"),
-    (CHAT, {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "file:///etc/passwd"}}]}]}, "messages"),
-    (CHAT, {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,%%%"}}]}]}, "messages"),
+    (CHAT, {"messages": [{"role": "user", "content": [image("file:///etc/passwd")]}]}, "messages"),
+    (CHAT, {"messages": [{"role": "user", "content": [image("data:image/png;base64,%%%")]}]}, "messages"),
     (CHAT, {"temperature": "hot"}, "temperature"),
     (CHAT, {"temperature": 1e308}, "temperature"),
     (CHAT, {"n": "2"}, "n"),
@@ -227,7 +233,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     (PROVIDER, {"kind": "openai", "api_key": 5}, "api_key"),
     (PROVIDER, {"kind": "openai", "headers": {"a": 5}}, "headers.a"),
     (PROVIDER, {"kind": "openai", "api_key": "k", "base_url": "http://169.254.169.254/v1"}, "base_url"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("route", "member", "param"), WRONG, ids=[f"{w[0][4:8]}-{json.dumps(w[1])[:60]}" for w in WRONG])

@@ -87,9 +87,11 @@ async def test_the_official_client_raises(tmp_path: Path, valkey: EmbeddedValkey
         serving(tmp_path, valkey.url, upstream(provider.url)) as service,
         AsyncOpenAI(base_url=f"{service.url}/v1", api_key="none", max_retries=0) as client,
     ):
+
+        async def read() -> None:
+            asked: Any = [{"role": "user", "content": f"cut {offset}"}]
+            async with client.chat.completions.stream(model="m", messages=asked) as chunks:
+                _ = [piece async for piece in chunks]
+
         with pytest.raises(openai.APIError):
-            async with client.chat.completions.stream(
-                model="m", messages=[{"role": "user", "content": f"cut {offset}"}]
-            ) as chunks:
-                async for _ in chunks:
-                    pass
+            await read()

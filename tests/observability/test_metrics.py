@@ -43,7 +43,10 @@ def test_a_runs_candidates_helpers_tokens_and_waste_are_booked_from_its_result()
     assert value("quorum_run_seconds_sum", strategy="booking") == 1.5
     assert value("quorum_candidates_total", model="booked", status="succeeded") == 1
     assert value("quorum_candidates_total", model="booked", status="cancelled") == 1
-    tokens = {kind: value("quorum_tokens_total", model="booked", kind=kind) for kind in ("input", "output", "cached_input", "reasoning")}
+    tokens = {
+        kind: value("quorum_tokens_total", model="booked", kind=kind)
+        for kind in ("input", "output", "cached_input", "reasoning")
+    }
     assert tokens == {"input": 11, "output": 5, "cached_input": 3, "reasoning": 2}
     assert value("quorum_cost_usd_total", model="booked") == 0.75
     assert value("quorum_wasted_cost_usd_total", strategy="booking") == 0.125

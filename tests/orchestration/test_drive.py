@@ -161,11 +161,18 @@ async def fails_to_close(*_: Any) -> AsyncIterator[RunEvent]:
         raise KeyError("clean-up")
 
 
-@pytest.mark.parametrize("body", [will_not_close, fails_to_close])
+async def fails_to_close_in_our_words(*_: Any) -> AsyncIterator[RunEvent]:
+    try:
+        yield RunFinished()
+    finally:
+        raise InvalidRequest("clean-up")
+
+
+@pytest.mark.parametrize("body", [will_not_close, fails_to_close, fails_to_close_in_our_words])
 async def test_a_strategy_that_does_not_close_well_after_its_answer_has_given_it(body: Body) -> None:
     with structlog.testing.capture_logs() as logs:
         assert isinstance((await run(body))[-1], RunFinished)
-    assert [log["event"] for log in logs] == ["strategy failed"]
+    assert [log["event"] for log in logs] == ["strategy failed"] * (body is not fails_to_close_in_our_words)
 
 
 async def test_a_run_beyond_its_deadline_fails_and_its_strategy_is_closed() -> None:

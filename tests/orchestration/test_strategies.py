@@ -63,11 +63,13 @@ def test_an_installed_package_brings_its_own(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize("value", ["builtins:dict", "builtins:print"])
 def test_an_entry_point_that_is_no_strategy_is_refused(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     installed(monkeypatch, value)
-    with pytest.raises(ConfigError, match="the entry point 'mine' of quorum.orchestrators is not a subclass"):
+    with pytest.raises(ConfigError, match=r"the entry point 'mine' of quorum.orchestrators is not a subclass"):
         Strategies()
 
 
-@pytest.mark.parametrize(("options", "param"), [({"nonsense": 1}, "options.nonsense"), ([], "options"), ({"analysis": 7}, "options.analysis")])
+@pytest.mark.parametrize(
+    ("options", "param"), [({"nonsense": 1}, "options.nonsense"), ([], "options"), ({"analysis": 7}, "options.analysis")]
+)
 def test_wrong_options_are_named(options: Any, param: str) -> None:
     with pytest.raises(InvalidRequest, match="the options of 'simple' are ") as caught:
         parse_options(SimpleOrchestrator(), options)

@@ -67,7 +67,9 @@ async def test_what_is_no_plain_url_is_refused(url: str) -> None:
         await check_destination(url, ())
 
 
-@pytest.mark.parametrize("url", ["http://nowhere.invalid/", "http://0177.0.0.1/", f"http://{'a' * 64}.com/", f"http://{'a.' * 200}com/"])
+@pytest.mark.parametrize(
+    "url", ["http://nowhere.invalid/", "http://0177.0.0.1/", f"http://{'a' * 64}.com/", f"http://{'a.' * 200}com/"]
+)
 async def test_a_name_that_cannot_be_resolved_is_refused(url: str) -> None:
     with pytest.raises(InvalidRequest, match="base_url"):
         await check_destination(url, ())

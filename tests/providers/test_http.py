@@ -16,6 +16,7 @@ import pytest
 
 from app.core.errors import ProviderError
 from app.providers.http import HttpClient
+from tests.core.speaking import nothing_left
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 GOOD = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
@@ -169,7 +170,7 @@ async def test_a_connection_that_is_closed_before_the_headers_is_incomplete() ->
         b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nshort",
         b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nshort\r\n",
         b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n10\r\nshort",
-        b"HTTP/1.1 200 OK\r\ncontent-length: 20\r\ncontent-encoding: gzip\r\n\r\n" + gzip.compress(b"x")[:15],
+        b"HTTP/1.1 200 OK\r\ncontent-length: 20\r\ncontent-encoding: gzip\r\n\r\n" + gzip.compress(b"x", mtime=0)[:15],
     ],
 )
 async def test_a_body_that_breaks_off_is_incomplete(answer: bytes) -> None:
@@ -226,7 +227,7 @@ async def test_a_header_that_would_split_the_request_is_not_sent() -> None:
 
 
 async def test_a_compressed_answer_is_decoded() -> None:
-    body = gzip.compress(b"hello " * 10_000)
+    body = gzip.compress(b"hello " * 10_000, mtime=0)
     head = f"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: {len(body)}\r\n\r\n".encode()
     async with serving(head + body) as server, client() as http:
         assert await get(http, server.url) == b"hello " * 10_000
@@ -234,7 +235,7 @@ async def test_a_compressed_answer_is_decoded() -> None:
 
 @pytest.mark.parametrize("coding", ["identity", "gzip"])
 async def test_a_body_longer_than_the_bound_is_a_server_error_and_its_connection_is_closed(coding: str) -> None:
-    body = b"x" * 200_000 if coding == "identity" else gzip.compress(b"x" * 200_000)
+    body = b"x" * 200_000 if coding == "identity" else gzip.compress(b"x" * 200_000, mtime=0)
     head = f"HTTP/1.1 200 OK\r\ncontent-encoding: {coding}\r\ncontent-length: {len(body) + 1}\r\n\r\n".encode()
 
     async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -315,6 +316,18 @@ async def test_a_cancelled_call_closes_its_socket(talk: Talk) -> None:
         with pytest.raises(asyncio.CancelledError):
             await call
         await server.all_closed()
+
+
+async def test_a_body_that_is_left_in_its_middle_leaves_no_generator_behind() -> None:
+    async with serving(hang_in_body) as server, client() as http:
+        with nothing_left():
+            response = await http.send("POST", server.url, {})
+            async with aclosing(http.chunks(response)) as chunks:
+                assert await anext(chunks) == b"abc"
+                started = {task for task in asyncio.all_tasks() if task is not asyncio.current_task()}
+            await response.aclose()
+            await server.all_closed()
+            await asyncio.wait(started, timeout=1)
 
 
 async def test_a_call_that_is_cancelled_while_it_connects_leaves_no_socket() -> None:

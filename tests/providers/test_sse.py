@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -42,7 +43,7 @@ def reference(stream: bytes) -> Events:
 def decode(stream: bytes, cuts: list[int]) -> Events:
     decoder = SseDecoder()
     edges = [0, *sorted(cut % (len(stream) + 1) for cut in cuts), len(stream)]
-    events = [event for a, b in zip(edges, edges[1:], strict=False) for event in decoder.feed(stream[a:b])]
+    events = [event for a, b in pairwise(edges) for event in decoder.feed(stream[a:b])]
     return [*events, *decoder.end()]
 
 
@@ -80,7 +81,11 @@ def streams(draw: st.DrawFn) -> bytes:
     ending = draw(ENDINGS | st.none())
     lines = draw(st.lists(LINES, max_size=12))
     text = b"".join(line + (ending or draw(ENDINGS)) for line in lines)
-    return draw(st.sampled_from([b"", b"\xef\xbb\xbf", b"\xef\xbb"])) + text + draw(st.sampled_from([b"", b"data: cut", b"{}", b" }"]))
+    return (
+        draw(st.sampled_from([b"", b"\xef\xbb\xbf", b"\xef\xbb"]))
+        + text
+        + draw(st.sampled_from([b"", b"data: cut", b"{}", b" }"]))
+    )
 
 
 @given(streams(), st.lists(st.integers(0, 500), max_size=8))
@@ -104,11 +109,15 @@ def test_an_event_is_given_as_soon_as_its_blank_line_is_there() -> None:
     assert decoder.feed(b"data: 2\n\ndata: 3\n\ndata") == [(b"", b"2"), (b"", b"3")]
 
 
+def test_a_stream_whose_lines_end_in_cr_gives_its_last_event_at_its_end() -> None:
+    assert decode(b"data: 1\r\rdata: 2\r\r", []) == [(b"", b"1"), (b"", b"2")]
+
+
 def test_what_the_end_of_the_stream_cuts_off_is_no_event() -> None:
     assert decode(b"data: 1\n\ndata: 2\n", []) == [(b"", b"1")]
 
 
-@pytest.mark.parametrize("size", [1, 10_000])
+@pytest.mark.parametrize("size", [100, 10_000])
 def test_an_event_that_does_not_end_is_refused_at_the_limit(size: int) -> None:
     decoder = SseDecoder(limit=100_000)
     fed = 0

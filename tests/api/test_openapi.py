@@ -1,0 +1,103 @@
+"""The OpenAPI document: its examples run as they stand, and nothing that fits or misses its schemas breaks the service."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis import GenerationMode
+
+from app.state.embedded import EmbeddedValkey
+from tests.support.frames import frames
+from tests.support.serving import serving_in_thread
+
+BOUNDED = settings(
+    max_examples=15,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory, valkey: EmbeddedValkey) -> Iterator[str]:
+    with serving_in_thread(tmp_path_factory.mktemp("openapi"), valkey.url) as url:
+        yield url
+
+
+def document() -> dict[str, Any]:
+    return json.loads(Path(__file__).parents[2].joinpath("openapi", "openapi.json").read_text())
+
+
+def operations() -> list[tuple[str, str, dict[str, Any]]]:
+    return [(method, path, op) for path, methods in document()["paths"].items() for method, op in methods.items()]
+
+
+def body_examples() -> list[Any]:
+    return [
+        pytest.param(method, path, example["value"], id=f"{path}-{name}")
+        for method, path, operation in operations()
+        for media in [operation.get("requestBody", {}).get("content", {}).get("application/json", {})]
+        for name, example in media.get("examples", {}).items()
+    ]
+
+
+@pytest.mark.parametrize(("method", "path", "body"), body_examples())
+def test_every_example_runs_as_it_stands(url: str, method: str, path: str, body: dict[str, Any]) -> None:
+    answer = httpx.request(method, url + path, json=body, timeout=60)
+    assert answer.is_success, answer.text
+    if body.get("stream"):
+        found = frames(answer.text)
+        assert found[-1].fields["data"] == "[DONE]" or found[-1].fields["event"] == "run.finished"
+    if path == "/v1/providers":
+        httpx.delete(f"{url}{path}/{body['name']}")
+
+
+def test_every_operation_has_an_example_where_it_needs_one() -> None:
+    for method, path, operation in operations():
+        if "requestBody" in operation:
+            assert operation["requestBody"]["content"]["application/json"]["examples"], (method, path)
+        for parameter in operation.get("parameters", ()):
+            assert "examples" in parameter or "example" in parameter, (method, path, parameter["name"])
+
+
+def test_the_pages_are_served_by_us(url: str) -> None:
+    page = httpx.get(f"{url}/docs").text
+    assert "https://" not in page
+    for name in ("swagger-ui-bundle.js", "swagger-ui.css"):
+        assert f"/docs/{name}" in page
+        assert len(httpx.get(f"{url}/docs/{name}").content) > 10_000
+    assert httpx.get(f"{url}/openapi.json").json()["openapi"].startswith("3.1")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "mode"),
+    [
+        (method, path, mode)
+        for method, path, operation in operations()
+        for mode in GenerationMode
+        if mode is GenerationMode.POSITIVE or "requestBody" in operation
+    ],
+)
+def test_nothing_breaks_the_service(url: str, method: str, path: str, mode: GenerationMode) -> None:
+    operation = schemathesis.openapi.from_dict(document())[path][method]
+
+    @BOUNDED
+    @given(case=operation.as_strategy(generation_mode=mode))
+    def check(case: schemathesis.Case) -> None:
+        if isinstance(case.body, dict):
+            case.body.pop("base_url", None)  # its host would be looked up in the network
+        answer = case.call(base_url=url, timeout=60)
+        assert answer.status_code < 500, f"{case.as_curl_command()}\n{answer.text}"
+        if answer.status_code >= 400:
+            assert answer.headers["content-type"] == ["application/problem+json"]
+
+    check()
