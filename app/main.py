@@ -19,7 +19,7 @@ from app.container import Container
 from app.core.errors import QuorumError
 from app.observability import logs
 
-ROUTERS = (orchestrations.router, chat.router, catalogue.router, providers.router, operations.router)
+ROUTERS = (chat.router, orchestrations.router, catalogue.router, providers.router, operations.router)
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -42,7 +42,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.draining = container.services.draining
     app.state.reload = container.services.reload
     for router in ROUTERS:
-        app.include_router(router)
+        app.router.routes.extend(router.routes)
     docs.install(app, version("quorum"))
     for kind in (QuorumError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, answer_error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -66,6 +67,7 @@ def _local(name: str | None, allowed: tuple[str, ...]) -> bool:
     return name in LOOPBACK_NAMES or name in allowed
 
 
+@lru_cache(maxsize=256)
 def _hostname(url: str) -> str | None:
     try:
         return urlsplit(url).hostname

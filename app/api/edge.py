@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
 import time
 from collections.abc import Callable
 
@@ -82,7 +82,7 @@ class Edge:
                 request_id = value.decode("ascii") if _REQUEST_ID.fullmatch(value) else None
             elif name == b"traceparent":
                 traceparent = value.decode("ascii") if _TRACEPARENT.fullmatch(value) else None
-        scope["request_id"] = request_id or f"req_{secrets.token_hex(12)}"
+        scope["request_id"] = request_id or f"req_{os.urandom(12).hex()}"
         scope["traceparent"] = traceparent
         return longest
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from app.core.chat import ChatResponse, Choice, JsonObject
+from app.core.chat import ChatResponse, Choice, FinishReason, JsonObject
 from app.core.messages import ReasoningPart, ToolCallPart
 
 
@@ -126,17 +126,19 @@ class ResponseBuilder:
     def indexes(self) -> tuple[int, ...]:
         return tuple(sorted(self._choices))
 
-    def choice(self, index: int = 0) -> Choice:
-        """The choice as far as it has come, with finish reason `stop`; `dataclasses.replace` sets the real one."""
+    def choice(self, index: int = 0, finish_reason: FinishReason = "stop", native_finish_reason: str | None = None) -> Choice:
+        """The choice as far as it has come, ended as given."""
         built = self._choices.get(index)
         if built is None:
-            return Choice(index)
+            return Choice(index, finish_reason=finish_reason, native_finish_reason=native_finish_reason)
         return Choice(
             index=index,
             text="".join(built.text),
             reasoning="".join(built.reasoning),
             refusal="".join(built.refusal),
             tool_calls=built.tool_calls(),
+            finish_reason=finish_reason,
+            native_finish_reason=native_finish_reason,
             logprobs={key: list(tokens) for key, tokens in built.logprobs.items()} or None,
             reasoning_parts=built.reasoning_parts(),
         )
@@ -165,7 +167,7 @@ def fold(events: Iterable[ModelEvent]) -> ChatResponse:
 
 
 def _finished(builder: ResponseBuilder, last: Choice) -> Choice:
-    return replace(builder.choice(last.index), finish_reason=last.finish_reason, native_finish_reason=last.native_finish_reason)
+    return builder.choice(last.index, last.finish_reason, last.native_finish_reason)
 
 
 def unfold(response: ChatResponse) -> Iterator[ModelEvent]:

@@ -193,14 +193,8 @@ class RunFold:
         if not isinstance(end, RunFinished):
             choice = self._output.choice(0)
             return Output(choice.text, None, choice.tool_calls, choice.reasoning, choice.refusal, choice.logprobs)
-        choices = tuple(
-            replace(
-                self._output.choice(ending.choice),
-                finish_reason=ending.finish_reason,
-                native_finish_reason=ending.native_finish_reason,
-            )
-            for ending in end.endings
-        )
+        built = self._output.choice
+        choices = tuple([built(e.choice, e.finish_reason, e.native_finish_reason) for e in end.endings])
         first = choices[0]
         return Output(
             text=first.text,

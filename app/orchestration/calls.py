@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from dataclasses import replace
 
 from app.core.chat import ChatRequest, ChatResponse, Choice
 from app.core.clock import Clock
@@ -99,7 +98,7 @@ class _Call:
 
     def _refused(self, error: ProviderError) -> None:
         """A prompt that a vendor refuses with an error status is answered like one that it refuses with words."""
-        said = replace(self._partial.choice(0), finish_reason="content_filter", native_finish_reason=error.provider_code)
+        said = self._partial.choice(0, "content_filter", error.provider_code)
         self.response = ChatResponse("", self.request.model, (said,))
         self.error = None
 
@@ -167,9 +166,13 @@ class CandidateCall(_Call):
             yield event
 
     def _closed(self, status: CandidateStatus) -> Candidate:
-        choice = self.choice
-        return replace(
-            self.candidate,
+        choice, begun = self.choice, self.candidate
+        return Candidate(
+            id=begun.id,
+            model=begun.model,
+            provider=begun.provider,
+            replicate=begun.replicate,
+            layer=begun.layer,
             status=status,
             text=choice.text,
             reasoning=choice.reasoning,

@@ -135,7 +135,8 @@ class Engine:
         if request.budget.seconds is not None:
             own = self._clock.monotonic() + request.budget.seconds
             deadline = own if deadline is None else min(own, deadline)
-        request = replace(request, generation=generation, deadline=deadline)
+        if generation is not request.generation or deadline is not request.deadline:
+            request = replace(request, generation=generation, deadline=deadline)
         selected = select(self._source, self.spec, strategy, request)
         run_id = new_run_id()
         context = RunContext(

@@ -93,7 +93,7 @@ class HttpClient:
         Raises:
             ProviderError: it broke off (`incomplete`).
         """
-        coded = response.headers.get("content-encoding", "identity") != "identity"
+        coded = plain_headers(response).get("content-encoding", "identity") != "identity"
         body = response.aiter_bytes() if coded else aiter(cast("AsyncIterable[bytes]", response.stream))
         try:
             async for chunk in body:
@@ -154,3 +154,8 @@ def _classify(cause: BaseException, *, sent: bool) -> tuple[FailureClass, str]:
             return "connection", "the base URL is not a valid http(s) URL"
         case _:
             return ("incomplete", "the answer could not be read") if sent else ("connection", "the request could not be sent")
+
+
+def plain_headers(response: httpx.Response) -> dict[str, str]:
+    """The headers by lower-case name, the last of equal ones. Reading them from httpx's own takes microseconds each."""
+    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers.raw}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -16,7 +16,7 @@ from app.core.chat import ChatRequest, ChatResponse
 from app.core.errors import FailureClass, ProviderError
 from app.core.model_events import ModelEvent, ResponseBuilder, ResponseFinished, ResponseStarted, unfold
 from app.providers.base import Availability
-from app.providers.http import HttpClient
+from app.providers.http import HttpClient, plain_headers
 from app.providers.sse import SseDecoder, SseTooLarge
 
 _DRAIN_S = 0.1
@@ -130,40 +130,41 @@ class HttpProvider:
             headers = httpx.Headers([*headers.raw, (b"traceparent", request.context.traceparent.encode())])
         content = orjson.dumps(self.dialect.encode(request), default=dict)
         response = await self.http.send("POST", self.dialect.url(request), headers, content)
+        answered = plain_headers(response)
         try:
             if response.status_code >= 400:
-                failure = self.dialect.failure(response.status_code, response.headers, await self.http.read(response))
-                raise self._error(failure, request, response)
+                failure = self.dialect.failure(response.status_code, answered, await self.http.read(response))
+                raise self._error(failure, request, response.status_code, answered)
             try:
                 if not request.incremental:
-                    yield ResponseFinished(await self._whole(response))
-                elif "event-stream" not in response.headers.get("content-type", "event-stream"):
-                    for event in unfold(await self._whole(response)):
+                    yield ResponseFinished(await self._whole(response, answered))
+                elif "event-stream" not in answered.get("content-type", "event-stream"):
+                    for event in unfold(await self._whole(response, answered)):
                         yield event
                 else:
-                    async for event in self._events(request, response):
-                        yield event
+                    async with aclosing(self._events(request, response, answered)) as events:
+                        async for event in events:
+                            yield event
             except DialectError as error:
-                raise self._error(error.failure, request, response) from None
+                raise self._error(error.failure, request, response.status_code, answered) from None
         finally:
             await response.aclose()
 
-    async def _whole(self, response: httpx.Response) -> ChatResponse:
+    async def _whole(self, response: httpx.Response, headers: Mapping[str, str]) -> ChatResponse:
         body = await self.http.read(response)
         try:
             parsed = orjson.loads(body)
         except ValueError:
             raise DialectError(Failure("server_error", "the answer is not JSON")) from None
-        return self._decode(parsed, response)
-
-    def _decode(self, parsed: Any, response: httpx.Response) -> ChatResponse:
         try:
-            return self.dialect.decode(parsed, response.headers)
+            return self.dialect.decode(parsed, headers)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise DialectError(Failure("server_error", f"the answer has an unknown shape ({type(error).__name__})")) from error
 
-    async def _events(self, request: ChatRequest, response: httpx.Response) -> AsyncIterator[ModelEvent]:
-        decoder = self.dialect.decoder(request, response.headers)
+    async def _events(
+        self, request: ChatRequest, response: httpx.Response, headers: Mapping[str, str]
+    ) -> AsyncGenerator[ModelEvent]:
+        decoder = self.dialect.decoder(request, headers)
         split = SseDecoder()
         async with aclosing(self.http.chunks(response)) as chunks:
             try:
@@ -184,14 +185,13 @@ class HttpProvider:
             yield ResponseFinished(whole)
             await self.http.drain(chunks, _DRAIN_S)
 
-    def _error(self, failure: Failure, request: ChatRequest, response: httpx.Response) -> ProviderError:
-        headers = response.headers
+    def _error(self, failure: Failure, request: ChatRequest, status: int, headers: Mapping[str, str]) -> ProviderError:
         return ProviderError(
             f"provider {self.name!r} ({request.model}): {failure.message}",
             failure=failure.failure,
             provider=self.name,
             model=request.model,
-            status=response.status_code,
+            status=status,
             retry_after=failure.retry_after,
             should_retry=failure.should_retry,
             provider_code=failure.code,
@@ -212,7 +212,7 @@ class HttpProvider:
         try:
             body = await self.http.read(response)
             if response.status_code >= 400:
-                failure = self.dialect.failure(response.status_code, response.headers, body)
+                failure = self.dialect.failure(response.status_code, plain_headers(response), body)
                 raise ProviderError(
                     f"provider {self.name!r}: {failure.message}",
                     failure=failure.failure,

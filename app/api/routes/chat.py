@@ -14,11 +14,12 @@ from app.api.describe import described
 from app.api.errors import problem
 from app.api.examples import CHAT
 from app.api.openai_chat import ChunkEncoder, completion
+from app.api.plain import PlainRoute
 from app.api.schemas.answers import ChatCompletion
 from app.api.schemas.chat import ChatBody
 from app.api.services import services_of
 
-router = APIRouter(tags=["OpenAI dialect"])
+router = APIRouter(route_class=PlainRoute, tags=["OpenAI dialect"])
 
 
 @router.post(

@@ -13,11 +13,12 @@ from app.api.describe import described
 from app.api.errors import problem
 from app.api.examples import ORCHESTRATIONS
 from app.api.native_events import NativeEncoder, plain
+from app.api.plain import PlainRoute
 from app.api.schemas.orchestrations import OrchestrationBody
 from app.api.services import services_of
 from app.core.runs import OrchestrationOutput
 
-router = APIRouter(tags=["Orchestrations"])
+router = APIRouter(route_class=PlainRoute, tags=["Orchestrations"])
 
 
 @router.post(
