@@ -165,32 +165,99 @@ async def with_deadline(
 
     Items that are there at once cost no timer, and are given whatever the time.
     """
-    loop = asyncio.get_running_loop()
-    started = loop.time()
-    limit, phase = first_s, "first"
+    watch = _Watch(first_s, idle_s, until)
     try:
         while True:
             step = Step(source.__anext__())
             try:
-                there = step.start()
+                if step.start():
+                    item = step.value
+                else:
+                    watch.over(step)
+                    item = await step.resume()
             except StopAsyncIteration:
                 return
-            if not there:
-                now = loop.time()
-                when = None if limit is None else (started if phase == "first" else now) + limit
-                what = phase
-                if until is not None and (when is None or until < when):
-                    when, what = until, "whole"
-                try:
-                    item = await (step.resume() if when is None else _in_time(loop, step, when, lambda w=what: expired(w)))
-                except StopAsyncIteration:
-                    return
-            else:
-                item = step.value
-            limit, phase = idle_s, "idle"
+            except asyncio.CancelledError:
+                if watch.struck(step):
+                    raise expired(watch.phase) from None
+                raise
+            watch.heard()
             yield item
     finally:
+        watch.stop()
         await close(source)
+
+
+class _Watch:
+    """One timer for all waits of a source. It is set once and looks, when it fires, how long the present wait has lasted:
+    setting and cancelling one for each item would cost as much as the item."""
+
+    __slots__ = ("_at", "_before", "_first_s", "_idle_s", "_loop", "_since", "_spoken", "_step", "_timer", "_until", "phase")
+
+    def __init__(self, first_s: float | None, idle_s: float | None, until: float | None) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._first_s, self._idle_s, self._until = first_s, idle_s, until
+        self._since = self._loop.time()
+        self._spoken = False
+        self._step: Step[Any] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._at = 0.0
+        self._before = _cancellations()
+        self.phase = "first"
+
+    def over(self, step: Step[Any]) -> None:
+        """A wait begins."""
+        self._step = step
+        if self._spoken:
+            self._since = self._loop.time()
+        due = self._due()
+        if due is not None and (self._timer is None or due < self._at):
+            self._set(due)
+
+    def heard(self) -> None:
+        """An item is there."""
+        self._step = None
+        self._spoken = True
+
+    def struck(self, step: Step[Any]) -> bool:
+        """Whether a cancellation of the wait was this watch's doing, and nobody's else."""
+        return step.expired and _cancellations() <= self._before
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _due(self) -> float | None:
+        limit = self._idle_s if self._spoken else self._first_s
+        if limit is None:
+            return self._until
+        due = self._since + limit
+        return due if self._until is None or due <= self._until else self._until
+
+    def _set(self, due: float) -> None:
+        self.stop()
+        self._at = due
+        self._timer = self._loop.call_at(due, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        due = self._due()
+        if self._step is None or due is None:
+            return
+        if self._loop.time() < due - _EARLY_S:
+            self._set(due)
+            return
+        self.phase = "whole" if due == self._until else "idle" if self._spoken else "first"
+        self._step.expire()
+
+
+_EARLY_S = 0.002
+"""How much too early a loop may fire a timer: its clock has a resolution."""
+
+
+def _cancellations() -> int:
+    task = asyncio.current_task()
+    return task.cancelling() if task else 0
 
 
 async def _in_time(loop: asyncio.AbstractEventLoop, step: Step[T], when: float, error: Callable[[], Exception]) -> T:
