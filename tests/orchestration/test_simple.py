@@ -57,7 +57,7 @@ async def test_no_more_models_are_asked_at_once_than_the_limit_says():
     request, context = prepare(models, limit=2)
 
     async def watch():
-        while sum(model.open for model in models) < 2:  # noqa: ASYNC110 - turns of the loop, not of the clock
+        while sum(model.open for model in models) < 2:
             await asyncio.sleep(0)
         for _ in range(20):
             await asyncio.sleep(0)

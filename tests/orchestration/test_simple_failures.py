@@ -212,7 +212,7 @@ async def test_closing_a_run_closes_every_call_in_every_phase(phase, deltas):
 
     async with aclosing(drive(SimpleOrchestrator(), request, context)) as events:
         reading = asyncio.create_task(read(events))
-        while not any(model.open and model.phases[-1] == phase for model in models):  # noqa: ASYNC110 - turns, not time
+        while not any(model.open and model.phases[-1] == phase for model in models):
             await asyncio.sleep(0)
         reading.cancel()
         await asyncio.wait([reading])

@@ -52,7 +52,7 @@ async def ring_of(state: StateClient, secret: Secret, clock: Any = None, **optio
 async def within(seconds: float, true: Callable[[], bool]) -> None:
     """Fails where `true` has not come true after `seconds`."""
     async with asyncio.timeout(seconds):
-        while not true():  # noqa: ASYNC110 (what is awaited gives no event)
+        while not true():
             await asyncio.sleep(0.002)
 
 

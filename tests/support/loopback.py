@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -123,7 +124,7 @@ class Loopback:
         writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())
         end = next((x for x in (answer.stop_after, answer.hold_after) if x is not None), len(answer.body))
         edges = [0, *sorted(cut for cut in answer.cuts if 0 < cut < end), end]
-        for start, stop in zip(edges, edges[1:], strict=False):
+        for start, stop in itertools.pairwise(edges):
             if part := answer.body[start:stop]:
                 writer.write(f"{len(part):x}\r\n".encode() + part + b"\r\n")
                 await writer.drain()

@@ -237,7 +237,7 @@ async def test_an_error_in_the_middle_of_a_stream_is_an_error_after_the_events_b
 async def gather(provider: HttpProvider, seen: list[ModelEvent]) -> None:
     """Put the events into `seen`, so that those before an error are there after it."""
     async for event in provider.stream(ChatRequest("any", (user("hello"),), incremental=True)):
-        seen.append(event)  # noqa: PERF401
+        seen.append(event)
 
 
 @pytest.mark.parametrize("scenario", [s for s in scenarios() if all(step in ALL for step in s.steps)], ids=lambda s: s.id)

@@ -54,7 +54,7 @@ async def test_a_fault_may_come_after_some_chunks():
 
     async def read() -> None:
         async for event in provider().stream(streamed("Explain tides [[mock: fault=incomplete after=3]]", "mock-swift")):
-            got.append(event)  # noqa: PERF401  what came before the failure is wanted
+            got.append(event)
 
     with pytest.raises(ProviderError, match="ended before its end"):
         await read()
