@@ -15,6 +15,7 @@ RESERVED = "quorum"
 
 PATTERN_PLACEHOLDERS = frozenset({"question", "answers"})
 _PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9_]*)\}")
+_KEY = re.compile(r"[\x21-\x7e]*")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token of RFC 9110, section 5.6.2
 _SHORT_KEY = 16
 
@@ -67,6 +68,8 @@ def _providers(spec: QuorumSpec, document: Document, check: ProviderCheck | None
             yield Fault(path, "openai_compatible needs 'vendor' or 'base_url'")
         if config.base_url is not None:
             yield from _base_url(config.base_url, (*path, "base_url"))
+        if config.api_key is not None and not _KEY.fullmatch(config.api_key.get_secret_value()):
+            yield Fault((*path, "api_key"), "has characters that no key has: spaces, line ends, or some beyond ASCII")
         for header, value in config.headers.items():
             if not _HEADER_NAME.fullmatch(header):
                 yield Fault((*path, "headers", header), "is not a header's name")

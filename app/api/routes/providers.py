@@ -15,7 +15,8 @@ from app.api.describe import described
 from app.api.schemas.answers import ProviderEntry, ProviderList
 from app.api.schemas.messages import Body
 from app.api.services import services_of
-from app.config.spec import LLMProvider, Name, ProviderKind
+from app.config.loading import Checks, check_spec
+from app.config.spec import LLMProvider, Name, ProviderKind, QuorumSpec
 from app.core.errors import ConfigError, ConflictError, InvalidRequest
 from app.providers.base import Availability
 from app.providers.destinations import check_destination
@@ -70,9 +71,7 @@ async def register_provider(request: Request, _who: Admin) -> Response:
     if body.kind == "replay":
         raise InvalidRequest("a replay provider reads a file of this machine: put it into quorum.yaml", param="kind")
     config = LLMProvider.model_validate(body.model_dump(exclude={"name"}, exclude_unset=True))
-    for path, message in provider_faults(config):
-        member = ".".join(str(step) for step in path)
-        raise InvalidRequest(f"{member or 'provider'}: {message}", param=member or None)
+    _check(body.name, config)
     if config.base_url is not None:
         await check_destination(config.base_url, spec.allowed_hosts)
     if any(connection.name == body.name for connection in services.registry.providers()):
@@ -103,6 +102,19 @@ async def remove_provider(request: Request, name: RegisteredName, _who: Admin) -
 async def check_provider(request: Request, name: ProviderName, _who: Admin) -> Response:
     """Ask the provider something cheap that needs the credential, and say how long that took or why it failed."""
     return _json(await services_of(request).registry.check(name))
+
+
+def _check(name: str, config: LLMProvider) -> None:
+    """Hold it to what a provider in quorum.yaml is held to.
+
+    Raises:
+        InvalidRequest: with every fault.
+    """
+    try:
+        check_spec(QuorumSpec(providers={name: config}), checks=Checks(provider=provider_faults))
+    except ConfigError as error:
+        faults = [fault.removeprefix(f"providers.{name}").removeprefix(".") for fault in error.faults]
+        raise InvalidRequest("; ".join(faults), param=faults[0].partition(":")[0] or None) from None
 
 
 def _shown(connection: Connection) -> ProviderEntry:
