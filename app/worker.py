@@ -186,6 +186,8 @@ async def serve(
     """
     server = Server(configured(app, drain_s=drain_s), on_ready)
     draining: Draining = getattr(app.state, "draining", None) or Draining()
+    # Our generators are always closed, so the loop need not know them all: that would cost every call a dozen weak references.
+    sys.set_asyncgen_hooks(firstiter=None)
     loop = asyncio.get_running_loop()
     reloads: set[asyncio.Task[None]] = set()
 

@@ -38,6 +38,8 @@ def page(results: Results) -> str:
 
 
 def _table(results: Results) -> str:
+    if not results.rounds:
+        return "None have been taken yet.\n"
     lines = ["| | Quorum | floor | ratio | budget | |", "|---|--:|--:|--:|---|---|"]
     for title, group in groupby(rows(results), key=lambda row: row.scene):
         lines.append(f"| **{title}** | | | | | |")

@@ -49,13 +49,15 @@ class Cores:
 
 
 def cores() -> Cores:
-    """One core for the server, one for the upstream, the rest for the load; no pinning with fewer than four."""
-    if not hasattr(os, "sched_getaffinity"):
+    """The last core for the server, the one before it for the upstream, the rest for the load; no pinning with fewer than four.
+
+    The first cores take the machine's interrupts.
+    """
+    allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    if len(allowed) < 4:
         return Cores()
-    first, second, *rest = [*sorted(os.sched_getaffinity(0)), -1, -1][: max(2, len(os.sched_getaffinity(0)))]
-    if len(rest) < 2:
-        return Cores()
-    return Cores(frozenset({first}), frozenset({second}), frozenset(rest))
+    *rest, upstream_core, server_core = allowed
+    return Cores(frozenset({server_core}), frozenset({upstream_core}), frozenset(rest))
 
 
 def more_descriptors() -> None:
