@@ -20,7 +20,7 @@ def machine() -> str:
     """The machine and the versions, in one line."""
     packages = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
     python = f"{platform.python_implementation()} {platform.python_version()}"
-    return f"{_processor()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}, {python}, {packages}"
+    return f"{_processor()}, {os.cpu_count()} cores, {platform.system()} {platform.release().partition('-')[0]}, {python}, {packages}"
 
 
 def _processor() -> str:

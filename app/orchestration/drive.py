@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from dataclasses import replace
 
 import structlog
 
@@ -76,10 +75,13 @@ async def _events(strategy: BaseOrchestrator, request: RunRequest, context: RunC
 
 
 def _completed(end: RunFinished | RunFailed, fold: RunFold, request: RunRequest, timing: Timing) -> RunFinished | RunFailed:
-    wanted = request.generation.response_format
-    if isinstance(end, RunFinished) and wanted and wanted.type != "text":
+    if isinstance(end, RunFailed):
+        fold.add(RunFailed(end.error, end.status, timing))
+        return RunFailed(end.error, end.status, timing, fold.result())
+    json, wanted = end.json, request.generation.response_format
+    if wanted and wanted.type != "text":
         fold.add(end)
-        end = replace(end, json=parse_json(fold.result().output.text))
-    end = replace(end, timing=timing)
-    fold.add(end)
-    return replace(end, result=fold.result())
+        json = parse_json(fold.result().output.text)
+    said = (end.status, end.source_model, end.is_synthesized, end.endings, json, timing)
+    fold.add(RunFinished(*said))
+    return RunFinished(*said, fold.result())
