@@ -20,7 +20,8 @@ def machine() -> str:
     """The machine and the versions, in one line."""
     packages = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
     python = f"{platform.python_implementation()} {platform.python_version()}"
-    return f"{_processor()}, {os.cpu_count()} cores, {platform.system()} {platform.release().partition('-')[0]}, {python}, {packages}"
+    system = f"{platform.system()} {platform.release().partition('-')[0]}"
+    return f"{_processor()}, {os.cpu_count()} cores, {system}, {python}, {packages}"
 
 
 def _processor() -> str:
