@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Iterator
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
@@ -169,6 +170,16 @@ async def test_cancelling_whoever_waits_for_a_result_cancels_the_call() -> None:
     assert held.open == 0
 
 
+@pytest.fixture
+def default_logging() -> Iterator[None]:
+    """Whatever level a service in this process was started with before."""
+    before = structlog.get_config()
+    structlog.reset_defaults()
+    yield
+    structlog.configure(**before)
+
+
+@pytest.mark.usefixtures("default_logging")
 @pytest.mark.parametrize("says", ["the secret answer", failure("a"), Reply(["the secret answer"], hold=asyncio.Event())])
 async def test_one_line_is_logged_of_a_run_and_nothing_of_what_was_said(says: Any) -> None:
     a = Scripted("a", says)

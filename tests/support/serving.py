@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import structlog
 import yaml
 from anyio.from_thread import start_blocking_portal
 from fastapi import FastAPI
@@ -63,6 +64,7 @@ async def serving(
         path.write_text(told if isinstance(told, str) else yaml.safe_dump(told))
     values = {"config": path, "data_dir": directory, "redis_url": SecretStr(redis_url), "log_level": "error", **settings}
     app = create_app(Settings(**values))
+    structlog.configure(cache_logger_on_first_use=False)  # a logger that is kept cannot be listened to by later tests
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
     url = f"http://127.0.0.1:{listening.getsockname()[1]}"
