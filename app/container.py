@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from random import Random
 
 import structlog
 
@@ -24,7 +25,9 @@ from app.orchestration.strategies import Strategies, parse_options
 from app.providers.environment import load_or_default
 from app.providers.factory import provider_faults
 from app.providers.registry import ModelRegistry
-from app.reliability.policies import standard_policies
+from app.reliability.breakers import Breakers
+from app.reliability.policies import StandardPolicies
+from app.state.breakers import BreakerStore
 from app.state.client import StateClient
 from app.state.dynamic_providers import DynamicProviders, ProviderFeed
 from app.state.key_ring import KeyRing
@@ -81,7 +84,10 @@ class Container:
             admin_key=settings.admin_key.get_secret_value() if settings.admin_key else None,
             may_open=settings.insecure or is_loopback(settings.host),
         )
-        self._registry = ModelRegistry(spec, wrap=standard_policies(self._clock))
+        rng = Random()  # noqa: S311 (waits, not secrets)
+        self._breakers = Breakers(BreakerStore(self._state), self._clock, rng, fingerprint=secret.hasher("breaker"))
+        self._policies = StandardPolicies(self._clock, self._breakers, spec.reliability.retry_budget, rng)
+        self._registry = ModelRegistry(spec, wrap=self._policies)
         self._engine = Engine(self._registry, strategies, spec, self._clock)
         stored = DynamicProviders(self._state, secret)
         self._feed = ProviderFeed(self._state, stored, self._sync)
@@ -97,6 +103,7 @@ class Container:
             registry=self._registry,
             keys=self._keys,
             state=self._state,
+            breakers=self._breakers,
             dynamic_providers=stored,
             draining=Draining(),
             reload=self._reload,
@@ -116,6 +123,8 @@ class Container:
             stack.push_async_callback(self._feed.close)
             await self._reloads.start()
             stack.push_async_callback(self._reloads.close)
+            await self._breakers.start()
+            stack.push_async_callback(self._breakers.close)
             for warning in await self._warnings():
                 _log.warning(warning)
             yield self.services
@@ -147,6 +156,7 @@ class Container:
 
     def _apply(self, spec: QuorumSpec) -> None:
         self._engine.configure(spec)
+        self._policies.configure(spec.reliability.retry_budget)
         self._registry.apply(spec)
         self._keys.configure(spec.keys)
 

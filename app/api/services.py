@@ -13,6 +13,7 @@ from app.config.settings import Settings
 from app.core.lifecycle import Draining
 from app.orchestration.engine import Engine
 from app.providers.registry import ModelRegistry
+from app.reliability.breakers import Breakers
 from app.state.client import StateClient
 from app.state.dynamic_providers import DynamicProviders
 from app.state.key_ring import KeyRing
@@ -32,6 +33,7 @@ class Services:
     registry: ModelRegistry
     keys: KeyRing
     state: StateClient
+    breakers: Breakers
     dynamic_providers: DynamicProviders
     draining: Draining
     reload: Callable[[], Awaitable[Loaded]]

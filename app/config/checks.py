@@ -6,9 +6,10 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from urllib.parse import urlsplit
 
+from app.config.calls import call_config
 from app.config.document import Document, Fault, MemberPath
 from app.config.explaining import close_to, listed, shown
-from app.config.spec import LLMProvider, OrchestratorConfig, QuorumSpec
+from app.config.spec import CircuitBreakerConfig, LLMProvider, OrchestratorConfig, QuorumSpec
 
 RESERVED = "quorum"
 """`quorum/<strategy>` is a model name that means a strategy."""
@@ -38,6 +39,7 @@ def cross_checks(
         *_recipes(spec, document, recipe),
         *_defaults(spec, document, recipe),
         *_limits(spec),
+        *_reliability(spec),
         *_keys(spec),
         *_prompts(spec, prompts),
     ]
@@ -170,9 +172,25 @@ def _limits(spec: QuorumSpec) -> Iterator[Fault]:
     limits = spec.limits
     if limits.max_default_models > limits.max_models:
         yield Fault(("limits", "max_default_models"), f"is more than limits.max_models ({limits.max_models})")
-    breaker = spec.reliability.breaker
+
+
+def _reliability(spec: QuorumSpec) -> Iterator[Fault]:
+    """Faults of the settings as they come out where general ones are overridden, each at the member that was written."""
+    general = spec.reliability
+    yield from _breaker(("reliability",), general.breaker)
+    for name, provider in spec.providers.items():
+        if provider.reliability.breaker is not None:
+            yield from _breaker(("providers", name, "reliability"), call_config(general, provider, None).breaker)
+    for alias, model in spec.models.items():
+        if model.reliability.breaker is not None:
+            in_force = call_config(general, spec.providers.get(model.provider), model)
+            yield from _breaker(("models", alias, "reliability"), in_force.breaker)
+
+
+def _breaker(path: MemberPath, breaker: CircuitBreakerConfig) -> Iterator[Fault]:
     if breaker.max_open_s < breaker.open_s:
-        yield Fault(("reliability", "breaker", "max_open_s"), f"is less than open_s ({breaker.open_s:g})")
+        message = f"max_open_s ({breaker.max_open_s:g}) is less than open_s ({breaker.open_s:g})"
+        yield Fault((*path, "breaker", "max_open_s"), message)
 
 
 def _keys(spec: QuorumSpec) -> Iterator[Fault]:

@@ -31,6 +31,73 @@ class RequestConfig(Spec):
     total_s: float = Field(default=600.0, gt=0, description="The whole call.")
 
 
+class RetryConfig(Spec):
+    """When a failed call is made again: before its first token, by failure class. Waits are in seconds."""
+
+    enabled: bool = True
+    max_retries: int = Field(default=2, ge=0, le=10)
+    base_s: float = Field(default=0.5, gt=0, description="The n-th wait is random, up to base_s times 2 to the power of n.")
+    max_delay_s: float = Field(default=8.0, gt=0, description="The longest wait of our own choice.")
+    max_hint_s: float = Field(default=20.0, gt=0, description="A provider that asks for a longer wait is not retried.")
+
+
+class RetryBudgetConfig(Spec):
+    """How many retries a worker may make over all models, so that a failing provider is not stormed."""
+
+    share: float = Field(default=0.2, ge=0, le=1, description="Retries per call.")
+    per_second: float = Field(default=10.0, ge=0, le=10_000, description="Retries a second besides.")
+
+
+class CircuitBreakerConfig(Spec):
+    """When a failing model is left alone. Decided over all replicas."""
+
+    enabled: bool = True
+    window_s: float = Field(default=10.0, ge=0.1, le=3600)
+    min_calls: int = Field(default=20, ge=1, description="Calls in the window, below which nothing is decided.")
+    failure_share: float = Field(default=0.5, gt=0, le=1)
+    slow_first_token_s: float = Field(default=30.0, gt=0, description="A stream whose first token takes longer is slow.")
+    slow_share: float = Field(default=0.8, gt=0, le=1, description="The share of slow ones among streamed calls.")
+    open_s: float = Field(default=10.0, ge=0.1, description="How long it stays open at first; doubled each time.")
+    max_open_s: float = Field(default=120.0, ge=0.1)
+    probes: int = Field(default=3, ge=1, le=100, description="Calls that try a half-open one, over all replicas.")
+    probe_lease_s: float = Field(default=10.0, ge=0.1, description="A probe whose process dies is given up after this time.")
+
+
+class PaceConfig(Spec):
+    """What a rate limit of the provider (429) does: calls pause, on all replicas. In seconds."""
+
+    enabled: bool = True
+    default_s: float = Field(default=0.5, gt=0, description="The pause where the provider names none.")
+    max_s: float = Field(default=60.0, gt=0, description="The longest pause.")
+    max_wait_s: float = Field(default=2.0, ge=0, description="A call waits for its end that long; else it is refused.")
+
+
+class BulkheadConfig(Spec):
+    """How many calls may be under way at once, in each worker."""
+
+    max_concurrent: int | None = Field(default=None, ge=1, le=100_000, description="Without it there is no bound.")
+    max_wait_s: float = Field(default=1.0, ge=0, description="A call waits that long for its turn, then it is refused.")
+
+
+class ReliabilityOverrides(Spec):
+    """What of `reliability` is different here; members left out are as they are one level above."""
+
+    retry: RetryConfig | None = None
+    breaker: CircuitBreakerConfig | None = None
+    pace: PaceConfig | None = None
+    bulkhead: BulkheadConfig | None = None
+
+
+class ReliabilityConfig(Spec):
+    """What stands around a call to a model."""
+
+    retry: RetryConfig = RetryConfig()
+    retry_budget: RetryBudgetConfig = RetryBudgetConfig()
+    breaker: CircuitBreakerConfig = CircuitBreakerConfig()
+    pace: PaceConfig = PaceConfig()
+    bulkhead: BulkheadConfig = Field(default=BulkheadConfig(), description="For each provider.")
+
+
 class LLMProvider(Spec):
     """One vendor connection."""
 
@@ -45,6 +112,9 @@ class LLMProvider(Spec):
     timeouts: RequestConfig = RequestConfig()
     max_connections: int = Field(default=1000, ge=1, le=100_000)
     options: dict[str, Any] = Field(default_factory=dict, description="For mock and replay: personas, the file to replay.")
+    reliability: ReliabilityOverrides = Field(
+        default=ReliabilityOverrides(), description="For its models; the bulkhead is for all of them together."
+    )
 
 
 class CapabilitiesConfig(Spec):
@@ -86,6 +156,7 @@ class ModelConfig(Spec):
     tags: tuple[str, ...] = ()
     timeouts: RequestConfig | None = None
     extra_body: dict[str, Any] = Field(default_factory=dict, description="Put into each request body as it is.")
+    reliability: ReliabilityOverrides = ReliabilityOverrides()
 
 
 class GenerationConfig(Spec):
@@ -138,23 +209,6 @@ class LimitsConfig(Spec):
     max_tokens: int = Field(default=200_000, ge=1)
     max_concurrent_calls: int = Field(default=16, ge=1, description="Model calls at once in one run.")
     max_choices: int = Field(default=8, ge=1)
-
-
-class CircuitBreakerConfig(Spec):
-    """When a failing model is left alone. Decided over all replicas."""
-
-    window_s: float = Field(default=10.0, gt=0)
-    min_calls: int = Field(default=20, ge=1)
-    failure_share: float = Field(default=0.5, gt=0, le=1)
-    open_s: float = Field(default=10.0, gt=0)
-    max_open_s: float = Field(default=120.0, gt=0)
-    probes: int = Field(default=3, ge=1)
-
-
-class ReliabilityConfig(Spec):
-    """What stands around a call to a model."""
-
-    breaker: CircuitBreakerConfig = CircuitBreakerConfig()
 
 
 class KeyConfig(Spec):

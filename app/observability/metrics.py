@@ -45,7 +45,22 @@ TOKENS = Counter("quorum_tokens_total", "Tokens used.", ["model", "kind"])
 COST = Counter("quorum_cost_usd_total", "Dollars spent where the price is known.", ["model"])
 WASTED_COST = Counter("quorum_wasted_cost_usd_total", "Dollars spent on answers that were thrown away.", ["strategy"])
 CONFIG_RELOADS = Counter("quorum_config_reloads_total", "Reloads of the configuration.", ["outcome"])
+RETRIES = Counter("quorum_retries_total", "Calls made again, by the failure before.", ["provider", "model", "failure"])
+RETRIES_REFUSED = Counter(
+    "quorum_retries_refused_total", "Retries not made for want of time or of budget.", ["provider", "model", "reason"]
+)
+REFUSALS = Counter("quorum_refused_calls_total", "Calls not made, to spare a provider.", ["provider", "model", "reason"])
+BREAKER_STATE = Gauge(
+    "quorum_breaker_state",
+    "0 closed, 1 half open, 2 open; there from the first change on.",
+    ["provider", "model"],
+    multiprocess_mode="livemostrecent",
+)
+BREAKER_TRANSITIONS = Counter(
+    "quorum_breaker_transitions_total", "Changes of a breaker as this process saw them.", ["provider", "model", "to"]
+)
 
+_BREAKER_STATES = {"closed": 0, "half_open": 1, "open": 2}
 _MOST_LABELS = 4096
 """Label sets kept at hand per metric; `provider/model` names make their number open-ended, the rest are counted as `other`."""
 
@@ -69,6 +84,12 @@ class AttemptMetrics:
         self._latency.observe(latency_s)
         if ttft_s is not None:
             self._ttft.observe(ttft_s)
+
+
+def breaker_changed(provider: str, model: str, state: str) -> None:
+    """A breaker went over to `state`. `model` is the provider's own name for it, since aliases share a breaker."""
+    BREAKER_STATE.labels(provider, model).set(_BREAKER_STATES[state])
+    BREAKER_TRANSITIONS.labels(provider, model, state).inc()
 
 
 class _ModelMetrics:

@@ -15,7 +15,7 @@ from app.orchestration.engine import Engine
 from app.orchestration.strategies import Strategies
 from app.providers.base import Availability, Provider
 from app.providers.registry import ModelRegistry
-from app.reliability.policies import standard_policies
+from app.reliability.policies import local_policies
 
 
 class LocalRuntime:
@@ -31,7 +31,7 @@ class LocalRuntime:
         self._clock = SystemClock()
         self._spec = spec or QuorumSpec(providers={"mock": LLMProvider(kind="mock")})
         self._only_mock = spec is None
-        self.registry = ModelRegistry(self._spec, wrap=standard_policies(self._clock))
+        self.registry = ModelRegistry(self._spec, wrap=local_policies(self._clock, self._spec.reliability.retry_budget))
         self.engine = Engine(self.registry, strategies or Strategies(), self._spec, self._clock)
 
     def register_provider(self, name: str, provider: LLMProvider | Provider) -> None:

@@ -11,8 +11,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from app.config.calls import CallConfig, call_config
 from app.config.explaining import close_to, listed
-from app.config.spec import LLMProvider, ModelConfig, QuorumSpec, RequestConfig
+from app.config.spec import LLMProvider, ModelConfig, QuorumSpec
 from app.core.errors import ConfigError, ConflictError, InvalidRequest, NotFound
 from app.core.models import Call, Model, ModelProfile
 from app.providers.base import Availability, Provider
@@ -20,7 +21,7 @@ from app.providers.factory import default_profile, known_profiles, make_provider
 from app.providers.fitting import fitted
 from app.providers.profiles import profile_of
 
-Wrap = Callable[[ModelProfile, RequestConfig, Call], Call]
+Wrap = Callable[[ModelProfile, CallConfig, Call], Call]
 """Puts the policies around a model's bare call."""
 
 _ON_DEMAND = 1024
@@ -44,10 +45,6 @@ class Connection:
     config: LLMProvider | None
     dynamic: bool
     known: Mapping[str, ModelProfile] = field(default_factory=dict[str, ModelProfile])
-
-    @property
-    def times(self) -> RequestConfig:
-        return RequestConfig() if self.config is None else self.config.timeouts
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,6 +86,7 @@ class ModelRegistry:
         self._on_demand: OrderedDict[str, Model] = OrderedDict()
         self._retired: dict[int, tuple[Provider, asyncio.TimerHandle | None]] = {}
         self._closing: set[asyncio.Task[None]] = set()
+        self._reliability = spec.reliability
         self.apply(spec)
 
     def resolve(self, name: str) -> Model:
@@ -166,6 +164,10 @@ class ModelRegistry:
         dynamic = {name: c for name, c in self._connections.items() if c.dynamic and name not in spec.providers}
         gone = [c for name, c in self._connections.items() if name not in dynamic and configured.get(name) is not c]
         self._connections = configured | dynamic
+        if spec.reliability != self._reliability:
+            self._reliability = spec.reliability
+            self._entries = {}
+            self._on_demand.clear()
         self._entries = self._listed(spec)
         self._forget(gone)
 
@@ -270,8 +272,8 @@ class ModelRegistry:
         if known is None and connection.config is not None:
             known = default_profile(connection.name, connection.config, model)
         profile = profile_of(alias, known or ModelProfile(alias, connection.name, model), connection.config, config)
-        times = connection.times if config is None or config.timeouts is None else config.timeouts
-        return Model(profile, fitted(profile, self._wrap(profile, times, connection.provider.stream)))
+        settings = call_config(self._reliability, connection.config, config)
+        return Model(profile, fitted(profile, self._wrap(profile, settings, connection.provider.stream)))
 
     def _forget(self, gone: Sequence[Connection]) -> None:
         names = {connection.name for connection in gone}

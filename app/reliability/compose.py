@@ -2,6 +2,8 @@
 
 cache, coalesce, charge, hedge, retry, breaker, bulkhead, pace, attempt, timeout, adapter.
 
+Breaker, bulkhead and pace are one gate (`gate.py`), which `attempt` asks: a layer less for every event to go through.
+
 What a run is charged with as a whole (idempotency, limits, reservation) is decided once by the engine, not here.
 """
 

@@ -2,30 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
+from random import Random
 
-from app.config.spec import RequestConfig
+from app.config.calls import CallConfig
+from app.config.spec import RetryBudgetConfig
 from app.core.clock import Clock
-from app.core.models import Call, ModelProfile
+from app.core.models import Call, ModelProfile, Policy
 from app.observability.metrics import AttemptMetrics
 from app.reliability.attempt import attempt
+from app.reliability.breakers import Breakers
+from app.reliability.bulkhead import Bulkheads
+from app.reliability.circuit import rules_of
 from app.reliability.compose import compose
+from app.reliability.gate import Gate
+from app.reliability.retry import RetryBudget, retry
 from app.reliability.timeout import timeout
 
-Wrap = Callable[[ModelProfile, RequestConfig, Call], Call]
-"""What the registry does to a model's bare call."""
 
+class StandardPolicies:
+    """Puts around a model's bare call what its configuration says. Breakers, bulkheads and the retry budget are the process's.
 
-def standard_policies(clock: Clock) -> Wrap:
-    """Timeouts around the adapter, and an attempt around each."""
+    Called with a model's profile, its settings and its call, it gives the call with everything around.
+    """
 
-    def wrap(profile: ModelProfile, times: RequestConfig, call: Call) -> Call:
-        return compose(
-            call,
-            (
-                attempt(AttemptMetrics(profile.provider, profile.name), clock),
-                timeout(profile, first_token_s=times.first_token_s, idle_s=times.idle_s, total_s=times.total_s),
+    def __init__(
+        self,
+        clock: Clock,
+        breakers: Breakers,
+        budget: RetryBudgetConfig,
+        rng: Random,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._clock = clock
+        self._rng = rng
+        self._sleep = sleep
+        self._bulkheads = Bulkheads()
+        self._budget = RetryBudget(budget, clock)
+        self.breakers = breakers
+
+    def configure(self, budget: RetryBudgetConfig) -> None:
+        """Take a new retry budget; the other settings come with each model."""
+        self._budget.configure(budget)
+
+    def __call__(self, profile: ModelProfile, config: CallConfig, call: Call) -> Call:
+        policies: list[Policy] = []
+        if config.retry.enabled and config.retry.max_retries:
+            policies.append(retry(profile, config.retry, self._budget, self._clock, self._rng, self._sleep))
+        policies += [
+            attempt(AttemptMetrics(profile.provider, profile.name), self._clock, self._gate(profile, config)),
+            timeout(
+                profile,
+                first_token_s=config.timeouts.first_token_s,
+                idle_s=config.timeouts.idle_s,
+                total_s=config.timeouts.total_s,
             ),
-        )
+        ]
+        return compose(call, policies)
 
-    return wrap
+    def _gate(self, profile: ModelProfile, config: CallConfig) -> Gate:
+        breaker = None
+        if config.breaker.enabled or config.pace.enabled:
+            breaker = self.breakers.of(profile.provider, profile.model, config.credential, rules_of(config.breaker))
+        found = (
+            self._bulkheads.of(f"the provider {profile.provider!r}", config.provider_bulkhead),
+            self._bulkheads.of(f"the model {profile.name!r}", config.model_bulkhead),
+        )
+        bulkheads = [bulkhead for bulkhead in found if bulkhead is not None]
+        return Gate(profile, config, breaker, bulkheads, self._clock, self._rng, self._sleep)
+
+
+def local_policies(clock: Clock, budget: RetryBudgetConfig) -> StandardPolicies:
+    """The policies of a process of its own, which shares nothing."""
+    rng = Random()  # noqa: S311 (waits, not secrets)
+    return StandardPolicies(clock, Breakers(None, clock, rng), budget, rng)

@@ -27,3 +27,10 @@ PROVIDERS: Final = RegistryKeys("quorum:{providers}:records", "quorum:{providers
 
 CONFIGURATION: Final = RegistryKeys("quorum:{config}:records", "quorum:{config}:version", "quorum:{config}:changed")
 """Only its version counts: each process reads its configuration from its own file."""
+
+BREAKERS: Final = RegistryKeys("quorum:{breakers}:records", "quorum:{breakers}:version", "quorum:{breakers}:changed")
+
+
+def breaker_window(breaker_id: str) -> str:
+    """A hash from `slot:member` to a count, of the calls of a breaker that ended lately."""
+    return f"quorum:{{breakers}}:window:{breaker_id}"

@@ -30,6 +30,8 @@ SCOPES = {
     ("DELETE", "/v1/providers/{name}"): "admin",
     ("POST", "/v1/providers/{name}/check"): "admin",
     ("POST", "/v1/admin/reload"): "admin",
+    ("GET", "/v1/breakers"): "read",
+    ("POST", "/v1/breakers/{breaker_id:path}/reset"): "admin",
 }
 ROLES = ("run", "read", "feedback", "review", "tools", "admin")
 KEYS = {role: f"sk-only-{role}-0123456789" for role in ROLES}

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from app.config.calls import CallConfig
 from app.config.loading import load
 from app.config.spec import CapabilitiesConfig, LLMProvider, ModelConfig, PriceConfig, QuorumSpec, RequestConfig
 from app.core.chat import ChatRequest, ChatResponse, Choice
@@ -42,7 +43,7 @@ class Echo:
         self.closed.set()
 
 
-def bare(profile: ModelProfile, times: RequestConfig, call: Call) -> Call:
+def bare(profile: ModelProfile, settings: CallConfig, call: Call) -> Call:
     return call
 
 
@@ -176,8 +177,8 @@ class TestProfiles:
 async def test_policies_stand_around_each_call_with_the_model_s_own_timeouts() -> None:
     seen: dict[str, float] = {}
 
-    def wrap(profile: ModelProfile, times: RequestConfig, call: Call) -> Call:
-        seen[profile.name] = times.total_s
+    def wrap(profile: ModelProfile, settings: CallConfig, call: Call) -> Call:
+        seen[profile.name] = settings.timeouts.total_s
         return call
 
     of = spec(

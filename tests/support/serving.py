@@ -21,8 +21,10 @@ from app.config.settings import Settings
 from app.main import create_app
 from app.worker import Server, configured
 
-AT_ONCE = {"kind": "mock", "options": {"latency_scale": 0}}
-"""The mock provider without its waiting times."""
+ONE_CALL = {"retry": {"enabled": False}, "breaker": {"enabled": False}, "pace": {"enabled": False}}
+"""Every call is made, once, whatever became of the others before it."""
+AT_ONCE = {"kind": "mock", "options": {"latency_scale": 0}, "reliability": ONE_CALL}
+"""The mock provider without its waiting times, and with nothing around it."""
 
 
 @dataclass
@@ -46,9 +48,10 @@ class Serving:
 
 
 def upstream(url: str, **provider: Any) -> dict[str, Any]:
-    """A configuration with the models `m` and `m2` at an OpenAI-like provider at `url`."""
+    """A configuration with the models `m` and `m2` at an OpenAI-like provider at `url`, each call of them made once."""
+    up = {"kind": "openai_compatible", "base_url": url, "api_key": "upstream-key", "reliability": ONE_CALL}
     return {
-        "providers": {"up": {"kind": "openai_compatible", "base_url": url, "api_key": "upstream-key", **provider}},
+        "providers": {"up": {**up, **provider}},
         "models": {name: {"provider": "up", "model": name} for name in ("m", "m2")},
     }
 

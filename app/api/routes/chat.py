@@ -37,9 +37,10 @@ async def chat_completions(request: Request) -> Response:
     """Answer a chat in OpenAI's dialect. `model` names a model, a recipe, or a strategy as `quorum/<strategy>`."""
     services = services_of(request)
     principal = authorize(request, services, "run")
+    who = asked(request, principal)  # before the body is read: its deadline counts from here
     engine = services.engine
     body = await read_json(request, ChatBody, services)
-    run = engine.begin(body.to_core(engine.targets.named(body.model), **asked(request, principal)))
+    run = engine.begin(body.to_core(engine.targets.named(body.model), **who))
     if body.stream:
         include_usage = body.stream_options is not None and body.stream_options.include_usage
         encoder = ChunkEncoder(run.id, body.model, int(time.time()), include_usage=include_usage)

@@ -36,6 +36,7 @@ async def orchestrate(request: Request) -> Response:
     """Put a prompt to several models and get one answer, with every candidate. JSON, or events as they happen."""
     services = services_of(request)
     principal = authorize(request, services, "run")
+    who = asked(request, principal)  # before the body is read: its deadline counts from here
     engine = services.engine
     body = await read_json(request, OrchestrationBody, services)
     watched = body.stream or "text/event-stream" in request.headers.get("accept", "")
@@ -46,7 +47,7 @@ async def orchestrate(request: Request) -> Response:
         lead_model=body.lead_model,
         options=body.options,
     )
-    run = engine.begin(body.to_core(config, deltas="all" if watched else "none", **asked(request, principal)))
+    run = engine.begin(body.to_core(config, deltas="all" if watched else "none", **who))
     if watched:
         return streamed(request, services, run, NativeEncoder(run.id))
     result = await wanted(request, run.result())

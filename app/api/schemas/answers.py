@@ -84,6 +84,31 @@ class ModelList(TypedDict):
     next_cursor: str | None
 
 
+class BreakerEntry(TypedDict):
+    """A circuit breaker: one a model, provider and credential, the same on all replicas.
+
+    `retry_after_s` is how long an open one refuses, `pause_s` how long the provider's own rate limit holds calls back; both are
+    null where that is not so. `trips` counts openings in a row. `shared` is false while the state store is away.
+    """
+
+    id: str
+    object: Literal["breaker"]
+    provider: str
+    model: str
+    state: Literal["closed", "open", "half_open"]
+    generation: int
+    trips: int
+    retry_after_s: float | None
+    pause_s: float | None
+    shared: bool
+
+
+class BreakerList(TypedDict):
+    object: Literal["list"]
+    data: list[BreakerEntry]
+    next_cursor: str | None
+
+
 class StrategyEntry(TypedDict):
     """A strategy; `model` is its name in OpenAI's dialect, `options` the JSON schema of its options."""
 
