@@ -92,7 +92,10 @@ from prometheus_client import Counter, Gauge, Histogram
 for value in vars(metrics).values():
     if isinstance(value, (Counter, Gauge, Histogram)):
         child = value.labels(*["x"] * len(value._labelnames)) if value._labelnames else value
-        child.observe(0.1) if isinstance(value, Histogram) else child.inc()
+        if isinstance(value, Histogram):
+            child.observe(0.1)
+        else:
+            child.set(1) if isinstance(value, Gauge) else child.inc()
 import sys
 sys.stdout.buffer.write(metrics.exposition()[0])
 """
