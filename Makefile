@@ -95,7 +95,7 @@ endef
 
 .PHONY: clean
 clean:  ## Remove ./.venv and what tools leave behind; data of the service stays
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
+	rm -rf $(VENV) tests/js/node_modules .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
 	find app tests bench examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Stamps: each is newer than what it was made from, so a second run does nothing and needs no network.
@@ -112,9 +112,10 @@ $(RUNTIME): requirements.txt requirements-build.txt pyproject.toml | $(BIN)/pyth
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(TESTING): requirements-dev.txt $(RUNTIME)
+$(TESTING): requirements-dev.txt tests/js/package-lock.json $(RUNTIME)
 	@echo "installing what the tests need (once)"
 	@$(LOCKED) -r requirements-dev.txt
+	@if command -v npm >/dev/null; then npm ci --prefix tests/js --silent || echo "npm failed: the tests of the JavaScript SDK will be skipped" >&2; fi
 	@touch $@
 
 $(CHECKING): requirements-check.txt $(RUNTIME)

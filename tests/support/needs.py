@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from typing import NamedTuple
+from pathlib import Path
+from typing import NamedTuple, NoReturn
 
 import pytest
 
@@ -19,6 +20,7 @@ class Program(NamedTuple):
 PROGRAMS = {
     "chromium": Program(("chromium", "chromium-browser", "google-chrome"), "chromium"),
     "docker": Program(("docker",), "docker.io"),
+    "node": Program(("node", "nodejs"), "nodejs npm"),
     "nginx": Program(("nginx", "/usr/sbin/nginx"), "nginx"),
     "promtool": Program(("promtool",), "prometheus"),
     "redis-server": Program(("redis-server", "valkey-server"), "redis-server"),
@@ -36,7 +38,16 @@ def needs(name: str) -> str:
         path = shutil.which(candidate)
         if path is not None:
             return path
-    reason = f"{name} is not on the PATH: install it (Debian: apt-get install {program.package})"
+    return _lacking(f"{name} is not on the PATH: install it (Debian: apt-get install {program.package})")
+
+
+def needs_installed(path: Path, command: str) -> None:
+    """Skips the test, or fails it in CI, where `path` is not there and `command` would make it."""
+    if not path.exists():
+        _lacking(f"{path.name} is not installed: {command}")
+
+
+def _lacking(reason: str) -> NoReturn:
     if os.environ.get("QUORUM_CI") == "1":
         pytest.fail(reason)
     pytest.skip(reason)
