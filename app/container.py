@@ -21,6 +21,8 @@ from app.listening import is_loopback
 from app.observability.metrics import CONFIG_RELOADS
 from app.orchestration.engine import Engine
 from app.orchestration.prompts import placeholders
+from app.orchestration.runs.host import RunHost
+from app.orchestration.runs.stored import StoredRuns
 from app.orchestration.strategies import Strategies, parse_options
 from app.providers.environment import load_or_default
 from app.providers.factory import provider_faults
@@ -32,6 +34,8 @@ from app.state.client import StateClient
 from app.state.dynamic_providers import DynamicProviders, ProviderFeed
 from app.state.key_ring import KeyRing
 from app.state.reloading import ReloadFeed
+from app.state.run_orders import RunOrders
+from app.state.run_records import RunRecords
 from app.state.secrets import load_secret
 
 _log = structlog.get_logger("quorum.container")
@@ -70,6 +74,7 @@ class Container:
     def __init__(self, settings: Settings) -> None:
         if settings.redis_url is None:
             raise ConfigError("no Redis URL: start the service with `quorum serve`, or set QUORUM_REDIS_URL")
+        self._drain_s = settings.grace_s + settings.drain_s
         self._clock = SystemClock()
         strategies = Strategies()
         self._configuration = configuration_of(settings, strategies)
@@ -89,6 +94,8 @@ class Container:
         self._policies = StandardPolicies(self._clock, self._breakers, spec.reliability.retry_budget, rng)
         self._registry = ModelRegistry(spec, wrap=self._policies)
         self._engine = Engine(self._registry, strategies, spec, self._clock)
+        records = RunRecords(self._state)
+        self._host = RunHost(records, RunOrders(self._state), spec.runs)
         stored = DynamicProviders(self._state, secret)
         self._feed = ProviderFeed(self._state, stored, self._sync)
         self._reloads = ReloadFeed(self._state, self._reload)
@@ -100,6 +107,8 @@ class Container:
         self.services = Services(
             settings=settings,
             engine=self._engine,
+            host=self._host,
+            runs=StoredRuns(self._host, records),
             registry=self._registry,
             keys=self._keys,
             state=self._state,
@@ -125,6 +134,8 @@ class Container:
             stack.push_async_callback(self._reloads.close)
             await self._breakers.start()
             stack.push_async_callback(self._breakers.close)
+            await self._host.start()
+            stack.push_async_callback(self._host.close, self.services.draining, self._drain_s)
             for warning in await self._warnings():
                 _log.warning(warning)
             yield self.services
@@ -157,6 +168,7 @@ class Container:
     def _apply(self, spec: QuorumSpec) -> None:
         self._engine.configure(spec)
         self._policies.configure(spec.reliability.retry_budget)
+        self._host.configure(spec.runs)
         self._registry.apply(spec)
         self._keys.configure(spec.keys)
 

@@ -13,13 +13,15 @@ from starlette.exceptions import HTTPException
 from app.api import docs
 from app.api.edge import Edge
 from app.api.errors import answer_error
-from app.api.routes import breakers, catalogue, chat, operations, orchestrations, providers
+from app.api.routes import breakers, catalogue, chat, operations, orchestrations, providers, runs
 from app.config.settings import Settings
 from app.container import Container
 from app.core.errors import QuorumError
 from app.observability import logs
 
-ROUTERS = (chat.router, orchestrations.router, catalogue.router, providers.router, breakers.router, operations.router)
+ROUTERS = (
+    chat.router, orchestrations.router, runs.router, catalogue.router, providers.router, breakers.router, operations.router
+)
 
 
 def create_app(settings: Settings) -> FastAPI:

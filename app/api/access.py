@@ -83,4 +83,5 @@ def _needs(scope: Scope) -> object:
 
 
 Reader = Annotated[Principal, _needs("read")]
+Runner = Annotated[Principal, _needs("run")]
 Admin = Annotated[Principal, _needs("admin")]

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import re
 import time
-from typing import TypedDict
+from collections.abc import AsyncIterator
+from typing import TypedDict, TypeVar
 
 from fastapi import Request
 
+from app.api.native_events import NativeFrames
 from app.api.services import Services
 from app.api.sse import Encoder, EventStream, StreamTimes
 from app.core.errors import InvalidRequest
 from app.core.principal import Principal
+from app.core.run_events import RunEvent
+from app.core.run_json import LoggedEvent
 from app.orchestration.engine import Run
+from app.orchestration.runs.hosted import OnDisconnect
 
+T = TypeVar("T")
 DEADLINE = "x-quorum-deadline-ms"
 _LONGEST_MS = 3_600_000
 
@@ -50,11 +56,22 @@ def _deadline(header: str | None) -> float | None:
     return time.monotonic() + int(header) / 1000
 
 
-def streamed(request: Request, services: Services, run: Run, encoder: Encoder) -> EventStream:
-    """The run's events as they happen."""
+def streamed(request: Request, services: Services, run: Run, encoder: Encoder[RunEvent]) -> EventStream[RunEvent]:
+    """The run's events as they happen. It ends when its reader leaves."""
+    return _stream(request, services, run, run.events(), encoder)
+
+
+async def hosted(request: Request, services: Services, run: Run, on_disconnect: OnDisconnect) -> EventStream[LoggedEvent]:
+    """The events of a run that goes on for a while, or to its end, when its reader leaves."""
+    begun = await services.host.begin(run, on_disconnect=on_disconnect)
+    events = services.runs.events(run.request.tenant, run.id, 0, begun)
+    return _stream(request, services, run, events, NativeFrames())
+
+
+def _stream(request: Request, services: Services, run: Run, events: AsyncIterator[T], encoder: Encoder[T]) -> EventStream[T]:
     settings = services.settings
     return EventStream(
-        run.events(),
+        events,
         encoder,
         request_id=request.scope["request_id"],
         times=StreamTimes(settings.keep_alive_s, settings.stalled_s),

@@ -38,6 +38,7 @@ _ROWS: dict[str, Row] = {
     "config_invalid": Row(400, _BAD, "The configuration is not valid"),
     "too_large": Row(413, _BAD, "The body is too large"),
     "headers_too_large": Row(431, _BAD, "A header is too large"),
+    "gone": Row(410, _BAD, "This is not kept any more"),
     "method_not_allowed": Row(405, _BAD, "This method is not served here"),
     "unsupported_media_type": Row(415, _BAD, "The body must be JSON"),
     "body_timeout": Row(408, _BAD, "The body came too slowly", retry=True),
@@ -51,6 +52,7 @@ _ROWS: dict[str, Row] = {
     "deadline_exceeded": Row(504, _API, "The deadline passed"),
     "cancelled": Row(499, _API, "The run was cancelled"),
     "all_candidates_failed": Row(502, _API, "Too few candidates answered"),
+    "owner_lost": Row(502, _API, "The process that ran it has died", retry=True),
     "orchestration_failed": Row(502, _API, "The run failed"),
     "tool_failed": Row(502, _API, "A tool failed"),
     "internal_error": Row(500, _API, "An internal error"),
@@ -146,7 +148,12 @@ def validation_fault(error: ValidationError | RequestValidationError, body: Any 
     found: dict[str, list[str]] = {}
     for fault in error.errors():
         what = _WORDS.get(fault["type"], fault["msg"])
-        found.setdefault(_member(fault["loc"], body, missing=fault["type"] == "missing"), []).append(what)
+        path = fault["loc"]
+        if len(path) > 1 and path[0] in _PARAMETERS and isinstance(error, RequestValidationError):
+            member = str(path[1])
+        else:
+            member = _member(path, body, missing=fault["type"] == "missing")
+        found.setdefault(member, []).append(what)
     member = max(found, key=lambda path: path.count("."))
     others = sum(not member.startswith(path) for path in found)
     more = f" (and {others} more)" if others else ""
@@ -154,6 +161,7 @@ def validation_fault(error: ValidationError | RequestValidationError, body: Any 
     return InvalidRequest(f"{member or 'the body'}: {whats}{more}", param=member or None)
 
 
+_PARAMETERS = frozenset({"query", "header", "path"})
 _WORDS = {"extra_forbidden": "is not a member of this request", "missing": "is missing"}
 
 

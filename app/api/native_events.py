@@ -2,63 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from app.core.errors import ErrorReport
+from app.core.run_events import RunEvent, RunFailed
+from app.core.run_json import LoggedEvent, logged, plain
 
-import orjson
+__all__ = ["NativeEncoder", "NativeFrames", "plain"]
 
-from app.core.run_events import CandidateDelta, OutputDelta, PlanMade, RunEvent, RunStarted
+_BEFORE_IT_BEGINS = frozenset({"run.started", "plan.made"})
+
+
+class NativeFrames:
+    """Frames of events that are numbered already: of a run that goes on, or of its log.
+
+    Parameters:
+        at_once: whether the stream has begun before its first event, so that a failure is never an HTTP status.
+    """
+
+    dialect = "native"
+
+    def __init__(self, *, at_once: bool = False) -> None:
+        self._at_once = at_once
+
+    def commits(self, event: LoggedEvent) -> bool:
+        return self._at_once or event.type not in _BEFORE_IT_BEGINS
+
+    def failure(self, event: LoggedEvent) -> ErrorReport | None:
+        return None if self._at_once else event.error
+
+    def encode(self, event: LoggedEvent) -> bytes:
+        return b"event: %b\nid: %d\ndata: %b\n\n" % (event.type.encode(), event.seq, event.data)
 
 
 class NativeEncoder:
-    """Encodes the events of one run, numbering them from 1."""
+    """Encodes the events of one run that nobody hosts, numbering them from 1."""
 
     dialect = "native"
 
     def __init__(self, run_id: str) -> None:
         self._run_id = run_id
         self._seq = 0
-        self._member = b'","run_id":"' + run_id.encode() + b'","seq":'
+        self._frames = NativeFrames()
 
     def commits(self, event: RunEvent) -> bool:
-        return not isinstance(event, (RunStarted, PlanMade))
+        return event.type not in _BEFORE_IT_BEGINS
+
+    def failure(self, event: RunEvent) -> ErrorReport | None:
+        return event.error if isinstance(event, RunFailed) else None
 
     def encode(self, event: RunEvent) -> bytes:
         self._seq += 1
-        kind, number = event.type.encode(), b"%d" % self._seq
-        return b"".join(
-            (
-                b"event: ", kind, b"\nid: ", number,
-                b'\ndata: {"type":"', kind, self._member, number,
-                b",", orjson.dumps(payload(event), default=plain)[1:], b"\n\n",
-            )
-        )  # fmt: skip
-
-
-def payload(event: RunEvent) -> dict[str, Any]:
-    """The members of an event's JSON besides `type`, `run_id` and `seq`."""
-    match event:
-        case CandidateDelta():
-            return {
-                "candidate_id": event.candidate_id,
-                "model": event.model,
-                "choice": event.choice,
-                "kind": event.kind,
-                "text": event.text,
-            }
-        case OutputDelta():
-            members: dict[str, Any] = {"choice": event.choice, "kind": event.kind, "text": event.text}
-            if event.tool_call:
-                members["tool_call"] = event.tool_call
-            if event.logprobs:
-                members["logprobs"] = event.logprobs
-            return members
-        case _:
-            return {name: getattr(event, name) for name in event.__slots__}
-
-
-def plain(value: Any) -> Any:
-    """JSON for what orjson does not know."""
-    if isinstance(value, Mapping):
-        return dict(value)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-    raise TypeError(f"{type(value).__name__} is not JSON")
+        return self._frames.encode(logged(event, self._run_id, self._seq))

@@ -116,6 +116,9 @@ class ChunkEncoder:
     def commits(self, event: RunEvent) -> bool:
         return isinstance(event, (OutputDelta, RunFinished))
 
+    def failure(self, event: RunEvent) -> ErrorReport | None:
+        return event.error if isinstance(event, RunFailed) else None
+
     def encode(self, event: RunEvent) -> bytes:
         if isinstance(event, OutputDelta):
             if event.kind == "text" and event.choice == 0 and event.logprobs is None and 0 in self._begun:

@@ -12,6 +12,8 @@ from app.config.loading import Loaded
 from app.config.settings import Settings
 from app.core.lifecycle import Draining
 from app.orchestration.engine import Engine
+from app.orchestration.runs.host import RunHost
+from app.orchestration.runs.stored import StoredRuns
 from app.providers.registry import ModelRegistry
 from app.reliability.breakers import Breakers
 from app.state.client import StateClient
@@ -30,6 +32,8 @@ class Services:
 
     settings: Settings
     engine: Engine
+    host: RunHost
+    runs: StoredRuns
     registry: ModelRegistry
     keys: KeyRing
     state: StateClient

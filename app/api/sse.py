@@ -11,14 +11,14 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from app.api.errors import problem
+from app.core.errors import ErrorReport
 from app.core.lifecycle import ABORT
-from app.core.run_events import RunEvent, RunFailed
 from app.core.streams import Abandoned, Batches, batches, in_time, supervise
 from app.observability.metrics import OPEN_STREAMS
 
@@ -30,6 +30,10 @@ _HEADERS = (
     (b"cache-control", b"no-store"),
     (b"x-accel-buffering", b"no"),
 )
+
+
+T = TypeVar("T")
+E = TypeVar("E", contravariant=True)
 
 
 class ReaderStalled(Exception):
@@ -46,21 +50,25 @@ class StreamTimes:
     hold_headers_s: float = 10.0
 
 
-class Encoder(Protocol):
-    """A dialect of event streams."""
+class Encoder(Protocol[E]):
+    """A dialect of event streams, for run events or for those of a log."""
 
     dialect: str
 
-    def encode(self, event: RunEvent) -> bytes:
+    def encode(self, event: E) -> bytes:
         """The frames of an event; empty where the dialect has no word for it."""
         ...
 
-    def commits(self, event: RunEvent) -> bool:
+    def commits(self, event: E) -> bool:
         """Whether the stream has begun with this event, so that a later failure cannot be an HTTP status any more."""
         ...
 
+    def failure(self, event: E) -> ErrorReport | None:
+        """What is answered in place of a stream that has not begun, None where the event is no failure."""
+        ...
 
-class EventStream(Response):
+
+class EventStream(Response, Generic[T]):
     """Answers a request with the events of a run.
 
     Parameters:
@@ -72,8 +80,8 @@ class EventStream(Response):
 
     def __init__(
         self,
-        events: AsyncIterator[RunEvent],
-        encoder: Encoder,
+        events: AsyncIterator[T],
+        encoder: Encoder[T],
         *,
         request_id: str,
         times: StreamTimes,
@@ -109,14 +117,14 @@ class EventStream(Response):
             gauge.dec()
 
     async def _write(self, writer: _Writer, scope: Scope, receive: Receive, send: Send) -> None:
-        encode, commits = self._encoder.encode, self._encoder.commits
-        events: Batches[RunEvent] = self._events
+        encode, commits, failure = self._encoder.encode, self._encoder.commits, self._encoder.failure
+        events: Batches[T] = self._events
         async for batch in events:
             if not writer.opened:
                 for event in batch:
-                    if isinstance(event, RunFailed):
+                    if error := failure(event):
                         writer.stop()
-                        await self._refuse(event, scope, receive, send)
+                        await self._refuse(error, scope, receive, send)
                         return
                     if commits(event):
                         await writer.open()
@@ -125,8 +133,8 @@ class EventStream(Response):
         await writer.open()
         await writer.write(b"", last=True)
 
-    async def _refuse(self, event: RunFailed, scope: Scope, receive: Receive, send: Send) -> None:
-        response = problem(event.error, self._request_id)
+    async def _refuse(self, error: ErrorReport, scope: Scope, receive: Receive, send: Send) -> None:
+        response = problem(error, self._request_id)
         for key, value in self._more_headers:
             response.raw_headers.append((key, value))
         await response(scope, receive, send)

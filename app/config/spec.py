@@ -211,6 +211,18 @@ class LimitsConfig(Spec):
     max_choices: int = Field(default=8, ge=1)
 
 
+class RunsConfig(Spec):
+    """Runs that are kept: streams of events in our own dialect, so that readers may leave and come back."""
+
+    on_disconnect_grace_s: float = Field(
+        default=10.0, ge=0, le=3600, description="A run without any reader is cancelled after it, unless it is to go on."
+    )
+    keep_s: int = Field(default=86_400, ge=1, le=31_536_000, description="Results are kept for so long.")
+    events_keep_s: int = Field(default=3_600, ge=1, le=31_536_000, description="Events, since the last of them.")
+    max_events: int = Field(default=10_000, ge=16, le=1_000_000, description="The newest events kept of a run.")
+    max_event_bytes: int = Field(default=8_000_000, ge=65_536, description="The same in bytes.")
+
+
 class KeyConfig(Spec):
     """An API key from the configuration; `quorum keys create` makes stored ones."""
 
@@ -236,3 +248,4 @@ class QuorumSpec(Spec):
         default=(), description="Private hosts that providers registered at run time may use."
     )
     reliability: ReliabilityConfig = ReliabilityConfig()
+    runs: RunsConfig = RunsConfig()

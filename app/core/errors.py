@@ -3,6 +3,7 @@
 QuorumError                        message, code (a stable word for programs), param (the request member at fault)
 ├── InvalidRequest                 the caller asked for something impossible
 │   ├── NotFound                   a name that nothing answers to
+│   ├── Gone                       what was asked for was there, and is not kept any more
 │   └── CapabilityMissing          no chosen model can do what was asked
 ├── ConfigError                    the configuration is wrong (carries its faults, each with its line)
 ├── Unauthorized / Forbidden       no valid key / a key without the scope
@@ -63,6 +64,10 @@ class InvalidRequest(QuorumError):
 
 class NotFound(InvalidRequest):
     code = "not_found"
+
+
+class Gone(InvalidRequest):
+    code = "gone"
 
 
 class CapabilityMissing(InvalidRequest):

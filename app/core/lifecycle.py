@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Final
 
 ABORT: Final = "quorum.abort"
@@ -16,12 +17,19 @@ ABORT: Final = "quorum.abort"
 
 
 class Draining:
-    """Whether this process is about to stop. Requests are still served; new ones should go elsewhere."""
+    """Whether this process is about to stop, and since when on the monotonic clock, in seconds.
 
-    __slots__ = ("begun",)
+    Requests are still served; new ones should go elsewhere.
+    """
+
+    __slots__ = ("begun_at",)
 
     def __init__(self) -> None:
-        self.begun = False
+        self.begun_at: float | None = None
+
+    @property
+    def begun(self) -> bool:
+        return self.begun_at is not None
 
     def begin(self) -> None:
-        self.begun = True
+        self.begun_at = time.monotonic()

@@ -190,9 +190,12 @@ class RunFold:
 
     def _answer(self) -> Output:
         end = self._end
-        if not isinstance(end, RunFinished):
+        if not isinstance(end, RunFinished) or not end.endings:  # the second: cancelled in the middle
             choice = self._output.choice(0)
-            return Output(choice.text, None, choice.tool_calls, choice.reasoning, choice.refusal, choice.logprobs)
+            output = Output(choice.text, None, choice.tool_calls, choice.reasoning, choice.refusal, choice.logprobs)
+            if not isinstance(end, RunFinished):
+                return output
+            return replace(output, json=end.json, source_model=end.source_model, is_synthesized=end.is_synthesized)
         built = self._output.choice
         choices = tuple([built(e.choice, e.finish_reason, e.native_finish_reason) for e in end.endings])
         first = choices[0]
@@ -284,9 +287,9 @@ def _unfold_output(result: OrchestrationOutput) -> Iterator[RunEvent]:
     if result.error:
         yield RunFailed(result.error, result.status, result.timing, result)
     elif result.status not in ("queued", "running", "needs_approval"):
-        endings = tuple(
-            Ending(choice.index, choice.finish_reason, choice.native_finish_reason) for choice in output.choices
-        ) or (Ending(0, output.finish_reason or "stop"),)
+        endings = tuple(Ending(choice.index, choice.finish_reason, choice.native_finish_reason) for choice in output.choices)
+        if not endings and (output.finish_reason or result.status != "cancelled"):
+            endings = (Ending(0, output.finish_reason or "stop"),)
         yield RunFinished(
             result.status, output.source_model, output.is_synthesized, endings, output.json, result.timing, result
         )

@@ -44,6 +44,13 @@ TTFT_SECONDS = Histogram(
 TOKENS = Counter("quorum_tokens_total", "Tokens used.", ["model", "kind"])
 COST = Counter("quorum_cost_usd_total", "Dollars spent where the price is known.", ["model"])
 WASTED_COST = Counter("quorum_wasted_cost_usd_total", "Dollars spent on answers that were thrown away.", ["strategy"])
+HOSTED_RUNS = Gauge("quorum_hosted_runs", "Runs that go on whoever reads them.", multiprocess_mode="livesum")
+LOG_APPEND_SECONDS = Histogram(
+    "quorum_run_log_append_seconds", "Seconds until Redis had taken a batch of run events.", buckets=_SECONDS
+)
+LOG_DROPPED_EVENTS = Counter("quorum_run_log_dropped_events_total", "Run events that the log never had.")
+RESUMES = Counter("quorum_run_resumes_total", "Readers of a run that came back for the rest of its events.")
+RUNS_LOST = Counter("quorum_runs_lost_total", "Runs that ended because their process had died.")
 CONFIG_RELOADS = Counter("quorum_config_reloads_total", "Reloads of the configuration.", ["outcome"])
 RETRIES = Counter("quorum_retries_total", "Calls made again, by the failure before.", ["provider", "model", "failure"])
 RETRIES_REFUSED = Counter(

@@ -34,3 +34,26 @@ BREAKERS: Final = RegistryKeys("quorum:{breakers}:records", "quorum:{breakers}:v
 def breaker_window(breaker_id: str) -> str:
     """A hash from `slot:member` to a count, of the calls of a breaker that ended lately."""
     return f"quorum:{{breakers}}:window:{breaker_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class RunKeys:
+    """What is stored of one run: its record (a hash) and its events (a stream, whose ids are the events' numbers)."""
+
+    record: str
+    events: str
+
+
+def run_keys(tenant: str, run_id: str) -> RunKeys:
+    """The keys of a run. Another tenant's run has other keys, so that it cannot be found."""
+    tag = f"quorum:{{{tenant}:{run_id}}}"
+    return RunKeys(f"{tag}:run", f"{tag}:events")
+
+
+def run_index(tenant: str) -> str:
+    """A sorted set of a tenant's runs by the time they began, in microseconds since the epoch."""
+    return f"quorum:{{{tenant}}}:runs"
+
+
+RUN_OWNERS: Final = "quorum:{runs}:owner:"
+"""With the id of a process: the channel on which it is told the runs that it is to cancel."""

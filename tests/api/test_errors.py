@@ -48,6 +48,7 @@ OWN = {
     "QuorumError": 500,
     "InvalidRequest": 400,
     "NotFound": 404,
+    "Gone": 410,
     "CapabilityMissing": 400,
     "ConfigError": 400,
     "Unauthorized": 401,

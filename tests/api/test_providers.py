@@ -140,11 +140,24 @@ async def test_secrets_stay_secret(
         seen.append((await ask.post("/v1/orchestrations", json={"input": "Hi", "models": ["fresh/m"], "stream": True})).text)
         assert provider.received[-1].headers["x-more"] == f"{CANARY}-header"
         for key in await state.commands.keys("*"):
-            kind = await state.commands.type(key)
-            seen.append(str(await (state.commands.hgetall(key) if kind == b"hash" else state.commands.get(key))))
+            seen.append(await whole(state, key))
     out, err = capfd.readouterr()
     for text in (*seen, out, err, caplog.text):
         assert CANARY not in text
+
+
+async def whole(state: StateClient, key: bytes) -> str:
+    """All that is stored under a key."""
+    ask = state.commands
+    match await ask.type(key):
+        case b"hash":
+            return str(await ask.hgetall(key))
+        case b"zset":
+            return str(await ask.zrange(key, 0, -1))
+        case b"stream":
+            return str(await ask.xrange(key))
+        case _:
+            return str(await ask.get(key))
 
 
 @pytest.mark.parametrize("name", ["a/b", "a b", ".hidden", "", "x" * 65])

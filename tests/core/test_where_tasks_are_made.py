@@ -13,6 +13,8 @@ MAKERS = {"create_task", "ensure_future", "TaskGroup", "gather"}
 SCOPES = {"timeout", "timeout_at", "TaskGroup", "start_as_current_span"}
 ALLOWED = {
     "core/streams.py",
+    "orchestration/runs/host.py",  # writes the log, and waits for ends: no generators
+    "orchestration/runs/hosted.py",  # a run that belongs to the process
     "providers/registry.py",  # checks and closes providers: no generators
     "providers/mock/server/delivery.py",  # another program's server
     "api/sse.py",  # whatever is done beside a stream, not the stream

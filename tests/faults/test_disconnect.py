@@ -60,8 +60,13 @@ async def client_of(service: Serving, request: bytes) -> AsyncIterator[Client]:
         writer.close()
 
 
+def at_once(url: str) -> dict[str, Any]:
+    """Where the run of a native stream ends with its last reader, as those of the other answers do."""
+    return {**upstream(url), "runs": {"on_disconnect_grace_s": 0}}
+
+
 def with_panel(url: str) -> dict[str, Any]:
-    config = upstream(url)
+    config = at_once(url)
     return {**config, "recipes": {"panel": {"strategy": "simple", "models": ["m", "m2"], "lead_model": "m2"}}}
 
 
@@ -92,7 +97,7 @@ async def test_who_leaves_a_single_call(
 ) -> None:
     async with (
         Loopback(phase) as provider,
-        serving(tmp_path, valkey.url, upstream(provider.url)) as service,
+        serving(tmp_path, valkey.url, at_once(provider.url)) as service,
         client_of(service, asking(dialect, streamed)) as client,
     ):
         await until(lambda: provider.received)
@@ -160,7 +165,7 @@ async def test_who_leaves_while_a_connection_is_made(
     with full_server() as port:
         before = connecting(port)
         async with (
-            serving(tmp_path, valkey.url, upstream(f"http://127.0.0.1:{port}")) as service,
+            serving(tmp_path, valkey.url, at_once(f"http://127.0.0.1:{port}")) as service,
             client_of(service, asking(dialect, streamed)) as client,
         ):
             await until(lambda: connecting(port) == before + 1)
@@ -179,8 +184,9 @@ async def test_who_does_not_read_is_cut(tmp_path: Path, valkey: EmbeddedValkey, 
         with socket.create_connection((host, int(port))) as stalled:
             stalled.sendall(asking(dialect, True))
             await until(lambda: provider.open)
-            await until(lambda: provider.open == 0, within_s=10)
-            await until(lambda: service.connections == 0)
+            if dialect == "openai":  # a native run does not wait for its reader
+                await until(lambda: provider.open == 0, within_s=10)
+            await until(lambda: service.connections == 0, within_s=10)
 
 
 async def test_comments_do_not_keep_alive_who_does_not_read(tmp_path: Path, valkey: EmbeddedValkey) -> None:

@@ -7,15 +7,16 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from app.api.access import authorize
-from app.api.asking import asked, streamed
+from app.api.asking import asked, hosted
 from app.api.body import read_json, wanted
 from app.api.describe import described
 from app.api.errors import problem
 from app.api.examples import ORCHESTRATIONS
-from app.api.native_events import NativeEncoder, plain
 from app.api.plain import PlainRoute
 from app.api.schemas.orchestrations import OrchestrationBody
 from app.api.services import services_of
+from app.core.errors import InvalidRequest
+from app.core.run_json import plain
 from app.core.runs import OrchestrationOutput
 
 router = APIRouter(route_class=PlainRoute, tags=["Orchestrations"])
@@ -40,6 +41,9 @@ async def orchestrate(request: Request) -> Response:
     engine = services.engine
     body = await read_json(request, OrchestrationBody, services)
     watched = body.stream or "text/event-stream" in request.headers.get("accept", "")
+    if body.on_disconnect == "continue" and not watched:
+        message = "on_disconnect is 'continue', which needs `stream: true`: a run that answers with JSON ends with its request"
+        raise InvalidRequest(message, param="on_disconnect")
     config = engine.targets.asked(
         strategy=body.strategy,
         recipe=body.recipe,
@@ -49,7 +53,7 @@ async def orchestrate(request: Request) -> Response:
     )
     run = engine.begin(body.to_core(config, deltas="all" if watched else "none", **who))
     if watched:
-        return streamed(request, services, run, NativeEncoder(run.id))
+        return await hosted(request, services, run, body.on_disconnect or "cancel")
     result = await wanted(request, run.result())
     if result.error:
         return problem(result.error, request.scope["request_id"], run_id=run.id, result=result)

@@ -10,7 +10,7 @@ from app.config.spec import ProviderKind
 from app.core.chat import FinishReason
 from app.core.errors import ErrorReport, FailureClass
 from app.core.models import Capabilities
-from app.core.runs import OrchestrationOutput
+from app.core.runs import OrchestrationOutput, RunStatus
 from app.core.usage import FlatPrice
 
 
@@ -205,3 +205,32 @@ class ChatCompletion(TypedDict):
     choices: list[ChatChoice]
     usage: dict[str, Any]
     quorum: QuorumSummary
+
+
+class RunRequestSummary(TypedDict):
+    """What is kept of a request: not its prompt."""
+
+    models: list[str]
+    messages: int
+    request_id: str
+    trace_id: str | None
+    metadata: dict[str, Any]
+
+
+class RunEntry(TypedDict):
+    """A kept run in a list. Times in seconds since the epoch."""
+
+    id: str
+    object: Literal["orchestration"]
+    status: RunStatus
+    strategy: str
+    recipe: str | None
+    created_at: int
+    finished_at: int | None
+    request: RunRequestSummary
+
+
+class RunList(TypedDict):
+    object: Literal["list"]
+    data: list[RunEntry]
+    next_cursor: str | None

@@ -70,7 +70,9 @@ class OrchestrationBody(Body):
     stream: bool = Field(default=False, description="Answer as an event stream.")
     background: Literal[False] = Field(default=False, description="Background runs are not served yet.")
     cache: Literal["off"] = Field(default="off", description="Cached answers are not served yet.")
-    on_disconnect: Literal["cancel"] | None = Field(default=None, description="A run ends when its reader leaves.")
+    on_disconnect: Literal["cancel", "continue"] | None = Field(
+        default=None, description="A stream whose reader has left and not come back is cancelled, or goes on to its end."
+    )
     on_budget: Literal["fail"] = "fail"
     conversation_id: None = Field(default=None, description="Conversations are not served yet.")
     webhook: None = Field(default=None, description="Webhooks are not served yet.")

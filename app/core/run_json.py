@@ -1,0 +1,82 @@
+"""Run events as JSON: the very bytes that a reader of the native stream gets, live or from the log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from app.core.errors import ErrorReport
+from app.core.run_events import CandidateDelta, OutputDelta, RunEvent, RunFailed
+
+ENDS: Final = frozenset({"run.finished", "run.failed"})
+"""The types of which exactly one is a run's last event."""
+
+RESYNC: Final = "resync"
+"""The type of what a reader gets in place of events that are no longer kept: no event of the run, and not numbered by it."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedEvent:
+    """An event of a run as it stands in its log.
+
+    `seq` counts from 1; `data` is its JSON. `error` is set on a live `run.failed`, for a stream that has not begun.
+    """
+
+    seq: int
+    type: str
+    data: bytes
+    error: ErrorReport | None = None
+
+    @property
+    def ends(self) -> bool:
+        return self.type in ENDS
+
+
+def logged(event: RunEvent, run_id: str, seq: int) -> LoggedEvent:
+    """`event` as the one with the number `seq` of its run."""
+    data = event_json(event.type, run_id, seq, payload(event))
+    return LoggedEvent(seq, event.type, data, event.error if isinstance(event, RunFailed) else None)
+
+
+def event_json(kind: str, run_id: str, seq: int, members: Mapping[str, Any]) -> bytes:
+    """The JSON of an event; `members` are those besides `type`, `run_id` and `seq`, at least one."""
+    head, tail = event_parts(kind, run_id, members)
+    return b"%b%d%b" % (head, seq, tail)
+
+
+def event_parts(kind: str, run_id: str, members: Mapping[str, Any]) -> tuple[bytes, bytes]:
+    """What stands before and after the number in an event's JSON, where the number is not known yet."""
+    head = f'{{"type":"{kind}","run_id":"{run_id}","seq":'.encode()
+    return head, b"," + orjson.dumps(members, default=plain)[1:]
+
+
+def payload(event: RunEvent) -> dict[str, Any]:
+    """The members of an event's JSON besides `type`, `run_id` and `seq`."""
+    match event:
+        case CandidateDelta():
+            return {
+                "candidate_id": event.candidate_id,
+                "model": event.model,
+                "choice": event.choice,
+                "kind": event.kind,
+                "text": event.text,
+            }
+        case OutputDelta():
+            members: dict[str, Any] = {"choice": event.choice, "kind": event.kind, "text": event.text}
+            if event.tool_call:
+                members["tool_call"] = event.tool_call
+            if event.logprobs:
+                members["logprobs"] = event.logprobs
+            return members
+        case _:
+            return {name: getattr(event, name) for name in event.__slots__}
+
+
+def plain(value: Any) -> Any:
+    """JSON for what orjson does not know."""
+    if isinstance(value, Mapping):
+        return dict(value)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    raise TypeError(f"{type(value).__name__} is not JSON")

@@ -1,0 +1,319 @@
+"""One run that belongs to a process: its events are numbered and kept, whoever reads them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import replace
+from typing import Any, Final, Literal
+
+import orjson
+import structlog
+
+from app.config.spec import RunsConfig
+from app.core.errors import ErrorReport
+from app.core.run_events import CandidateDelta, CandidateFailed, CandidateFinished, RunEvent, RunFailed, RunFinished, Warning
+from app.core.run_fold import RunFold
+from app.core.run_json import RESYNC, LoggedEvent, event_json, logged, plain
+from app.core.runs import OrchestrationOutput, Timing
+from app.core.streams import close
+from app.orchestration.engine import Run
+from app.orchestration.runs.window import EventWindow
+from app.state.run_records import Append, Appended, Ownership, Snapshot
+
+CHUNK_EVENTS: Final = 500
+CHUNK_BYTES: Final = 1_000_000
+"""The most of a run that is sent to the log at once."""
+
+_FIRST_READER_S: Final = 5.0
+"""How long the first reader may take, however short the grace period is."""
+
+OnDisconnect = Literal["cancel", "continue"]
+Why = Literal["request", "unread", "draining", "lost"]
+
+_log = structlog.get_logger("quorum.run")
+
+
+class HostedRun:
+    """A run in a task of its own.
+
+    Its end is one of: what the strategy made of it; `run.finished` with the status `cancelled`; `run.failed` with the code
+    `draining`; or none at all here, where the process has lost it to another (`lost`), whose log then has the end.
+
+    Parameters:
+        run: what to run. Nothing of it has begun.
+        config: bounds and times; those of the moment when it began hold for all of it.
+        on_disconnect: `cancel` ends it when no reader was there for the grace period, `continue` does not.
+        epoch: the number of this ownership: 1 for a new run, more for one taken over from a dead process.
+        notify: called, in the event loop, when the log lacks something.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        config: RunsConfig,
+        *,
+        owner: str,
+        notify: Callable[[], None],
+        on_disconnect: OnDisconnect = "cancel",
+        epoch: int = 1,
+    ) -> None:
+        self.run = run
+        self.config = config
+        self.whose = Ownership(run.request.tenant, run.id, owner, epoch)
+        self.window = EventWindow(config.max_events, config.max_event_bytes)
+        self.recorded = asyncio.Event()
+        """Set once the log knows the run."""
+        self.over = asyncio.Event()
+        """Set with its last event, or when it is lost."""
+        self.lost = False
+        self.settled = False
+        """The log has all of it, or will never have."""
+        self.renewed = 0.0
+        """When the log was last written, on the event loop's clock."""
+        self.created_us = int(run.context.clock.now() * 1_000_000)
+        self._on_disconnect = on_disconnect
+        self._notify = notify
+        self._loop = asyncio.get_running_loop()
+        self._began = run.context.clock.monotonic()
+        self._fold = RunFold(run.id)
+        self._speaking: dict[str, dict[str, list[str]]] = {}
+        self._end: RunFinished | RunFailed | None = None
+        self._why: Why | None = None
+        self._waiting: list[asyncio.Future[None]] = []
+        self._readers = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._reader_elsewhere = -1e9
+        self._snapshot: Snapshot | None = None
+        self._snapshot_sent = 0
+        self._logged_bytes = 0
+        self._snapshot_bytes = 0
+        self._task = self._loop.create_task(self._pump(), name=f"run {run.id}")
+        self._task.add_done_callback(self._ended)
+        self._watch(max(config.on_disconnect_grace_s, _FIRST_READER_S))
+
+    # ---- running
+
+    async def _pump(self) -> None:
+        source = self.run.events()
+        try:
+            async for event in source:
+                self._take(event)
+        finally:
+            await close(source)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """The last event where the run itself did not come to it."""
+        error = None if task.cancelled() else task.exception()
+        if self._end is None and not self.lost:
+            if error is not None:
+                _log.error("a hosted run broke", run_id=self.run.id, exc_info=error)
+            if self._why == "unread":
+                grace = self.config.on_disconnect_grace_s
+                self._take(Warning(f"cancelled: nobody had read its events for {grace:g} s (on_disconnect)"))
+            self._take(self._own_end(error))
+        self.over.set()
+        self._wake()
+        if self._timer:
+            self._timer.cancel()
+        self._notify()
+
+    def _own_end(self, error: BaseException | None) -> RunFinished | RunFailed:
+        timing = Timing((self.run.context.clock.monotonic() - self._began) * 1000)
+        if error is not None:
+            report = ErrorReport("InternalError", "internal_error", "an internal error; the log has its details")
+            return RunFailed(report, timing=timing)
+        if self._why in ("request", "unread"):
+            return RunFinished("cancelled", endings=(), timing=timing)
+        message = "the service is stopping, and the run was not done in time; ask again"
+        return RunFailed(ErrorReport("OrchestratorError", "draining", message), timing=timing)
+
+    def _take(self, event: RunEvent) -> None:
+        self._fold.add(event)
+        if isinstance(event, (RunFinished, RunFailed)):
+            self._end = event
+            if event.result is None:
+                event = replace(event, result=self.result())
+        elif isinstance(event, CandidateDelta):
+            if event.choice == 0:
+                self._speaking.setdefault(event.candidate_id, {}).setdefault(event.kind, []).append(event.text)
+        elif isinstance(event, (CandidateFinished, CandidateFailed)):
+            self._speaking.pop(event.candidate.id, None)
+        entry = logged(event, self.run.id, self.window.last + 1)
+        self.window.add(entry)
+        self._logged_bytes += len(entry.data)
+        self._wake()
+        self._notify()
+
+    def result(self) -> OrchestrationOutput:
+        """What has come of it so far; of candidates that still speak, what they have said."""
+        result = self._fold.result()
+        if not self._speaking:
+            return result
+        candidates = tuple(
+            replace(
+                candidate,
+                **{
+                    kind: "".join(pieces)
+                    for kind, pieces in self._speaking.get(candidate.id, {}).items()
+                    if kind in ("text", "reasoning", "refusal")
+                },
+            )
+            for candidate in result.candidates
+        )
+        return replace(result, candidates=candidates)
+
+    def cancel(self, why: Why) -> None:
+        """End it. Harmless where it has ended, or is about to."""
+        if self._end is None and self._why is None:
+            self._why = why
+            if why == "lost":
+                self.lost = True
+            self._task.cancel()
+
+    # ---- readers
+
+    async def read(self, after: int) -> AsyncGenerator[LoggedEvent]:
+        """The events that follow number `after`, as they come. Ends with the run, or when they are not held here any more."""
+        self._readers += 1
+        window = self.window
+        try:
+            while not self.lost and window.holds(after):
+                events = window.since(after)
+                for event in events:
+                    yield event
+                    after = event.seq
+                if not events:
+                    if self.over.is_set():
+                        return
+                    waiter: asyncio.Future[None] = self._loop.create_future()
+                    self._waiting.append(waiter)
+                    await waiter
+        finally:
+            self._readers -= 1
+            if not self._readers:
+                self._watch()
+
+    def resync(self) -> LoggedEvent:
+        """What a reader needs to go on after the newest event, whatever it has missed."""
+        snapshot = self._now()
+        return resync_event(self.run.id, snapshot.seq, snapshot.result)
+
+    def _now(self) -> Snapshot:
+        """The state of all events but the last one of the run, which every reader gets as an event."""
+        seq = self.window.last - (1 if self._end else 0)
+        return Snapshot(seq, orjson.dumps(self.result(), default=plain))
+
+    def _wake(self) -> None:
+        if self._waiting:
+            waiting, self._waiting = self._waiting, []
+            for waiter in waiting:
+                if not waiter.done():
+                    waiter.set_result(None)
+
+    def _watch(self, after_s: float | None = None) -> None:
+        """Look after the grace period whether somebody reads."""
+        if self._on_disconnect == "cancel" and not self.over.is_set():
+            if self._timer:
+                self._timer.cancel()
+            wait_s = self.config.on_disconnect_grace_s if after_s is None else after_s
+            self._timer = self._loop.call_later(wait_s, self._unread)
+
+    def _unread(self) -> None:
+        if self._readers:
+            return
+        left_s = self._reader_elsewhere + self.config.on_disconnect_grace_s - self._loop.time()
+        if left_s > 0:
+            self._watch(left_s)
+        else:
+            self.cancel("unread")
+
+    # ---- the log
+
+    def due(self, now: float, heartbeat_s: float) -> bool:
+        """Whether there is something to write."""
+        if self.settled:
+            return False
+        return self.window.last > self.window.stored or self.over.is_set() or now - self.renewed >= heartbeat_s
+
+    def next_append(self) -> Append:
+        """What the log lacks, or as much of it as is sent at once."""
+        window = self.window
+        self._take_snapshot()
+        events = window.pending(CHUNK_EVENTS, CHUNK_BYTES)
+        last = bool(self._end) and window.stored + len(events) == window.last
+        return Append(
+            self.whose,
+            self.config.keep_s * 1000,
+            self.config.events_keep_s * 1000,
+            events,
+            None if self.recorded.is_set() else self._record(),
+            self._snapshot,
+            self._snapshot_sent + 1,
+            self._end.status if last and self._end else "",
+            orjson.dumps(self.result(), default=plain) if last else b"",
+        )
+
+    def _take_snapshot(self) -> None:
+        """When the log has come to half of its bound, or lacks dropped events: the state now, for who wants older ones.
+
+        The events since the snapshot before stay, so that only a reader who is far behind meets it.
+        """
+        if self._snapshot is not None or not self.window.last:
+            return
+        config = self.config
+        full = (
+            self.window.last - self._snapshot_sent >= config.max_events // 2
+            or self._logged_bytes - self._snapshot_bytes >= config.max_event_bytes // 2
+        )
+        if full or self.window.lost:
+            self._snapshot = self._now()
+            self._snapshot_bytes = self._logged_bytes
+
+    def appended(self, append: Append, reply: Appended) -> None:
+        """Take note of what the log has answered."""
+        self.renewed = self._loop.time()
+        if reply.outcome == "lost":
+            self.settled = True
+            self.cancel("lost")
+            return
+        if reply.outcome == "missing":  # Redis was emptied: begin again, with a snapshot for what it does not have
+            self.recorded.clear()
+            self.window.lost += 1
+            return
+        self.recorded.set()
+        if append.events:
+            self.window.stored = max(self.window.stored, append.events[-1].seq)
+        if append.snapshot:
+            self._snapshot, self._snapshot_sent, self.window.lost = None, append.snapshot.seq, 0
+        if append.status:
+            self.settled = True
+        if reply.reader_s is not None:
+            self._reader_elsewhere = self._loop.time() - reply.reader_s
+        if reply.cancel:
+            self.cancel("request")
+
+    def _record(self) -> dict[str, str | bytes]:
+        request = self.run.request
+        about: dict[str, Any] = {
+            "models": [model.profile.name for model in self.run.context.models],
+            "messages": len(request.messages),
+            "request_id": request.request_id,
+            "trace_id": request.traceparent.split("-")[1] if request.traceparent else None,
+            "metadata": request.metadata,
+        }
+        fields: dict[str, str | bytes] = {
+            "strategy": self.run.strategy.name,
+            "created_at": str(self.created_us // 1_000_000),
+            "on_disconnect": self._on_disconnect,
+            "request": orjson.dumps(about, default=plain),
+        }
+        if request.config.recipe:
+            fields["recipe"] = request.config.recipe
+        return fields
+
+
+def resync_event(run_id: str, seq: int, result: bytes) -> LoggedEvent:
+    """`resync`: forget what was before; `result` is all of it up to event `seq`, and the next one follows that."""
+    members = {"reason": "trimmed", "result": orjson.Fragment(result)}
+    return LoggedEvent(seq, RESYNC, event_json(RESYNC, run_id, seq, members))

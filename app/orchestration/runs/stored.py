@@ -1,0 +1,319 @@
+"""Runs as resources: list, read, follow, cancel and delete them, on whichever process they run."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+import orjson
+import structlog
+
+from app.core.errors import ErrorReport, Gone, InvalidRequest, NotFound, StateUnavailable
+from app.core.run_json import LoggedEvent, event_json, event_parts, plain
+from app.core.runs import OrchestrationOutput, RunStatus
+from app.core.streams import in_time
+from app.observability.metrics import RUNS_LOST
+from app.orchestration.runs.host import RunHost
+from app.orchestration.runs.hosted import HostedRun, resync_event
+from app.state.run_records import Record, RunRecords, Standing
+
+_LOOK_S: Final = 2.0
+"""How often a reader says that it is there and looks whether the owner lives; oftener where the grace period is short."""
+_WAIT_S: Final = 1.0
+_AGAIN_S: Final = 0.5
+_END_S: Final = 2.0
+"""How long a cancellation waits for the end of the run."""
+_MOST_LOOKED_AT: Final = 2_000
+"""Runs that one page of a filtered list looks at."""
+
+_log = structlog.get_logger("quorum.run")
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Runs from the newest on, and where the next page begins, None where there is none."""
+
+    runs: list[Record]
+    next_cursor: str | None
+
+
+class StoredRuns:
+    """The runs of all processes. Raises `StateUnavailable` while Redis is away, unless the run is hosted here."""
+
+    def __init__(self, host: RunHost, records: RunRecords) -> None:
+        self._host = host
+        self._records = records
+
+    async def read(self, tenant: str, run_id: str) -> bytes:
+        """The JSON of the result; of a run that has not ended, of what is known of it.
+
+        Raises:
+            NotFound: nothing of that id is kept for `tenant`.
+        """
+        hosted = self._host.find(tenant, run_id)
+        if hosted:
+            return orjson.dumps(hosted.result(), default=plain)
+        await self._settled(tenant, run_id)
+        record = await self._records.get(tenant, run_id)
+        if record is None:
+            raise _unknown(run_id)
+        if record.result is not None:
+            return record.result
+        return orjson.dumps(_known(record), default=plain)
+
+    async def page(
+        self, tenant: str, *, cursor: str | None, limit: int, status: str | None = None, strategy: str | None = None
+    ) -> Page:
+        """Up to `limit` runs. With a filter a page may hold fewer although another one follows.
+
+        Raises:
+            InvalidRequest: the cursor is none of ours.
+        """
+        below, found, looked_at = _position(cursor), list[Record](), 0
+        while True:
+            rows = await self._records.page(tenant, below, limit)
+            for below, row in rows:
+                if row is None:
+                    continue
+                shown = await self._current(tenant, row)
+                if status in (None, shown.status) and strategy in (None, shown.strategy):
+                    found.append(shown)
+                    if len(found) == limit:
+                        return Page(found, f"{below[0]}-{below[1]}")
+            looked_at += len(rows)
+            if len(rows) < limit:
+                return Page(found, None)
+            if looked_at >= _MOST_LOOKED_AT and below:
+                return Page(found, f"{below[0]}-{below[1]}")
+
+    async def latest(self, tenant: str) -> str:
+        """The id of the newest run.
+
+        Raises:
+            NotFound: `tenant` has none.
+        """
+        page = await self.page(tenant, cursor=None, limit=1)
+        if not page.runs:
+            raise NotFound("no run is kept yet; those that are streamed from POST /v1/orchestrations are", param="id")
+        return page.runs[0].run_id
+
+    async def _current(self, tenant: str, row: Record) -> Record:
+        """`row`, after a look whether the owner of a running one lives."""
+        if row.status != "running":
+            return row
+        try:
+            ended = await self._settled(tenant, row.run_id)
+        except NotFound:
+            return row
+        return (await self._records.get(tenant, row.run_id) or row) if ended else row
+
+    async def cancel(self, tenant: str, run_id: str) -> bool:
+        """End a run wherever it runs. True when it has ended, as it had before or within 2 s; False when that is still to come.
+
+        Raises:
+            NotFound: nothing of that id is kept for `tenant`.
+        """
+        hosted = self._host.find(tenant, run_id)
+        if hosted:
+            hosted.cancel("request")
+            return await _within(hosted.over.wait(), _END_S)
+        if await self._settled(tenant, run_id):
+            return True
+        if await self._records.cancel(tenant, run_id) is None:
+            raise _unknown(run_id)
+        until = asyncio.get_running_loop().time() + _END_S
+        while asyncio.get_running_loop().time() < until:
+            standing = await self._records.look(tenant, run_id)
+            if standing is None or standing.status != "running":
+                return True
+            await asyncio.sleep(0.05)
+        return False
+
+    async def delete(self, tenant: str, run_id: str) -> None:
+        """End a run and remove all that is stored of it.
+
+        Raises:
+            NotFound: nothing of that id is kept for `tenant`.
+        """
+        await self.cancel(tenant, run_id)
+        hosted = self._host.find(tenant, run_id)
+        if hosted:
+            await self._host.flush()
+        if not await self._records.delete(tenant, run_id):
+            raise _unknown(run_id)
+
+    async def follow(self, tenant: str, run_id: str, after: int) -> AsyncIterator[LoggedEvent] | None:
+        """The events that follow number `after`, to the run's last one; None where that was number `after`.
+
+        Raises:
+            NotFound: nothing of that id is kept for `tenant`.
+            Gone: its events are not kept any more.
+        """
+        hosted = self._host.find(tenant, run_id)
+        if hosted:
+            if hosted.over.is_set() and hosted.window.last == after and not hosted.lost:
+                return None
+            return self.events(tenant, run_id, after, hosted)
+        standing = await self._records.look(tenant, run_id, reading=True)
+        if standing is None:
+            raise _unknown(run_id)
+        if standing.status != "running":
+            if standing.last_seq == after:
+                return None
+            if await self._records.last_event(tenant, run_id) is None:
+                message = f"the events of {run_id} are not kept any more; GET /v1/orchestrations/{run_id} has its result"
+                raise Gone(message)
+        return self.events(tenant, run_id, after)
+
+    async def events(
+        self, tenant: str, run_id: str, after: int, hosted: HostedRun | None = None
+    ) -> AsyncGenerator[LoggedEvent]:
+        """As `follow`, of a run that is known to be there: from memory where it is hosted here, else from the log.
+
+        A reader who is too far behind gets a `resync`.
+        """
+        while True:
+            if hosted is None or hosted.lost:
+                hosted = self._host.find(tenant, run_id)
+            if hosted and not hosted.lost and hosted.window.holds(after):
+                async with aclosing(hosted.read(after)) as live:
+                    async for event in live:
+                        yield event
+                        after = event.seq
+                        if event.ends:
+                            return
+                if hosted.over.is_set() and not hosted.lost and after >= hosted.window.last:
+                    return
+                continue
+            async with aclosing(self._logged(tenant, run_id, after, hosted)) as stored:
+                async for event in stored:
+                    yield event
+                    after = event.seq
+                    if event.ends:
+                        return
+
+    async def _logged(self, tenant: str, run_id: str, after: int, hosted: HostedRun | None) -> AsyncGenerator[LoggedEvent]:
+        """The events of the log, to the run's last one, or until the process that hosts it can go on from memory."""
+        loop, looked = asyncio.get_running_loop(), -1e9
+        look_s = min(_LOOK_S, max(self._host.config.on_disconnect_grace_s / 4, 0.05))
+        while not (hosted and not hosted.lost and hosted.window.holds(after)):
+            try:
+                wait_s = min(_WAIT_S, look_s)
+                events = await in_time(
+                    self._records.events(tenant, run_id, after, wait_s=wait_s), wait_s + 1, lambda: StateUnavailable("frozen")
+                )
+                if events and events[0].seq > after + 1:
+                    resync = await self._resync(tenant, run_id, after)
+                    if resync:
+                        yield resync
+                        after = resync.seq
+                        continue
+                for event in events:
+                    yield event
+                    after = event.seq
+                    if event.ends:
+                        return
+                if loop.time() - looked >= look_s or not events:
+                    looked = loop.time()
+                    last = await self._look(tenant, run_id, after)
+                    if last:
+                        yield last
+                        return
+            except StateUnavailable:
+                if hosted and not hosted.lost:
+                    resync = hosted.resync()
+                    yield resync
+                    after = resync.seq
+                else:
+                    await asyncio.sleep(_AGAIN_S)
+
+    async def _resync(self, tenant: str, run_id: str, after: int) -> LoggedEvent | None:
+        snapshot = await self._records.snapshot(tenant, run_id)
+        return resync_event(run_id, snapshot.seq, snapshot.result) if snapshot and snapshot.seq > after else None
+
+    async def _look(self, tenant: str, run_id: str, after: int) -> LoggedEvent | None:
+        """Say that somebody reads, and see to a dead owner. The last event where nothing follows `after` any more."""
+        standing = await self._records.look(tenant, run_id, reading=True)
+        if standing is None:
+            report = ErrorReport("Gone", "gone", f"{run_id} was deleted")
+            members = {"error": report, "status": "failed", "timing": None, "result": None}
+            return LoggedEvent(after + 1, "run.failed", event_json("run.failed", run_id, after + 1, members))
+        if standing.status == "running":
+            if standing.lease_left_s <= 0:
+                await self._lose(tenant, run_id, standing, after)
+            return None
+        return await self._records.last_event(tenant, run_id) if standing.last_seq <= after else None
+
+    async def _settled(self, tenant: str, run_id: str) -> bool:
+        """Whether the run has ended, if need be because its owner is dead, which is noted then.
+
+        Raises:
+            NotFound: nothing of that id is kept for `tenant`.
+        """
+        standing = await self._records.look(tenant, run_id)
+        if standing is None:
+            raise _unknown(run_id)
+        if standing.status != "running":
+            return True
+        return standing.lease_left_s <= 0 and await self._lose(tenant, run_id, standing, 0)
+
+    async def _lose(self, tenant: str, run_id: str, standing: Standing, after: int) -> bool:
+        record = await self._records.get(tenant, run_id)
+        if record is None:
+            return False
+        message = "the process that ran this died, and nobody has gone on with it; ask again"
+        report = ErrorReport("OrchestratorError", "owner_lost", message)
+        known = _known(record, report)
+        members: dict[str, Any] = {"error": report, "status": "failed", "timing": known.timing, "result": known}
+        head, tail = event_parts("run.failed", run_id, members)
+        result = orjson.dumps(known, default=plain)
+        keep_ms = self._host.config.events_keep_s * 1000
+        ended = await self._records.lose(
+            tenant, run_id, standing.epoch, ("run.failed", head, tail), result, after=after, events_keep_ms=keep_ms
+        )
+        if ended:
+            RUNS_LOST.inc()
+            _log.warning("a run has lost its process", run_id=run_id)
+        return ended
+
+
+def _known(record: Record, error: ErrorReport | None = None) -> OrchestrationOutput:
+    """The result of a run of which only the record is known."""
+    about = orjson.loads(record.request)
+    return OrchestrationOutput(
+        record.run_id,
+        cast("RunStatus", "failed" if error else record.status),
+        record.strategy,
+        recipe=record.recipe,
+        error=error,
+        metadata=about.get("metadata") or {},
+        request_id=about.get("request_id") or "",
+        trace_id=about.get("trace_id"),
+        created_at=record.created_at,
+    )
+
+
+def _position(cursor: str | None) -> tuple[int, str] | None:
+    if cursor is None:
+        return None
+    position, _, run_id = cursor.partition("-")
+    if not (position.isascii() and position.isdigit() and len(position) <= 17 and run_id):
+        raise InvalidRequest(f"{cursor[:50]!r} is no cursor; use the `next_cursor` of the page before", param="cursor")
+    return int(position), run_id
+
+
+def _unknown(run_id: str) -> NotFound:
+    message = f"no run {run_id!r} is kept; runs that answer with JSON or in OpenAI's dialect are not, and others expire"
+    return NotFound(message, param="id")
+
+
+async def _within(work: Any, seconds: float) -> bool:
+    try:
+        async with asyncio.timeout(seconds):
+            await work
+    except TimeoutError:
+        return False
+    return True
