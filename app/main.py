@@ -20,7 +20,13 @@ from app.core.errors import QuorumError
 from app.observability import logs
 
 ROUTERS = (
-    chat.router, orchestrations.router, runs.router, catalogue.router, providers.router, breakers.router, operations.router
+    chat.router,
+    orchestrations.router,
+    runs.router,
+    catalogue.router,
+    providers.router,
+    breakers.router,
+    operations.router,
 )
 
 

@@ -19,7 +19,8 @@ from tests.support.valkey import running_valkey
 async def service(tmp_path: Path) -> AsyncIterator[Serving]:
     with running_valkey() as valkey:
         assert isinstance(valkey, EmbeddedValkey)
-        async with serving(tmp_path, valkey.url) as running:
+        config = {"providers": {"mock": {"kind": "mock", "options": {"latency_scale": 0}}}}
+        async with serving(tmp_path, valkey.url, config) as running:
             yield running
 
 
