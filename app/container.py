@@ -19,6 +19,7 @@ from app.core.errors import ConfigError, InvalidRequest, StateUnavailable
 from app.core.lifecycle import Draining
 from app.listening import is_loopback
 from app.observability.metrics import CONFIG_RELOADS
+from app.orchestration.admission import Admission
 from app.orchestration.engine import Engine
 from app.orchestration.prompts import placeholders
 from app.orchestration.runs.host import RunHost
@@ -33,6 +34,7 @@ from app.state.breakers import BreakerStore
 from app.state.client import StateClient
 from app.state.dynamic_providers import DynamicProviders, ProviderFeed
 from app.state.key_ring import KeyRing
+from app.state.ledger import Ledger
 from app.state.reloading import ReloadFeed
 from app.state.run_orders import RunOrders
 from app.state.run_records import RunRecords
@@ -93,7 +95,8 @@ class Container:
         self._breakers = Breakers(BreakerStore(self._state), self._clock, rng, fingerprint=secret.hasher("breaker"))
         self._policies = StandardPolicies(self._clock, self._breakers, spec.reliability.retry_budget, rng)
         self._registry = ModelRegistry(spec, wrap=self._policies)
-        self._engine = Engine(self._registry, strategies, spec, self._clock)
+        self._admission = Admission(Ledger(self._state), self._clock, spec.limits.local_share)
+        self._engine = Engine(self._registry, strategies, spec, self._clock, self._admission)
         records = RunRecords(self._state)
         self._host = RunHost(records, RunOrders(self._state), spec.runs)
         stored = DynamicProviders(self._state, secret)
@@ -134,6 +137,8 @@ class Container:
             stack.push_async_callback(self._reloads.close)
             await self._breakers.start()
             stack.push_async_callback(self._breakers.close)
+            await self._admission.start()
+            stack.push_async_callback(self._admission.close)
             await self._host.start()
             stack.push_async_callback(self._host.close, self.services.draining, self._drain_s)
             for warning in await self._warnings():
@@ -169,6 +174,7 @@ class Container:
         self._engine.configure(spec)
         self._policies.configure(spec.reliability.retry_budget)
         self._host.configure(spec.runs)
+        self._admission.local_share = spec.limits.local_share
         self._registry.apply(spec)
         self._keys.configure(spec.keys)
 

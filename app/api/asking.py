@@ -10,6 +10,7 @@ from typing import TypedDict, TypeVar
 from fastapi import Request
 
 from app.api.native_events import NativeFrames
+from app.api.ratelimit import ratelimit_headers
 from app.api.services import Services
 from app.api.sse import Encoder, EventStream, StreamTimes
 from app.core.errors import InvalidRequest
@@ -28,6 +29,8 @@ class Asked(TypedDict):
     """The members of a `RunRequest` that do not come from its body."""
 
     tenant: str
+    key_id: str
+    key_name: str
     request_id: str
     traceparent: str | None
     deadline: float | None
@@ -41,6 +44,8 @@ def asked(request: Request, principal: Principal) -> Asked:
     """
     return {
         "tenant": principal.tenant,
+        "key_id": principal.key_id,
+        "key_name": principal.name,
         "request_id": request.scope["request_id"],
         "traceparent": request.scope["traceparent"],
         "deadline": _deadline(request.headers.get(DEADLINE)),
@@ -54,6 +59,12 @@ def _deadline(header: str | None) -> float | None:
         message = f"X-Quorum-Deadline-Ms is {header[:20]!r}; it wants whole milliseconds from 1 to {_LONGEST_MS}"
         raise InvalidRequest(message, param="X-Quorum-Deadline-Ms")
     return time.monotonic() + int(header) / 1000
+
+
+def run_headers(run: Run) -> dict[str, str]:
+    """What every answer says of its run: its id, and how its caller's limits stand."""
+    headers = {"x-quorum-run-id": run.id}
+    return headers if run.permit is None else headers | ratelimit_headers(run.permit.quotas)
 
 
 def streamed(request: Request, services: Services, run: Run, encoder: Encoder[RunEvent]) -> EventStream[RunEvent]:
@@ -75,5 +86,5 @@ def _stream(request: Request, services: Services, run: Run, events: AsyncIterato
         encoder,
         request_id=request.scope["request_id"],
         times=StreamTimes(settings.keep_alive_s, settings.stalled_s),
-        headers={"x-quorum-run-id": run.id},
+        headers=run_headers(run),
     )

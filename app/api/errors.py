@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from app.core.errors import ErrorReport, InvalidRequest, QuorumError, report
+from app.api.ratelimit import ratelimit_headers
+from app.core.errors import BudgetExceeded, ErrorReport, InvalidRequest, LimitExceeded, QuorumError, report
 from app.core.runs import OrchestrationOutput
 
 PROBLEM_JSON = "application/problem+json"
@@ -191,6 +192,10 @@ async def answer_error(request: Request, error: Exception) -> Response:
     """The exception handler for everything that is ours or the framework's."""
     request_id: str = request.scope.get("request_id", "")
     match error:
+        case LimitExceeded() | BudgetExceeded():
+            response = problem(report(error), request_id)
+            response.headers.update(ratelimit_headers(error.quotas))
+            return response
         case QuorumError():
             return problem(report(error), request_id)
         case RequestValidationError() | ValidationError():

@@ -37,6 +37,16 @@ ORCHESTRATIONS: dict[str, Any] = {
             "generation": {"max_tokens": 400},
         },
     },
+    "budget": {
+        "summary": "Within a budget, with what it has when that is used up",
+        "value": {
+            "input": "Name three uses of a quorum.",
+            "strategy": "simple",
+            "generation": {"max_tokens": 200},
+            "budget": {"tokens": 20000, "cost_usd": 0.05},
+            "on_budget": "best_so_far",
+        },
+    },
     "direct": {
         "summary": "One model",
         "value": {"input": "Say hello in one short sentence.", "strategy": "direct"},
@@ -44,5 +54,17 @@ ORCHESTRATIONS: dict[str, Any] = {
     "events": {
         "summary": "Every model's answer, live",
         "value": {"input": "Name three uses of a quorum.", "strategy": "simple", "stream": True},
+    },
+}
+
+ESTIMATES: dict[str, Any] = {
+    "panel": {
+        "summary": "Three models and a lead, at their worst and as expected",
+        "value": {
+            "input": "What is 17 * 23? Answer with the number and one sentence.",
+            "strategy": "simple",
+            "generation": {"max_tokens": 200},
+            "budget": {"cost_usd": 0.05},
+        },
     },
 }

@@ -209,6 +209,28 @@ class LimitsConfig(Spec):
     max_tokens: int = Field(default=200_000, ge=1)
     max_concurrent_calls: int = Field(default=16, ge=1, description="Model calls at once in one run.")
     max_choices: int = Field(default=8, ge=1)
+    default_max_tokens: int = Field(
+        default=4_096, ge=1, description="max_tokens of a call that names none, where a budget or a token limit applies."
+    )
+    local_share: float = Field(
+        default=1.0, gt=0, le=1, description="The share of a limit that each worker allows by itself while Redis is away."
+    )
+
+
+class DayBudget(Spec):
+    """The most that may be used in a day of UTC; what is left out is not bounded."""
+
+    usd_per_day: float | None = Field(default=None, gt=0, le=1_000_000)
+    tokens_per_day: int | None = Field(default=None, ge=1, le=1_000_000_000_000)
+
+
+class Allowance(Spec):
+    """What a tenant or a key may use, over all replicas; what is left out is not bounded."""
+
+    budget: DayBudget = DayBudget()
+    requests_per_minute: int | None = Field(default=None, ge=1, le=1_000_000)
+    tokens_per_minute: int | None = Field(default=None, ge=1, le=50_000_000)
+    concurrent_runs: int | None = Field(default=None, ge=1, le=100_000)
 
 
 class RunsConfig(Spec):
@@ -223,7 +245,7 @@ class RunsConfig(Spec):
     max_event_bytes: int = Field(default=8_000_000, ge=65_536, description="The same in bytes.")
 
 
-class KeyConfig(Spec):
+class KeyConfig(Allowance):
     """An API key from the configuration; `quorum keys create` makes stored ones."""
 
     name: Name
@@ -242,6 +264,10 @@ class QuorumSpec(Spec):
     defaults: DefaultsConfig = DefaultsConfig()
     limits: LimitsConfig = LimitsConfig()
     keys: tuple[KeyConfig, ...] = ()
+    stored_keys: dict[Name, Allowance] = Field(
+        default_factory=dict, description="What stored keys may use, by their id or their name."
+    )
+    tenants: dict[Name, Allowance] = Field(default_factory=dict, description="What tenants may use, all their keys together.")
     analyses: dict[Name, AnalysisPattern] = Field(default_factory=dict)
     prompts: dict[str, str] = Field(default_factory=dict, description="Overrides of the built-in prompts, by name.")
     allowed_hosts: tuple[str, ...] = Field(

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from app.core.errors import ErrorReport
 from app.core.messages import Message, ReasoningPart, ToolCallPart
 from app.core.usage import NO_USAGE, Usage
+
+if TYPE_CHECKING:
+    from app.core.budgets import Purse
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
 ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
@@ -85,7 +88,7 @@ class Attempt:
 class CallContext:
     """What travels with a call and is not part of its meaning: who asked, until when, and the attempts made so far.
 
-    `deadline` is on the monotonic clock, in seconds. Policies append to `attempts`.
+    `deadline` is on the monotonic clock, in seconds. Policies append to `attempts`. `purse` is there where a budget applies.
     """
 
     run_id: str = ""
@@ -94,6 +97,7 @@ class CallContext:
     traceparent: str | None = None
     deadline: float | None = None
     attempts: list[Attempt] = field(default_factory=list[Attempt])
+    purse: Purse | None = None
 
 
 @dataclass(frozen=True, slots=True)

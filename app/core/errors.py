@@ -22,7 +22,10 @@ QuorumError                        message, code (a stable word for programs), p
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from app.core.budgets import Quota
 
 FailureClass = Literal[
     "connection",
@@ -97,13 +100,16 @@ class ConflictError(QuorumError):
 
 
 class LimitExceeded(QuorumError):
-    """`retry_after` in seconds, None where waiting does not help."""
+    """`retry_after` in seconds, None where waiting does not help. `quotas` are the limits that the caller is under."""
 
     code = "limit_exceeded"
 
-    def __init__(self, message: str, *, retry_after: float | None = None, param: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, retry_after: float | None = None, param: str | None = None, quotas: tuple[Quota, ...] = ()
+    ) -> None:
         super().__init__(message, param=param)
         self.retry_after = retry_after
+        self.quotas = quotas
 
 
 class StateUnavailable(QuorumError):
@@ -119,7 +125,16 @@ class DeadlineExceeded(OrchestratorError):
 
 
 class BudgetExceeded(OrchestratorError):
+    """`retry_after` in seconds, None where waiting does not help. `quotas` are the limits that the caller is under."""
+
     code = "budget_exceeded"
+
+    def __init__(
+        self, message: str, *, retry_after: float | None = None, param: str | None = None, quotas: tuple[Quota, ...] = ()
+    ) -> None:
+        super().__init__(message, param=param)
+        self.retry_after = retry_after
+        self.quotas = quotas
 
 
 class RunCancelled(OrchestratorError):
@@ -214,8 +229,10 @@ def report(error: BaseException) -> ErrorReport:
             )
         case AllCandidatesFailed():
             return ErrorReport("AllCandidatesFailed", error.code, error.message, causes=error.reports)
-        case LimitExceeded():
-            return ErrorReport("LimitExceeded", error.code, error.message, param=error.param, retry_after=error.retry_after)
+        case LimitExceeded() | BudgetExceeded():
+            return ErrorReport(
+                type(error).__name__, error.code, error.message, param=error.param, retry_after=error.retry_after
+            )
         case QuorumError():
             return ErrorReport(type(error).__name__, error.code, error.message, param=error.param)
         case _:

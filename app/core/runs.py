@@ -27,17 +27,28 @@ from app.core.usage import NO_USAGE, Usage
 RunStatus = Literal["queued", "running", "succeeded", "failed", "cancelled", "needs_review", "needs_approval"]
 CandidateStatus = Literal["running", "succeeded", "failed", "cancelled"]
 CallRole = Literal["analysis", "ranking", "synthesis", "judge"]
+OnBudget = Literal["fail", "best_so_far"]
 Deltas = Literal["none", "output", "all"]
 """Who watches: nobody, a reader of the output alone, or a reader of every candidate too."""
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """The most that a run may use: tokens of all kinds, dollars, seconds."""
+    """The most that a run may use: tokens of all kinds, dollars, seconds.
+
+    `on_budget` says what happens where the run's own or its caller's budget cannot hold all of it: `fail` refuses it before
+    anything is called, `best_so_far` begins and ends with what it has.
+    """
 
     tokens: int | None = None
     cost_usd: float | None = None
     seconds: float | None = None
+    on_budget: OnBudget = "fail"
+
+    @property
+    def bounded(self) -> bool:
+        """Whether tokens or dollars are."""
+        return self.tokens is not None or self.cost_usd is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +68,7 @@ class OrchestrationConfig:
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """One prompt to orchestrate. `deadline` is on the monotonic clock, in seconds."""
+    """One prompt to orchestrate. `deadline` is on the monotonic clock, in seconds; `key_id` and `key_name` name the API key."""
 
     config: OrchestrationConfig
     messages: tuple[Message, ...]
@@ -69,6 +80,8 @@ class RunRequest:
     deltas: Deltas = "none"
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
     tenant: str = "default"
+    key_id: str = ""
+    key_name: str = ""
     request_id: str = ""
     traceparent: str | None = None
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import lru_cache
+from weakref import WeakValueDictionary
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -21,6 +22,7 @@ from prometheus_client import (
     multiprocess,
 )
 
+from app.core.budgets import Amount, Limit
 from app.core.run_events import RunFailed, RunFinished
 from app.core.runs import OrchestrationOutput
 
@@ -66,28 +68,48 @@ BREAKER_STATE = Gauge(
 BREAKER_TRANSITIONS = Counter(
     "quorum_breaker_transitions_total", "Changes of a breaker as this process saw them.", ["provider", "model", "to"]
 )
+RUNS_REFUSED = Counter("quorum_refused_runs_total", "Runs not begun, by the limit that stood against them.", ["limit", "scope"])
+RESERVED_USD = Gauge("quorum_reserved_usd", "Dollars reserved by runs under way.", multiprocess_mode="livesum")
+RESERVED_TOKENS = Gauge("quorum_reserved_tokens", "Tokens reserved by runs under way.", multiprocess_mode="livesum")
+SETTLED_USD = Counter("quorum_settled_usd_total", "Dollars that runs with a reservation really used.")
+SETTLED_TOKENS = Counter("quorum_settled_tokens_total", "Tokens that runs with a reservation really used.")
 
 _BREAKER_STATES = {"closed": 0, "half_open": 1, "open": 2}
+_RECENT = 0.2
+"""The weight of the newest call in the usual time of a model."""
 _MOST_LABELS = 4096
 """Label sets kept at hand per metric; `provider/model` names make their number open-ended, the rest are counted as `other`."""
+
+
+_BY_MODEL: WeakValueDictionary[str, AttemptMetrics] = WeakValueDictionary()
+
+
+def usual_seconds(model: str) -> float | None:
+    """How long a good call of a model takes as a rule, measured in this process; None where none was made yet."""
+    found = _BY_MODEL.get(model)
+    return None if found is None else found.usual_s
 
 
 class AttemptMetrics:
     """Counts the attempts of one model at one provider."""
 
-    __slots__ = ("_latency", "_model", "_outcomes", "_provider", "_ttft")
+    __slots__ = ("__weakref__", "_latency", "_model", "_outcomes", "_provider", "_ttft", "usual_s")
 
     def __init__(self, provider: str, model: str) -> None:
         self._provider, self._model = provider, model
         self._latency = ATTEMPT_SECONDS.labels(provider, model)
         self._ttft = TTFT_SECONDS.labels(provider, model)
         self._outcomes: dict[str, Callable[[], None]] = {}
+        self.usual_s: float | None = None
+        _BY_MODEL[model] = self
 
     def attempt(self, outcome: str, latency_s: float, ttft_s: float | None) -> None:
         count = self._outcomes.get(outcome)
         if count is None:
             count = self._outcomes[outcome] = ATTEMPTS.labels(self._provider, self._model, outcome).inc
         count()
+        if outcome == "ok":
+            self.usual_s = latency_s if self.usual_s is None else self.usual_s + _RECENT * (latency_s - self.usual_s)
         self._latency.observe(latency_s)
         if ttft_s is not None:
             self._ttft.observe(ttft_s)
@@ -153,6 +175,29 @@ def run_abandoned(strategy: str, seconds: float) -> None:
     """Count a run whose caller left before its end."""
     _run(strategy, "cancelled")()
     _run_seconds(strategy)(seconds)
+
+
+def run_refused(limit: Limit) -> None:
+    """A limit of a tenant or a key stood against a run."""
+    RUNS_REFUSED.labels(limit.kind, limit.scope.partition(":")[0]).inc()
+
+
+def run_over_own_budget() -> None:
+    """A run's plan did not fit into the budget that its request gave it."""
+    RUNS_REFUSED.labels("budget", "request").inc()
+
+
+def reserved(amount: Amount) -> None:
+    RESERVED_USD.inc(amount.usd)
+    RESERVED_TOKENS.inc(amount.tokens)
+
+
+def settled(held: Amount, used: Amount) -> None:
+    """A reservation is over, of which so much was used."""
+    RESERVED_USD.dec(held.usd)
+    RESERVED_TOKENS.dec(held.tokens)
+    SETTLED_USD.inc(used.usd)
+    SETTLED_TOKENS.inc(used.tokens)
 
 
 def _book(result: OrchestrationOutput) -> None:

@@ -12,8 +12,9 @@ from app.config.spec import LLMProvider
 from app.core.chat import DEFAULT_GENERATION, Generation
 from app.core.messages import Message, user
 from app.core.run_events import RunEvent
-from app.core.runs import OrchestrationConfig, OrchestrationOutput, RunRequest
+from app.core.runs import OrchestrationConfig, OrchestrationOutput, PlanDecision, RunRequest
 from app.orchestration.context import RunContext
+from app.reliability.forecast import PlannedCall
 
 if TYPE_CHECKING:
     from app.providers.base import Availability, Provider
@@ -73,6 +74,20 @@ class BaseOrchestrator(ABC):
         Raises:
             InvalidRequest: naming the member at fault.
         """
+
+    def plan(self, request: RunRequest, context: RunContext) -> PlanDecision:
+        """What would run and why, as estimates show it. Nothing is called."""
+        names = tuple(model.profile.name for model in context.models)
+        lead = context.lead.profile.name if context.lead else None
+        return PlanDecision(self.name, names[: self.models_needed] if self.models_needed else names, lead)
+
+    def worst_case(self, request: RunRequest, context: RunContext) -> Sequence[PlannedCall] | None:
+        """Every call that a run may make, each at its worst (`context.planned`); retries are not counted.
+
+        Budgets reserve the sum before anything is called. A strategy that does not say is taken to ask each model once, and its
+        lead, or the first model, once more about all their answers; its calls must then fit into that one by one.
+        """
+        return None
 
     @property
     def runtime(self) -> Runtime:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 
+from app.core.budgets import Draw
 from app.core.chat import ChatRequest, ChatResponse, Choice
 from app.core.clock import Clock
-from app.core.errors import OrchestratorError, ProviderError, QuorumError, report
+from app.core.errors import BudgetExceeded, OrchestratorError, ProviderError, QuorumError, report
 from app.core.model_events import (
     Delta,
     ReasoningDelta,
@@ -34,6 +35,7 @@ from app.core.run_fold import output_delta, output_deltas
 from app.core.runs import CallRole, Candidate, CandidateStatus, HelperCall
 from app.core.streams import close
 from app.core.usage import NO_USAGE, Usage
+from app.reliability.forecast import cut_off
 
 _KINDS: dict[type[Delta], DeltaKind] = {
     TextDelta: "text",
@@ -74,7 +76,14 @@ class _Call:
         return RunFinished(source_model=self.profile_name, is_synthesized=is_synthesized, endings=endings)
 
     async def _deltas(self) -> AsyncIterator[Delta]:
-        """What the model says, piece by piece where it is watched; `response` or `error` is set at the end."""
+        """What the model says, piece by piece where it is watched; `response` or `error` is set at the end.
+
+        Raises:
+            BudgetExceeded: the call may not be made, and the run is to end of it.
+        """
+        draw = self._draw()
+        if self.error:
+            return
         source = self.model.call(self.request)
         try:
             async for event in source:
@@ -89,6 +98,9 @@ class _Call:
             self.error = error
         finally:
             await close(source)
+            if draw:
+                used = self._usage() if self.response or self.error else self._interrupted()
+                draw.book(used, self._price(used))
         if isinstance(self.error, ProviderError) and self.error.failure == "content_filtered":
             refusal = RefusalDelta(self.error.message)
             self._partial.add(refusal)
@@ -110,12 +122,35 @@ class _Call:
     def _latency_ms(self) -> float:
         return (self._clock.monotonic() - self._started) * 1000
 
+    def _draw(self) -> Draw | None:
+        """Set aside in the run's purse, if it has one, what the call may use at most."""
+        purse = self.request.context.purse
+        if purse is None:
+            return None
+        try:
+            return purse.draw(self.request, self.model.profile)
+        except BudgetExceeded as error:
+            if purse.ends_run:
+                raise
+            self.error = error
+            return None
+
     def _usage(self) -> Usage:
-        return self.response.usage if self.response else NO_USAGE
+        """What the provider says was used; of an answer that was cut off after it had begun, what that has probably taken."""
+        if self.response:
+            return self.response.usage
+        return NO_USAGE if self._first is None else cut_off(self.request.messages, self._partial.choice(0))
+
+    def _interrupted(self) -> Usage:
+        """What a call that was stopped by us has probably taken: its prompt at least, since that was sent."""
+        return cut_off(self.request.messages, self._partial.choice(0))
 
     def _cost(self) -> float | None:
+        return self._price(self._usage())
+
+    def _price(self, usage: Usage) -> float | None:
         price = self.model.profile.price
-        return price.cost(self.response.usage) if price and self.response else None
+        return price.cost(usage) if price and usage is not NO_USAGE else None
 
 
 class CandidateCall(_Call):

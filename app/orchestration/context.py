@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
 
+from app.core.budgets import Purse
 from app.core.chat import CallContext, ChatRequest, Generation
 from app.core.clock import Clock
 from app.core.messages import Message
@@ -14,6 +15,8 @@ from app.core.models import Model
 from app.core.runs import CallRole, RunRequest
 from app.orchestration.calls import CandidateCall, Consultation
 from app.orchestration.prompts import Prompts
+from app.orchestration.quoting import question
+from app.reliability.forecast import PlannedCall, planned_call
 
 
 @dataclass(slots=True, eq=False)
@@ -21,7 +24,8 @@ class RunContext:
     """One run's surroundings.
 
     `models` are the selected ones in their order, `lead` the one that leads where the strategy has one (and the request
-    named one). `options` is an instance of the strategy's `Options`.
+    named one). `options` is an instance of the strategy's `Options`. Where a budget applies, `purse` is what the calls draw
+    on, and `default_max_tokens` bounds those whose generation does not.
     """
 
     run_id: str
@@ -32,6 +36,8 @@ class RunContext:
     clock: Clock
     prompts: Prompts
     max_concurrent_calls: int = 16
+    default_max_tokens: int | None = None
+    purse: Purse | None = None
     _numbers: Any = field(default_factory=lambda: count(1))
 
     def ask(
@@ -76,6 +82,38 @@ class RunContext:
         request = self._chat(model, messages, generation, incremental=incremental, tools=False)
         return Consultation(role, model, request, self.clock, output=output)
 
+    def planned(
+        self,
+        model: Model,
+        role: str = "candidate",
+        *,
+        stage: int = 1,
+        generation: Generation | None = None,
+        quoting: int = 0,
+        prompt: str = "",
+    ) -> PlannedCall:
+        """A call at its worst, for `worst_case`: the run's question put to `model`, in `role`.
+
+        Parameters:
+            stage: calls of one stage run at once.
+            quoting: how many earlier answers it is shown, each as long as `max_tokens` lets it be.
+            prompt: the text around them.
+        """
+        run = self.request
+        most = self.default_max_tokens or run.generation.max_tokens or 0
+        answer = run.generation.max_tokens or most
+        return planned_call(
+            model,
+            run.messages,
+            run.tools if role == "candidate" else (),
+            run.generation if generation is None else generation,
+            max_tokens=most,
+            role=role,
+            stage=stage,
+            quoted_tokens=quoting * answer,
+            prompt_bytes=len(prompt.encode()) + (len(question(run.messages).encode()) if prompt else 0),
+        )
+
     def _chat(
         self,
         model: Model,
@@ -86,15 +124,18 @@ class RunContext:
         tools: bool,
     ) -> ChatRequest:
         run = self.request
+        settings = run.generation if generation is None else generation
+        if self.default_max_tokens is not None and settings.max_tokens is None:
+            settings = replace(settings, max_tokens=self.default_max_tokens)
         return ChatRequest(
             model.profile.model,
             run.messages if messages is None else messages,
-            run.generation if generation is None else generation,
+            settings,
             run.tools if tools else (),
             run.tool_choice if tools else "auto",
             incremental,
             model.profile.extra_body,
-            CallContext(self.run_id, run.request_id, run.tenant, run.traceparent, run.deadline),
+            CallContext(self.run_id, run.request_id, run.tenant, run.traceparent, run.deadline, purse=self.purse),
         )
 
     def option(self, name: str) -> Any:

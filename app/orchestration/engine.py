@@ -9,15 +9,20 @@ from dataclasses import dataclass, replace
 import structlog
 
 from app.config.spec import QuorumSpec
+from app.core.budgets import NOTHING, Amount, Limit
 from app.core.clock import Clock
 from app.core.errors import InvalidRequest
 from app.core.run_events import RunEvent, RunFailed, RunFinished
 from app.core.runs import OrchestrationOutput, RunRequest
 from app.core.streams import close
 from app.observability import metrics
+from app.orchestration.admission import Admission, Permit
+from app.orchestration.allowances import Allowances
 from app.orchestration.base import BaseOrchestrator
+from app.orchestration.charging import Charge, charge, counts
 from app.orchestration.context import RunContext
 from app.orchestration.drive import drive
+from app.orchestration.estimating import Estimate, estimated
 from app.orchestration.prompts import Prompts
 from app.orchestration.selection import ModelSource, Targets, select
 from app.orchestration.strategies import Strategies, parse_options
@@ -25,17 +30,23 @@ from app.orchestration.strategies import Strategies, parse_options
 _log = structlog.get_logger("quorum.run")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Run:
-    """A run that may begin: everything about it that could be refused has been checked."""
+    """A run that may begin: everything about it that could be refused has been checked.
+
+    Where a limit of its caller applies, `charge` has a claim, and the run begins only after `Engine.admit` has got it a permit.
+    """
 
     id: str
     strategy: BaseOrchestrator
     request: RunRequest
     context: RunContext
+    charge: Charge | None = None
+    permit: Permit | None = None
 
     async def events(self) -> AsyncGenerator[RunEvent]:
         """What happens, to its end. Closing this cancels the run."""
+        permit = self._begun()
         clock = self.context.clock
         began = clock.monotonic()
         end: RunFinished | RunFailed | None = None
@@ -45,6 +56,8 @@ class Run:
                 if isinstance(event, (RunFinished, RunFailed)):
                     end = event
                     self._note(event)
+                    if permit is not None:  # before the caller hears of the end, and may ask again
+                        await permit.settle(self._used())
                 yield event
         finally:
             if end is None:
@@ -58,6 +71,19 @@ class Run:
                     ms=round(seconds * 1000, 1),
                 )
             await close(source)
+            if permit is not None:
+                permit.settle_later(self._used())
+
+    def _begun(self) -> Permit | None:
+        if self.charge is not None and self.charge.claim is not None and self.permit is None:
+            raise RuntimeError(f"run {self.id} begins without having been admitted")
+        if self.permit is not None:
+            self.permit.begin()
+        return self.permit
+
+    def _used(self) -> Amount:
+        purse = self.context.purse
+        return purse.spent if purse else NOTHING
 
     async def result(self) -> OrchestrationOutput:
         """The fold of `events`."""
@@ -97,10 +123,19 @@ class Engine:
         source: the models.
         strategies: the strategies.
         spec: the configuration; `configure` replaces it for runs that begin later.
+        admission: who knows what tenants and keys have used; without it only the budgets of requests hold.
     """
 
-    def __init__(self, source: ModelSource, strategies: Strategies, spec: QuorumSpec, clock: Clock) -> None:
+    def __init__(
+        self,
+        source: ModelSource,
+        strategies: Strategies,
+        spec: QuorumSpec,
+        clock: Clock,
+        admission: Admission | None = None,
+    ) -> None:
         self.strategies = strategies
+        self._admission = admission
         self._source = source
         self._clock = clock
         self.configure(spec)
@@ -114,6 +149,7 @@ class Engine:
         patterns = {name: pattern.prompt for name, pattern in spec.analyses.items()}
         self._prompts = Prompts(spec.prompts, patterns)
         self.targets = Targets(spec)
+        self._allowances = Allowances(spec)
         self.spec = spec
 
     def begin(self, request: RunRequest) -> Run:
@@ -121,12 +157,24 @@ class Engine:
 
         Raises:
             InvalidRequest: it asks for something impossible, unknown or beyond the limits.
+            BudgetExceeded: its own budget does not hold its plan.
         """
         strategy = self.strategies.get(request.config.strategy)
         return self.begin_with(strategy, request)
 
     def begin_with(self, strategy: BaseOrchestrator, request: RunRequest) -> Run:
         """As `begin`, with a strategy that need not be registered."""
+        run = self._prepared(strategy, request)
+        request, context = run.request, run.context
+        limits = self._limits_of(request)
+        if limits or request.budget.bounded:
+            if counts(limits, request.budget):
+                context.default_max_tokens = self.spec.limits.default_max_tokens
+            run.charge = charge(strategy, request, context, limits)
+            context.purse = run.charge.purse(request) if run.charge.claim is None else None
+        return run
+
+    def _prepared(self, strategy: BaseOrchestrator, request: RunRequest) -> Run:
         self._check_limits(request)
         options = parse_options(strategy, request.config.options)
         generation = self.targets.generation(request.generation, request.config.recipe)
@@ -150,6 +198,37 @@ class Engine:
         )
         strategy.check(request, context)
         return Run(run_id, strategy, request, context)
+
+    async def admit(self, run: Run) -> Run:
+        """Reserve what `run` may use of what its caller may: one round trip to Redis, and none where no limit applies.
+
+        Said once, before the run begins; the end of the run settles it.
+
+        Raises:
+            BudgetExceeded: a daily budget has not enough left.
+            LimitExceeded: another limit stands against it.
+            StateUnavailable: Redis is away, and a daily budget applies.
+        """
+        if run.charge is None or run.charge.claim is None or self._admission is None:
+            return run
+        permit = await self._admission.admit(run.charge.claim)
+        run.permit = permit
+        run.context.purse = run.charge.purse(run.request, permit.granted)
+        return run
+
+    async def estimate(self, request: RunRequest) -> Estimate:
+        """What `request` would run and cost, and whether it would be admitted now. Nothing is called or reserved.
+
+        Raises:
+            InvalidRequest: as `begin`.
+        """
+        run = self._prepared(self.strategies.get(request.config.strategy), request)
+        run.context.default_max_tokens = self.spec.limits.default_max_tokens
+        limits = self._limits_of(request)
+        return await estimated(run.strategy, run.request, run.context, limits, self._admission)
+
+    def _limits_of(self, request: RunRequest) -> tuple[Limit, ...]:
+        return self._allowances.of(request.tenant, request.key_id, request.key_name) if self._admission else ()
 
     def _check_limits(self, request: RunRequest) -> None:
         limits, generation = self.spec.limits, request.generation

@@ -33,7 +33,9 @@ from app.orchestration.context import RunContext
 from app.orchestration.peer_ranking import KIND as PEER_RANKING
 from app.orchestration.peer_ranking import PeerRanking
 from app.orchestration.quoting import followed_by, numbered, question
+from app.orchestration.simple_worst import worst_calls
 from app.orchestration.synthesis import Synthesis
+from app.reliability.forecast import PlannedCall
 
 NO_ANALYSIS = "none"
 
@@ -83,8 +85,23 @@ class SimpleOrchestrator(BaseOrchestrator):
             message = f"n is {request.generation.n}, but 'simple' makes one answer; leave n out, or use 'direct'"
             raise InvalidRequest(message, param="n")
 
+    def plan(self, request: RunRequest, context: RunContext) -> PlanDecision:
+        return _plan(context)
+
+    def worst_case(self, request: RunRequest, context: RunContext) -> Sequence[PlannedCall]:
+        options: SimpleOptions = context.options
+        ranked = options.analysis == PEER_RANKING
+        prompt = PEER_RANKING if ranked else f"analysis_{options.analysis}"
+        return worst_calls(
+            context,
+            _leads(context.lead, context.models),
+            layers=options.layers,
+            analysis=None if options.analysis == NO_ANALYSIS else prompt,
+            ranked=ranked,
+        )
+
     async def run(self, request: RunRequest, context: RunContext) -> AsyncIterator[RunEvent]:
-        yield PlanMade(_plan(context))
+        yield PlanMade(self.plan(request, context))
         proposals = Proposals(context)
         async with aclosing(proposals.events()) as events:
             async for event in events:

@@ -57,3 +57,13 @@ def run_index(tenant: str) -> str:
 
 RUN_OWNERS: Final = "quorum:{runs}:owner:"
 """With the id of a process: the channel on which it is told the runs that it is to cancel."""
+
+
+def admission_record(tenant: str, operation: str) -> str:
+    """A hash: what a run has reserved, or that it is over."""
+    return f"quorum:{{tenant:{tenant}}}:admitted:{operation}"
+
+
+def limit_use(tenant: str, scope: str, kind: str) -> str:
+    """How much of a limit is used: of a day and of a minute a hash, of runs at once a sorted set of leases."""
+    return f"quorum:{{tenant:{tenant}}}:used:{kind}:{scope}"

@@ -27,6 +27,7 @@ SCOPES = {
     ("GET", "/v1/orchestrations/{id}/events"): "read",
     ("POST", "/v1/orchestrations/{id}/cancel"): "run",
     ("DELETE", "/v1/orchestrations/{id}"): "run",
+    ("POST", "/v1/orchestrations/estimate"): "run",
     ("GET", "/v1/models"): "read",
     ("GET", "/v1/models/{name:path}"): "read",
     ("GET", "/v1/strategies"): "read",

@@ -17,6 +17,7 @@ ALLOWED = {
     "orchestration/runs/hosted.py",  # a run that belongs to the process
     "providers/registry.py",  # checks and closes providers: no generators
     "providers/mock/server/delivery.py",  # another program's server
+    "orchestration/admission.py",  # renews permits and settles what it could not: no generators
     "api/sse.py",  # whatever is done beside a stream, not the stream
 }
 SPINE = ("core", "orchestration", "providers", "reliability", "api")

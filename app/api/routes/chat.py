@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from app.api.access import authorize
-from app.api.asking import asked, streamed
+from app.api.asking import asked, run_headers, streamed
 from app.api.body import read_json, wanted
 from app.api.describe import described
 from app.api.errors import problem
@@ -40,7 +40,7 @@ async def chat_completions(request: Request) -> Response:
     who = asked(request, principal)  # before the body is read: its deadline counts from here
     engine = services.engine
     body = await read_json(request, ChatBody, services)
-    run = engine.begin(body.to_core(engine.targets.named(body.model), **who))
+    run = await engine.admit(engine.begin(body.to_core(engine.targets.named(body.model), **who)))
     if body.stream:
         include_usage = body.stream_options is not None and body.stream_options.include_usage
         encoder = ChunkEncoder(run.id, body.model, int(time.time()), include_usage=include_usage)
@@ -48,4 +48,4 @@ async def chat_completions(request: Request) -> Response:
     result = await wanted(request, run.result())
     if result.error:
         return problem(result.error, request.scope["request_id"], run_id=run.id)
-    return Response(completion(result, body.model), media_type="application/json", headers={"x-quorum-run-id": run.id})
+    return Response(completion(result, body.model), media_type="application/json", headers=run_headers(run))

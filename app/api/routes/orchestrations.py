@@ -7,17 +7,18 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from app.api.access import authorize
-from app.api.asking import asked, hosted
+from app.api.asking import asked, hosted, run_headers
 from app.api.body import read_json, wanted
 from app.api.describe import described
 from app.api.errors import problem
-from app.api.examples import ORCHESTRATIONS
+from app.api.examples import ESTIMATES, ORCHESTRATIONS
 from app.api.plain import PlainRoute
 from app.api.schemas.orchestrations import OrchestrationBody
-from app.api.services import services_of
+from app.api.services import Services, services_of
 from app.core.errors import InvalidRequest
 from app.core.run_json import plain
-from app.core.runs import OrchestrationOutput
+from app.core.runs import OrchestrationConfig, OrchestrationOutput
+from app.orchestration.estimating import Estimate
 
 router = APIRouter(route_class=PlainRoute, tags=["Orchestrations"])
 
@@ -44,17 +45,40 @@ async def orchestrate(request: Request) -> Response:
     if body.on_disconnect == "continue" and not watched:
         message = "on_disconnect is 'continue', which needs `stream: true`: a run that answers with JSON ends with its request"
         raise InvalidRequest(message, param="on_disconnect")
-    config = engine.targets.asked(
+    asking = body.to_core(_config(body, services), deltas="all" if watched else "none", **who)
+    run = await engine.admit(engine.begin(asking))
+    if watched:
+        return await hosted(request, services, run, body.on_disconnect or "cancel")
+    result = await wanted(request, run.result())
+    if result.error:
+        return problem(result.error, request.scope["request_id"], run_id=run.id, result=result)
+    return Response(orjson.dumps(result, default=plain), media_type="application/json", headers=run_headers(run))
+
+
+@router.post(
+    "/v1/orchestrations/estimate",
+    summary="What a run would cost and take",
+    response_class=Response,
+    openapi_extra=described(Estimate, body=OrchestrationBody, examples=ESTIMATES),
+)
+async def estimate(request: Request) -> Response:
+    """The plan of a body of `POST /v1/orchestrations`, at its worst and as expected, and whether it would be admitted now.
+
+    Nothing is called, and nothing is reserved.
+    """
+    services = services_of(request)
+    principal = authorize(request, services, "run")
+    body = await read_json(request, OrchestrationBody, services)
+    asking = body.to_core(_config(body, services), deltas="none", **asked(request, principal))
+    found = await services.engine.estimate(asking)
+    return Response(orjson.dumps(found, default=plain), media_type="application/json")
+
+
+def _config(body: OrchestrationBody, services: Services) -> OrchestrationConfig:
+    return services.engine.targets.asked(
         strategy=body.strategy,
         recipe=body.recipe,
         models=tuple(body.models),
         lead_model=body.lead_model,
         options=body.options,
     )
-    run = engine.begin(body.to_core(config, deltas="all" if watched else "none", **who))
-    if watched:
-        return await hosted(request, services, run, body.on_disconnect or "cancel")
-    result = await wanted(request, run.result())
-    if result.error:
-        return problem(result.error, request.scope["request_id"], run_id=run.id, result=result)
-    return Response(orjson.dumps(result, default=plain), media_type="application/json", headers={"x-quorum-run-id": run.id})

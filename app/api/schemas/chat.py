@@ -17,7 +17,7 @@ from app.api.schemas.messages import (
 from app.api.schemas.orchestrations import BudgetBody
 from app.core.chat import Generation, ReasoningEffort
 from app.core.errors import CapabilityMissing
-from app.core.runs import Budget, Deltas, OrchestrationConfig, RunRequest
+from app.core.runs import Budget, Deltas, OnBudget, OrchestrationConfig, RunRequest
 
 _UNSUPPORTED = {
     "logit_bias": "no token is biased here",
@@ -39,6 +39,7 @@ class QuorumMember(Body):
 
     options: dict[str, Any] = Field(default_factory=dict, description="The strategy's options.")
     budget: BudgetBody | None = None
+    on_budget: OnBudget = "fail"
     cache: Literal["off"] = "off"
     metadata: dict[str, Any] = Field(default_factory=dict)
 
@@ -104,7 +105,7 @@ class ChatBody(Body):
             self._generation(),
             tools,
             tool_choice(self.tool_choice, tools),
-            own.budget.to_core() if own and own.budget else Budget(),
+            (own.budget or BudgetBody()).to_core(own.on_budget) if own else Budget(),
             deltas=deltas,
             metadata={**(self.metadata or {}), **(own.metadata if own else {})},
             **who,

@@ -10,24 +10,18 @@ from app.api.schemas.messages import Body, MessageBody, ResponseFormatBody, Tool
 from app.core.chat import Generation, ReasoningEffort
 from app.core.errors import InvalidRequest
 from app.core.messages import Message, user
-from app.core.runs import Budget, Deltas, OrchestrationConfig, RunRequest
-
-_LATER = "is not served yet; leave it out"
+from app.core.runs import Budget, Deltas, OnBudget, OrchestrationConfig, RunRequest
 
 
 class BudgetBody(Body):
     """The most that a run may use."""
 
     tokens: int | None = Field(default=None, ge=1)
-    cost_usd: float | None = Field(default=None, gt=0)
+    cost_usd: float | None = Field(default=None, gt=0, le=1_000_000)
     seconds: float | None = Field(default=None, gt=0, le=3600)
 
-    def to_core(self) -> Budget:
-        """Raises InvalidRequest: a bound that nothing would enforce."""
-        for member in ("tokens", "cost_usd"):
-            if getattr(self, member) is not None:
-                raise InvalidRequest(f"budget.{member} {_LATER}: nothing would enforce it", param=f"budget.{member}")
-        return Budget(seconds=self.seconds)
+    def to_core(self, on_budget: OnBudget = "fail") -> Budget:
+        return Budget(self.tokens, self.cost_usd, self.seconds, on_budget)
 
 
 class GenerationBody(Body):
@@ -73,7 +67,9 @@ class OrchestrationBody(Body):
     on_disconnect: Literal["cancel", "continue"] | None = Field(
         default=None, description="A stream whose reader has left and not come back is cancelled, or goes on to its end."
     )
-    on_budget: Literal["fail"] = "fail"
+    on_budget: OnBudget = Field(
+        default="fail", description="A plan that a budget does not hold is refused, or ends with the best it has."
+    )
     conversation_id: None = Field(default=None, description="Conversations are not served yet.")
     webhook: None = Field(default=None, description="Webhooks are not served yet.")
     priority: Literal["normal"] = "normal"
@@ -92,7 +88,7 @@ class OrchestrationBody(Body):
             self.generation.to_core(),
             tools,
             tool_choice(self.tool_choice, tools),
-            self.budget.to_core(),
+            self.budget.to_core(self.on_budget),
             deltas=deltas,
             metadata=self.metadata,
             **who,

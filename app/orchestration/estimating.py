@@ -1,0 +1,153 @@
+"""What a request would run, cost and take, and whether it would be admitted now."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, replace
+
+from app.core.budgets import NANO, Limit, Quota
+from app.core.errors import BudgetExceeded, ErrorReport, LimitExceeded, StateUnavailable, report
+from app.core.runs import PlanDecision, RunRequest
+from app.core.usage import NO_USAGE, Usage
+from app.observability.metrics import usual_seconds
+from app.orchestration.admission import Admission, refusal
+from app.orchestration.base import BaseOrchestrator
+from app.orchestration.charging import charge, foreseen
+from app.orchestration.context import RunContext
+from app.reliability.forecast import Forecast, PlannedCall
+
+
+@dataclass(frozen=True, slots=True)
+class CallEstimate:
+    """A call that the plan may make, at its worst. Calls of one `stage` run at once."""
+
+    model: str
+    provider: str
+    role: str
+    stage: int
+    input_tokens: int
+    output_tokens: int
+    cost_usd: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Over all calls. Dollars are None where a price is unknown, seconds where nothing was measured."""
+
+    input_tokens: int
+    output_tokens: int
+    tokens: int
+    cost_usd: float | None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Remaining:
+    """How a limit of the caller stands; dollars in dollars. `resets_s` is None where no time makes it whole."""
+
+    scope: str
+    limit: str
+    size: float
+    remaining: float
+    resets_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class AdmissionEstimate:
+    """Whether the run would be admitted now, else why not, and when it may be."""
+
+    admitted: bool
+    error: ErrorReport | None = None
+    limits: tuple[Remaining, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """The forecast of a request. `worst_case` is what a budget reserves, `expected` what such a run usually takes."""
+
+    plan: PlanDecision
+    calls: tuple[CallEstimate, ...]
+    worst_case: Totals
+    expected: Totals
+    admission: AdmissionEstimate
+    object: str = "estimate"
+
+
+async def estimated(
+    strategy: BaseOrchestrator,
+    request: RunRequest,
+    context: RunContext,
+    limits: tuple[Limit, ...],
+    admission: Admission | None,
+) -> Estimate:
+    """The forecast of `request`.
+
+    Raises:
+        InvalidRequest: a bound in dollars applies and the price of a model is not known.
+    """
+    found, _ = foreseen(strategy, request, context)
+    expected = _expected(found)
+    plan = replace(strategy.plan(request, context), estimated_cost_usd=expected.cost_usd, estimated_seconds=expected.seconds)
+    worst = Totals(
+        sum(call.input_tokens for call in found.calls),
+        sum(call.output_tokens for call in found.calls),
+        found.tokens,
+        None if found.nano_usd is None else found.nano_usd / NANO,
+    )
+    return Estimate(
+        plan,
+        tuple(_call(call) for call in found.calls),
+        worst,
+        expected,
+        await _admitted(strategy, request, context, limits, admission),
+    )
+
+
+async def _admitted(
+    strategy: BaseOrchestrator,
+    request: RunRequest,
+    context: RunContext,
+    limits: tuple[Limit, ...],
+    admission: Admission | None,
+) -> AdmissionEstimate:
+    try:
+        charged = charge(strategy, request, context, limits, counted=False) if limits or request.budget.bounded else None
+        if admission is None or charged is None or charged.claim is None:
+            return AdmissionEstimate(admitted=True)
+        verdict = await admission.would(charged.claim)
+    except (BudgetExceeded, StateUnavailable) as error:
+        return AdmissionEstimate(admitted=False, error=report(error))
+    stand = tuple(_remaining(quota) for quota in verdict.quotas)
+    if verdict.refused_by is None:
+        return AdmissionEstimate(admitted=True, limits=stand)
+    refused: BudgetExceeded | LimitExceeded = refusal(verdict, charged.claim)
+    return AdmissionEstimate(admitted=False, error=report(refused), limits=stand)
+
+
+def _expected(found: Forecast) -> Totals:
+    usage, cost = NO_USAGE, 0.0
+    slowest: dict[int, float] = defaultdict(float)
+    timed = True
+    for call in found.calls:
+        usage += call.expected
+        cost += call.model.price.cost(call.expected) if call.model.price else 0.0
+        seconds = usual_seconds(call.model.name)
+        timed = timed and seconds is not None
+        slowest[call.stage] = max(slowest[call.stage], seconds or 0.0)
+    return _totals(usage, None if found.unpriced else cost, sum(slowest.values()) if timed else None)
+
+
+def _totals(usage: Usage, cost_usd: float | None, seconds: float | None) -> Totals:
+    return Totals(usage.input_tokens, usage.output_tokens, usage.total_tokens, cost_usd, seconds)
+
+
+def _call(call: PlannedCall) -> CallEstimate:
+    cost = None if call.nano_usd is None else call.nano_usd / NANO
+    profile = call.model
+    return CallEstimate(profile.name, profile.provider, call.role, call.stage, call.input_tokens, call.output_tokens, cost)
+
+
+def _remaining(quota: Quota) -> Remaining:
+    limit, unit = quota.limit, NANO if quota.limit.kind == "usd_per_day" else 1
+    scope = limit.scope.partition(":")[0]
+    return Remaining(scope, limit.kind, limit.size / unit, quota.remaining / unit, quota.resets_s)

@@ -1,0 +1,100 @@
+"""What tenants and keys have used of their limits: one Redis for all replicas, decided in Lua with its own clock.
+
+A run reserves its worst case before anything is called and settles what it really used when it is over. Both name the run's id,
+so that either may be sent again when its reply is lost. A run that is never settled (its worker died) keeps its whole worst
+case booked, since nobody knows what it spent; only its permit to run beside others expires.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, cast
+
+from app.core.budgets import NOTHING, Amount, Claim, Quota, Verdict
+from app.core.errors import StateUnavailable
+from app.state.client import StateClient, reaching_state
+from app.state.keys import admission_record, limit_use
+
+LEASE_S: Final = 30.0
+"""Seconds after which a run that is not renewed no longer counts as running."""
+
+_OVER: Final = 2
+_HEAD: Final = 5  # of a reply: outcome, nano-dollars, tokens, refusing limit, ms to wait
+
+
+class Ledger:
+    """The store of limits. Every method raises `StateUnavailable` while Redis is away."""
+
+    def __init__(self, state: StateClient, *, lease_s: float = LEASE_S) -> None:
+        self._admit = state.script("admit")
+        self._settle = state.script("settle")
+        self._renew = state.script("renew")
+        self._lease_ms = round(lease_s * 1000)
+
+    async def admit(self, claim: Claim, *, dry: bool = False) -> Verdict:
+        """Reserve what `claim` asks for; with `dry` only say whether it would be admitted.
+
+        Raises:
+            StateUnavailable: also when the run is over already, which a reply that comes very late finds.
+        """
+        keys, arguments = self.admission(claim, dry=dry)
+        return self.verdict(claim, await _sent(self._admit, keys, arguments))
+
+    def admission(self, claim: Claim, *, dry: bool = False) -> tuple[list[str], list[Any]]:
+        """The keys and arguments of the script `admit`, for who sends it in one pipeline with other things."""
+        least = claim.ask if claim.least is None else claim.least
+        return _keys(claim), [
+            claim.operation,
+            self._lease_ms,
+            "dry" if dry else "",
+            claim.ask.nano_usd,
+            claim.ask.tokens,
+            least.nano_usd,
+            least.tokens,
+            *_limits(claim),
+        ]
+
+    def verdict(self, claim: Claim, reply: Sequence[int]) -> Verdict:
+        """What the script's reply says."""
+        outcome, nano_usd, tokens, refused, wait_ms = reply[:_HEAD]
+        if outcome == _OVER:
+            raise StateUnavailable("the run was given up while the state store did not answer; try again")
+        standing = zip(reply[_HEAD::2], reply[_HEAD + 1 :: 2], strict=True)
+        quotas = tuple(
+            Quota(limit, left, None if resets_ms < 0 else resets_ms / 1000)
+            for limit, (left, resets_ms) in zip(claim.limits, standing, strict=True)
+        )
+        if refused:
+            return Verdict(NOTHING, quotas, claim.limits[refused - 1], None if wait_ms < 0 else wait_ms / 1000)
+        return Verdict(Amount(tokens, nano_usd), quotas)
+
+    async def settle(self, claim: Claim, used: Amount) -> bool:
+        """Book what the run used and give the rest back. False where that was done before, or nothing had been reserved."""
+        arguments = [claim.operation, used.nano_usd, used.tokens, *_limits(claim)]
+        return bool(await _sent(self._settle, _keys(claim), arguments))
+
+    async def renew(self, claim: Claim) -> bool:
+        """Keep the run counted as running. False where it is over."""
+        running = [limit for limit in claim.limits if limit.kind == "concurrent_runs"]
+        keys = [admission_record(claim.tenant, claim.operation)]
+        keys += [limit_use(claim.tenant, limit.scope, limit.kind) for limit in running]
+        return bool(await _sent(self._renew, keys, [claim.operation, self._lease_ms]))
+
+
+async def _sent(script: Any, keys: list[str], arguments: list[Any]) -> Any:
+    """Send a script, and once more where its reply is lost: it names its operation and so counts once."""
+    try:
+        with reaching_state():
+            return await script(keys=keys, args=arguments)
+    except StateUnavailable:
+        with reaching_state():
+            return await script(keys=keys, args=arguments)
+
+
+def _keys(claim: Claim) -> list[str]:
+    used = [limit_use(claim.tenant, limit.scope, limit.kind) for limit in claim.limits]
+    return [admission_record(claim.tenant, claim.operation), *used]
+
+
+def _limits(claim: Claim) -> list[str | int]:
+    return [cast("str | int", value) for limit in claim.limits for value in (limit.kind, limit.size)]
