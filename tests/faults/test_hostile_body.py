@@ -223,7 +223,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     (RUN, {"generation": {"temperature": 3}}, "generation.temperature"),
     (RUN, {"generation": {"seed": -(2**70)}}, "generation.seed"),
     (RUN, {"budget": {"seconds": -1}}, "budget.seconds"),
-    (RUN, {"budget": {"tokens": 5}}, "budget.tokens"),
+    (RUN, {"budget": {"tokens": 0}}, "budget.tokens"),
     (RUN, {"background": True}, "background"),
     (RUN, {"webhook": "https://example.org"}, "webhook"),
     (PROVIDER, {"name": "../x"}, "name"),
