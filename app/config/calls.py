@@ -13,6 +13,7 @@ from app.config.spec import (
     PaceConfig,
     ReliabilityConfig,
     ReliabilityOverrides,
+    RepairConfig,
     RequestConfig,
     RetryConfig,
     Spec,
@@ -33,6 +34,7 @@ class CallConfig:
     retry: RetryConfig = RetryConfig()
     breaker: CircuitBreakerConfig = CircuitBreakerConfig()
     pace: PaceConfig = PaceConfig()
+    repair: RepairConfig = RepairConfig()
     provider_bulkhead: BulkheadConfig = BulkheadConfig()
     model_bulkhead: BulkheadConfig = BulkheadConfig()
     credential: str = ""
@@ -50,6 +52,7 @@ def call_config(general: ReliabilityConfig, provider: LLMProvider | None, model:
         retry=overridden(general.retry, of_provider.retry, of_model.retry),
         breaker=overridden(general.breaker, of_provider.breaker, of_model.breaker),
         pace=overridden(general.pace, of_provider.pace, of_model.pace),
+        repair=overridden(general.repair, of_provider.repair, of_model.repair),
         provider_bulkhead=overridden(general.bulkhead, of_provider.bulkhead),
         model_bulkhead=overridden(BulkheadConfig(), of_model.bulkhead),
         credential=provider.api_key.get_secret_value() if provider and provider.api_key else "",

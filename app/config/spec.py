@@ -79,6 +79,12 @@ class BulkheadConfig(Spec):
     max_wait_s: float = Field(default=1.0, ge=0, description="A call waits that long for its turn, then it is refused.")
 
 
+class RepairConfig(Spec):
+    """Answers that are to be JSON are checked, and asked again with the fault told where nobody has seen them yet."""
+
+    enabled: bool = True
+
+
 class ReliabilityOverrides(Spec):
     """What of `reliability` is different here; members left out are as they are one level above."""
 
@@ -86,6 +92,7 @@ class ReliabilityOverrides(Spec):
     breaker: CircuitBreakerConfig | None = None
     pace: PaceConfig | None = None
     bulkhead: BulkheadConfig | None = None
+    repair: RepairConfig | None = None
 
 
 class ReliabilityConfig(Spec):
@@ -96,6 +103,7 @@ class ReliabilityConfig(Spec):
     breaker: CircuitBreakerConfig = CircuitBreakerConfig()
     pace: PaceConfig = PaceConfig()
     bulkhead: BulkheadConfig = Field(default=BulkheadConfig(), description="For each provider.")
+    repair: RepairConfig = RepairConfig()
 
 
 class LLMProvider(Spec):

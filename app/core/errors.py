@@ -27,6 +27,8 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from app.core.budgets import Quota
 
+from app.core.usage import NO_USAGE, Usage
+
 FailureClass = Literal[
     "connection",
     "timeout",
@@ -154,7 +156,7 @@ class ProviderError(QuorumError):
 
     `failure` is the class that every policy decides by; `status` is the HTTP status the provider answered with, None where
     it did not answer; `retry_after` is the provider's own hint in seconds; `should_retry` its explicit word on retrying;
-    `provider_request_id` is the provider's id for its support.
+    `provider_request_id` is the provider's id for its support; `usage` is what the call is known to have used all the same.
     """
 
     code = "provider_error"
@@ -172,6 +174,7 @@ class ProviderError(QuorumError):
         provider_code: str | None = None,
         provider_request_id: str | None = None,
         param: str | None = None,
+        usage: Usage = NO_USAGE,
     ) -> None:
         super().__init__(message, code=failure, param=param)
         self.failure: FailureClass = failure
@@ -182,6 +185,7 @@ class ProviderError(QuorumError):
         self.should_retry = should_retry
         self.provider_code = provider_code
         self.provider_request_id = provider_request_id
+        self.usage = usage
 
 
 @dataclass(frozen=True, slots=True)

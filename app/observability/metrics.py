@@ -58,6 +58,11 @@ RETRIES = Counter("quorum_retries_total", "Calls made again, by the failure befo
 RETRIES_REFUSED = Counter(
     "quorum_retries_refused_total", "Retries not made for want of time or of budget.", ["provider", "model", "reason"]
 )
+REPAIRS = Counter(
+    "quorum_repairs_total",
+    "Answers that were not the JSON asked for, by what became of them.",
+    ["provider", "model", "outcome"],
+)
 REFUSALS = Counter("quorum_refused_calls_total", "Calls not made, to spare a provider.", ["provider", "model", "reason"])
 BREAKER_STATE = Gauge(
     "quorum_breaker_state",

@@ -139,6 +139,8 @@ class _Call:
         """What the provider says was used; of an answer that was cut off after it had begun, what that has probably taken."""
         if self.response:
             return self.response.usage
+        if isinstance(self.error, ProviderError) and self.error.usage is not NO_USAGE:
+            return self.error.usage
         return NO_USAGE if self._first is None else cut_off(self.request.messages, self._partial.choice(0))
 
     def _interrupted(self) -> Usage:

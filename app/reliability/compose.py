@@ -1,6 +1,6 @@
 """The order in which policies stand around a call, outermost first:
 
-cache, coalesce, charge, hedge, retry, breaker, bulkhead, pace, attempt, timeout, adapter.
+cache, coalesce, charge, hedge, repair, retry, breaker, bulkhead, pace, attempt, timeout, adapter.
 
 Breaker, bulkhead and pace are one gate (`gate.py`), which `attempt` asks: a layer less for every event to go through.
 

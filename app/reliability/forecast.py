@@ -36,6 +36,8 @@ At the usual four bytes a token it is the same as two bytes a token."""
 BYTES_PER_TOKEN = 4
 """Usual, in English (OpenAI, "What are tokens and how to count them?"). For expectations and for calls that were cut off."""
 EXPECTED_OUTPUT_TOKENS = 400
+REPAIR_TOKENS = 1_000
+"""More than what is said around a fault, itself at most 500 characters, when an answer is asked again (`repair.py`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,15 @@ def planned_call(
         bound = min(bound, profile.context_window)
     quoted = min(quoted_tokens, EXPECTED_OUTPUT_TOKENS * (quoted_tokens // most if most else 0))
     expected = min(bound, (known + prompt_bytes) // BYTES_PER_TOKEN + quoted)
-    return PlannedCall(profile, role, stage, bound, most * generation.n, expected)
+    return PlannedCall(profile, role, stage, *with_repair(generation, bound, most * generation.n), expected)
+
+
+def with_repair(generation: Generation, input_tokens: int, output_tokens: int) -> tuple[int, int]:
+    """Tokens of a call at most, in and out: an answer that is to be JSON may be asked twice, the first quoted in the second."""
+    form = generation.response_format
+    if form is None or form.type == "text":
+        return input_tokens, output_tokens
+    return 2 * input_tokens + output_tokens + REPAIR_TOKENS, 2 * output_tokens
 
 
 def worst_nano_usd(price: Price | None, input_tokens: int, output_tokens: int) -> int | None:

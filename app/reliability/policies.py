@@ -17,6 +17,7 @@ from app.reliability.bulkhead import Bulkheads
 from app.reliability.circuit import rules_of
 from app.reliability.compose import compose
 from app.reliability.gate import Gate
+from app.reliability.repair import repair
 from app.reliability.retry import RetryBudget, retry
 from app.reliability.timeout import timeout
 
@@ -48,6 +49,8 @@ class StandardPolicies:
 
     def __call__(self, profile: ModelProfile, config: CallConfig, call: Call) -> Call:
         policies: list[Policy] = []
+        if config.repair.enabled:
+            policies.append(repair(profile))
         if config.retry.enabled and config.retry.max_retries:
             policies.append(retry(profile, config.retry, self._budget, self._clock, self._rng, self._sleep))
         policies += [

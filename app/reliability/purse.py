@@ -9,7 +9,7 @@ from app.core.chat import ChatRequest
 from app.core.errors import BudgetExceeded
 from app.core.models import ModelProfile
 from app.core.usage import Usage
-from app.reliability.forecast import QUOTED_GROWTH, input_bound, worst_nano_usd
+from app.reliability.forecast import QUOTED_GROWTH, input_bound, with_repair, worst_nano_usd
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class RunPurse:
         written = request.generation.max_tokens or 0
         if profile.max_output_tokens is not None:
             written = min(written, profile.max_output_tokens)
-        written *= request.generation.n
+        bound, written = with_repair(request.generation, bound, written * request.generation.n)
         return Amount(bound + written, worst_nano_usd(profile.price, bound, written) or 0)
 
 

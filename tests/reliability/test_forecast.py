@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 
 from app.core.budgets import nano_usd
-from app.core.chat import ChatRequest, Choice, Generation, ToolDefinition
+from app.core.chat import ChatRequest, Choice, Generation, ResponseFormat, ToolDefinition
 from app.core.messages import DocumentPart, ImagePart, Message, TextPart, ToolCallPart, ToolResultPart, user
 from app.core.model_events import ModelEvent
 from app.core.models import Model, ModelProfile
@@ -17,6 +17,7 @@ from app.reliability.forecast import (
     DOCUMENT_TOKENS,
     IMAGE_TOKENS,
     MESSAGE_TOKENS,
+    REPAIR_TOKENS,
     cut_off,
     forecast,
     input_bound,
@@ -38,6 +39,14 @@ def model(name: str = "m", **known: object) -> Model:
 @given(st.text())
 def test_a_text_never_has_more_tokens_than_bytes(text: str) -> None:
     assert input_bound([user(text)]) == CALL_TOKENS + MESSAGE_TOKENS + len(text.encode("utf-8", "surrogatepass"))
+
+
+def test_a_call_that_is_to_give_json_may_be_made_twice() -> None:
+    once = planned_call(model(), [user("n?")], (), Generation(max_tokens=100), max_tokens=1)
+    form = ResponseFormat("json_object")
+    twice = planned_call(model(), [user("n?")], (), Generation(max_tokens=100, response_format=form), max_tokens=1)
+    assert twice.output_tokens == 200
+    assert twice.input_tokens == 2 * once.input_tokens + 100 + REPAIR_TOKENS
 
 
 def test_every_kind_of_part_counts() -> None:

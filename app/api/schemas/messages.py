@@ -26,6 +26,7 @@ from app.core.messages import (
     ToolCallPart,
     ToolResultPart,
 )
+from app.core.shapes import check_schema
 
 _DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)?(?:;[\w=-]+)*;base64,", re.ASCII)
 
@@ -241,10 +242,11 @@ class ResponseFormatBody(Body):
     json_schema: JsonSchemaBody | None = None
 
     def to_core(self) -> ResponseFormat:
-        """Raises InvalidRequest: json_schema without a schema."""
+        """Raises InvalidRequest: json_schema without a schema, or with one that is none."""
         if self.type != "json_schema":
             return ResponseFormat(self.type)
         if self.json_schema is None or self.json_schema.schema_ is None:
             raise InvalidRequest("response_format json_schema needs json_schema.schema", param="response_format")
         schema = self.json_schema
+        check_schema(self.json_schema.schema_, param="response_format.json_schema.schema")
         return ResponseFormat("json_schema", schema.name, schema.schema_, schema.strict, schema.description)
