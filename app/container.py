@@ -30,6 +30,7 @@ from app.providers.factory import provider_faults
 from app.providers.registry import ModelRegistry
 from app.reliability.breakers import Breakers
 from app.reliability.policies import StandardPolicies
+from app.reliability.standings import LocalStandings
 from app.state.breakers import BreakerStore
 from app.state.client import StateClient
 from app.state.dynamic_providers import DynamicProviders, ProviderFeed
@@ -64,10 +65,19 @@ def checks_of(strategies: Strategies) -> Checks:
         try:
             parse_options(strategy, config.options)
         except InvalidRequest as error:
-            return [(tuple((error.param or "options").split(".")), error.message)]
+            steps = (error.param or "options").split(".")
+            return [(tuple(int(step) if step.isdecimal() else step for step in steps), error.message)]
         return []
 
-    return Checks(recipe=recipe, provider=provider_faults, prompts=placeholders())
+    def recipe_models(config: OrchestratorConfig) -> list[tuple[tuple[str | int, ...], str]]:
+        try:
+            strategy = strategies.get(config.strategy)
+            options = parse_options(strategy, config.options)
+        except InvalidRequest:  # which `recipe` tells
+            return []
+        return [(("options", *named.path), named.name) for named in strategy.models_of(options)]
+
+    return Checks(recipe=recipe, recipe_models=recipe_models, provider=provider_faults, prompts=placeholders())
 
 
 class Container:
@@ -96,7 +106,8 @@ class Container:
         self._policies = StandardPolicies(self._clock, self._breakers, spec.reliability.retry_budget, rng)
         self._registry = ModelRegistry(spec, wrap=self._policies)
         self._admission = Admission(Ledger(self._state), self._clock, spec.limits.local_share)
-        self._engine = Engine(self._registry, strategies, spec, self._clock, self._admission)
+        standings = LocalStandings(self._clock, self._breakers)
+        self._engine = Engine(self._registry, strategies, spec, self._clock, self._admission, standings)
         records = RunRecords(self._state)
         self._host = RunHost(records, RunOrders(self._state), spec.runs)
         stored = DynamicProviders(self._state, secret)

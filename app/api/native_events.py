@@ -37,6 +37,7 @@ class NativeEncoder:
     """Encodes the events of one run that nobody hosts, numbering them from 1."""
 
     dialect = "native"
+    broken = False
 
     def __init__(self, run_id: str) -> None:
         self._run_id = run_id

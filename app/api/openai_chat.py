@@ -46,6 +46,7 @@ def summary(result: OrchestrationOutput) -> dict[str, Any]:
         "agreement": consensus.agreement if consensus else None,
         "cost_usd": result.cost_usd,
         "candidates": len(result.candidates),
+        "path": result.path,
         "warnings": result.warnings,
     }
 
@@ -111,7 +112,7 @@ class ChunkEncoder:
         self._text_tail = b'},"logprobs":null,"finish_reason":null}' + self._tail
         self._begun: set[int] = set()
         self._tool_calls: set[tuple[int, int]] = set()
-        self._failed = False
+        self.broken = False
 
     def commits(self, event: RunEvent) -> bool:
         return isinstance(event, (OutputDelta, RunFinished))
@@ -122,9 +123,9 @@ class ChunkEncoder:
     def encode(self, event: RunEvent) -> bytes:
         if isinstance(event, OutputDelta):
             if event.kind == "text" and event.choice == 0 and event.logprobs is None and 0 in self._begun:
-                return self._text_head + orjson.dumps(event.text) + self._text_tail if not self._failed else b""
+                return self._text_head + orjson.dumps(event.text) + self._text_tail if not self.broken else b""
             return self._delta(event)
-        if self._failed:
+        if self.broken:
             return b""
         match event:
             case RunFinished():
@@ -140,7 +141,7 @@ class ChunkEncoder:
                 return b""
 
     def _delta(self, event: OutputDelta) -> bytes:
-        if self._failed:
+        if self.broken:
             return b""
         delta: dict[str, Any] = {}
         if event.choice not in self._begun:
@@ -194,5 +195,5 @@ class ChunkEncoder:
         return b"".join(frames)
 
     def _fail(self, error: ErrorReport) -> bytes:
-        self._failed = True
+        self.broken = True
         return b'data: {"error":' + orjson.dumps(openai_error(error)) + b"}\n\n"

@@ -54,6 +54,8 @@ class Encoder(Protocol[E]):
     """A dialect of event streams, for run events or for those of a log."""
 
     dialect: str
+    broken: bool
+    """Whether the reader has been told of a failure that ends the stream, though the run goes on."""
 
     def encode(self, event: E) -> bytes:
         """The frames of an event; empty where the dialect has no word for it."""
@@ -130,6 +132,8 @@ class EventStream(Response, Generic[T]):
                         await writer.open()
                         break
             await writer.write(b"".join([encode(event) for event in batch]))
+            if self._encoder.broken:
+                break
         await writer.open()
         await writer.write(b"", last=True)
 

@@ -29,6 +29,7 @@ def cross_checks(
     document: Document,
     *,
     recipe: RecipeCheck | None,
+    recipe_models: RecipeCheck | None,
     provider: ProviderCheck | None,
     prompts: Mapping[str, frozenset[str]] | None,
 ) -> list[Fault]:
@@ -37,6 +38,7 @@ def cross_checks(
         *_providers(spec, document, provider),
         *_models(spec, document),
         *_recipes(spec, document, recipe),
+        *_recipe_models(spec, document, recipe_models),
         *_defaults(spec, document, recipe),
         *_limits(spec),
         *_reliability(spec),
@@ -117,6 +119,16 @@ def _recipes(spec: QuorumSpec, document: Document, check: RecipeCheck | None) ->
         yield from _bounded(spec, path, config)
         if check is not None:
             yield from (Fault((*path, *inner), message) for inner, message in check(config))
+
+
+def _recipe_models(spec: QuorumSpec, document: Document, named: RecipeCheck | None) -> Iterator[Fault]:
+    """Faults of the models that the options of recipes name."""
+    for name, config in spec.recipes.items():
+        found = named(config) if named else []
+        for inner, model in found:
+            yield from _model(spec, document, ("recipes", name, *inner), model)
+        if found and config.models:
+            yield Fault(("recipes", name, "models"), "the options name the models already; leave this out")
 
 
 def _bounded(spec: QuorumSpec, path: MemberPath, config: OrchestratorConfig) -> Iterator[Fault]:

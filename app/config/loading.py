@@ -29,11 +29,13 @@ class Checks:
     Parameters:
         recipe: the faults of a recipe: an unknown strategy, unknown or invalid options.
         provider: the faults of a provider: an unknown vendor, what its kind needs and does not have.
+        recipe_models: the models that a recipe's options name, each with the path of the member that does.
         prompts: the built-in prompts by name, each with the placeholders it may use.
     """
 
     recipe: Callable[[OrchestratorConfig], list[MemberFault]] | None = None
     provider: Callable[[LLMProvider], list[MemberFault]] | None = None
+    recipe_models: Callable[[OrchestratorConfig], list[MemberFault]] | None = None
     prompts: Mapping[str, frozenset[str]] | None = None
 
 
@@ -75,7 +77,7 @@ def load(path: Path, environ: Mapping[str, str] | None = None, *, checks: Checks
     elif not faults:
         faults.append(Fault((), "a configuration is a mapping; it starts with members such as 'providers:' and 'models:'"))
     if spec is not None and not faults:
-        faults += cross_checks(spec, document, recipe=checks.recipe, provider=checks.provider, prompts=checks.prompts)
+        faults += _crossed(spec, document, checks)
     if spec is None or faults:
         raise ConfigError(_summary(path, len(faults)), faults=_lines(path, document, faults))
     return Loaded(spec, path, _lines(path, document, warnings_of(spec, document)))
@@ -87,10 +89,21 @@ def check_spec(spec: QuorumSpec, *, checks: Checks = NO_CHECKS) -> None:
     Raises:
         ConfigError: with all faults, without lines.
     """
-    faults = cross_checks(spec, Document(), recipe=checks.recipe, provider=checks.provider, prompts=checks.prompts)
+    faults = _crossed(spec, Document(), checks)
     if faults:
         lines = tuple(_said(fault) for fault in faults)
         raise ConfigError("the configuration has " + _counted(len(faults)), faults=lines)
+
+
+def _crossed(spec: QuorumSpec, document: Document, checks: Checks) -> list[Fault]:
+    return cross_checks(
+        spec,
+        document,
+        recipe=checks.recipe,
+        recipe_models=checks.recipe_models,
+        provider=checks.provider,
+        prompts=checks.prompts,
+    )
 
 
 def json_schema() -> dict[str, Any]:

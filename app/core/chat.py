@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from app.core.errors import ErrorReport
+from app.core.errors import ErrorReport, FailureClass
 from app.core.messages import Message, ReasoningPart, ToolCallPart
 from app.core.usage import NO_USAGE, Usage
 
@@ -89,6 +89,7 @@ class CallContext:
     """What travels with a call and is not part of its meaning: who asked, until when, and the attempts made so far.
 
     `deadline` is on the monotonic clock, in seconds. Policies append to `attempts`. `purse` is there where a budget applies.
+    `retries` says how often a call is made again after a failure of each class, in place of what is configured.
     """
 
     run_id: str = ""
@@ -98,6 +99,7 @@ class CallContext:
     deadline: float | None = None
     attempts: list[Attempt] = field(default_factory=list[Attempt])
     purse: Purse | None = None
+    retries: Mapping[FailureClass, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

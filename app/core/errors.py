@@ -12,6 +12,7 @@ QuorumError                        message, code (a stable word for programs), p
 ├── StateUnavailable               Redis is away and the promise needs it
 ├── OrchestratorError              a run could not be made or finished
 │   ├── AllCandidatesFailed        fewer answers than asked for; carries each candidate's reason
+│   ├── LowQuality                 an answer did not pass a check
 │   ├── DeadlineExceeded           the run's time was up
 │   ├── BudgetExceeded             the run's money or tokens were up
 │   └── RunCancelled               by the caller
@@ -120,6 +121,10 @@ class StateUnavailable(QuorumError):
 
 class OrchestratorError(QuorumError):
     code = "orchestration_failed"
+
+
+class LowQuality(OrchestratorError):
+    code = "low_quality"
 
 
 class DeadlineExceeded(OrchestratorError):

@@ -19,6 +19,7 @@ from app.core.runs import (
     EvidenceBundle,
     HelperCall,
     OrchestrationOutput,
+    PathLink,
     PlanDecision,
     RunStatus,
     Timing,
@@ -94,6 +95,14 @@ class HelperFinished:
 
     type: ClassVar[str] = "call.finished"
     call: HelperCall
+
+
+@dataclass(frozen=True, slots=True)
+class LinkPassed:
+    """A chain is through with one of its links: it answered, handed over, failed the run, or was skipped."""
+
+    type: ClassVar[str] = "link.passed"
+    link: PathLink
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +263,7 @@ RunEvent = (
     | CandidateFailed
     | CandidateScored
     | HelperFinished
+    | LinkPassed
     | AnalysisFinished
     | EvidenceUpdated
     | ToolCalled

@@ -27,6 +27,7 @@ from app.core.run_events import (
     Ending,
     EvidenceUpdated,
     HelperFinished,
+    LinkPassed,
     OutputDelta,
     OutputReset,
     PlanMade,
@@ -54,6 +55,7 @@ from app.core.runs import (
     HelperCall,
     OrchestrationOutput,
     Output,
+    PathLink,
     PlanDecision,
     RunStatus,
     Timing,
@@ -99,6 +101,7 @@ class RunFold:
         self._analysis: Analysis | None = None
         self._consensus: Consensus | None = None
         self._evidence: EvidenceBundle | None = None
+        self._path: list[PathLink] = []
         self._tool_calls: list[JsonObject] = []
         self._warnings: list[str] = []
         self._output = ResponseBuilder()
@@ -124,6 +127,8 @@ class RunFold:
                 self._candidates[event.candidate_id] = replace(self._candidates[event.candidate_id], score=event.score)
             case HelperFinished():
                 self._calls.append(event.call)
+            case LinkPassed():
+                self._path.append(event.link)
             case AnalysisFinished():
                 self._analysis = event.analysis
             case EvidenceUpdated():
@@ -155,13 +160,15 @@ class RunFold:
         self._candidates = {key: c for key, c in self._candidates.items() if c.status == "succeeded"}
         self._output = ResponseBuilder()
         self._analysis = None
-        self._calls, self._tool_calls, self._warnings = [], [], []
+        self._calls, self._path, self._tool_calls, self._warnings = [], [], [], []
 
     def result(self) -> OrchestrationOutput:
         candidates = tuple(self._candidates.values())
         if self._end:  # who was still at work was stopped with the run, and could not say so
             candidates = tuple(replace(c, status="cancelled") if c.status == "running" else c for c in candidates)
         paid = (*candidates, *self._calls)
+        given_up = {link.candidate_id for link in self._path if link.outcome != "answered"}
+        wasted = [c for c in candidates if c.status == "cancelled" or c.id in given_up]
         status: RunStatus = self._end.status if self._end else "running"
         return OrchestrationOutput(
             id=self._run_id,
@@ -175,10 +182,11 @@ class RunFold:
             consensus=self._consensus,
             evidence=self._evidence,
             plan=self._plan,
+            path=tuple(self._path),
             tool_calls=tuple(self._tool_calls),
             usage=total_usage(paid),
             cost_usd=total_cost(paid),
-            wasted_cost_usd=total_cost(tuple(call for call in paid if call.status == "cancelled")),
+            wasted_cost_usd=total_cost((*wasted, *(call for call in self._calls if call.status == "cancelled"))),
             timing=self._end.timing if self._end else Timing(),
             warnings=tuple(self._warnings),
             error=self._end.error if isinstance(self._end, RunFailed) else None,
@@ -266,6 +274,8 @@ def unfold(result: OrchestrationOutput) -> Iterator[RunEvent]:
             yield CandidateFailed(candidate)
     for call in result.calls:
         yield HelperFinished(call)
+    for link in result.path:
+        yield LinkPassed(link)
     if result.analysis:
         yield AnalysisFinished(result.analysis)
     if result.evidence:

@@ -28,6 +28,7 @@ RunStatus = Literal["queued", "running", "succeeded", "failed", "cancelled", "ne
 CandidateStatus = Literal["running", "succeeded", "failed", "cancelled"]
 CallRole = Literal["analysis", "ranking", "synthesis", "judge"]
 OnBudget = Literal["fail", "best_so_far"]
+LinkOutcome = Literal["answered", "handed_over", "failed", "skipped"]
 Deltas = Literal["none", "output", "all"]
 """Who watches: nobody, a reader of the output alone, or a reader of every candidate too."""
 
@@ -151,6 +152,21 @@ class HelperCall:
 
 
 @dataclass(frozen=True, slots=True)
+class PathLink:
+    """What became of one link of a chain. `link` is its place in the chain as configured, from 1.
+
+    `failure` is the class that it handed over, or failed, with; `reason` says it in words. One that was skipped was not asked.
+    """
+
+    link: int
+    model: str
+    outcome: LinkOutcome
+    candidate_id: str | None = None
+    failure: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Analysis:
     """What the analysis phase found. `text` is its prose, `data` its structured part (`peer_ranking`: Borda points)."""
 
@@ -233,6 +249,7 @@ class OrchestrationOutput:
     consensus: Consensus | None = None
     evidence: EvidenceBundle | None = None
     plan: PlanDecision | None = None
+    path: tuple[PathLink, ...] = ()
     tool_calls: tuple[JsonObject, ...] = ()
     usage: Usage = NO_USAGE
     cost_usd: float | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict
@@ -24,6 +25,15 @@ class StrategyOptions(BaseModel):
     """The options of a strategy; unknown ones are refused, and the schema is published."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@dataclass(frozen=True, slots=True)
+class NamedModel:
+    """A model that a strategy's options name. `path` is where; `helps` says that it makes no candidate, as a judge."""
+
+    name: str
+    path: tuple[str | int, ...]
+    helps: bool = False
 
 
 class Runtime(Protocol):
@@ -67,6 +77,10 @@ class BaseOrchestrator(ABC):
         Yields what happens and, last, one `RunFinished` that says where the answer came from. Whatever it raises ends the
         run as failed: `QuorumError`s with their own message, anything else as an internal error.
         """
+
+    def models_of(self, options: StrategyOptions) -> Sequence[NamedModel]:
+        """The models that `options` name, in order. Those that make candidates are then the run's models, and its only ones."""
+        return ()
 
     def check(self, request: RunRequest, context: RunContext) -> None:  # noqa: B027 - not every strategy refuses something
         """Refuse what this strategy cannot do, before anything is called.

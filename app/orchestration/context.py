@@ -8,11 +8,13 @@ from itertools import count
 from typing import Any
 
 from app.core.budgets import Purse
-from app.core.chat import CallContext, ChatRequest, Generation
+from app.core.chat import CallContext, ChatRequest, Generation, ToolDefinition
 from app.core.clock import Clock
+from app.core.errors import FailureClass
 from app.core.messages import Message
 from app.core.models import Model
 from app.core.runs import CallRole, RunRequest
+from app.core.standing import Standings
 from app.orchestration.calls import CandidateCall, Consultation
 from app.orchestration.prompts import Prompts
 from app.orchestration.quoting import question
@@ -24,8 +26,9 @@ class RunContext:
     """One run's surroundings.
 
     `models` are the selected ones in their order, `lead` the one that leads where the strategy has one (and the request
-    named one). `options` is an instance of the strategy's `Options`. Where a budget applies, `purse` is what the calls draw
-    on, and `default_max_tokens` bounds those whose generation does not.
+    named one). `options` is an instance of the strategy's `Options`, and `named` holds the models that they name. `max_tokens`
+    is the most that a call may ask for. `standings` knows how models have been doing. Where a budget applies, `purse` is what
+    the calls draw on, and `default_max_tokens` bounds those whose generation does not.
     """
 
     run_id: str
@@ -38,6 +41,9 @@ class RunContext:
     max_concurrent_calls: int = 16
     default_max_tokens: int | None = None
     purse: Purse | None = None
+    named: Mapping[str, Model] = field(default_factory=dict[str, Model])
+    max_tokens: int | None = None
+    standings: Standings | None = None
     _numbers: Any = field(default_factory=lambda: count(1))
 
     def ask(
@@ -48,15 +54,19 @@ class RunContext:
         replicate: int = 0,
         layer: int = 1,
         generation: Generation | None = None,
+        tools: tuple[ToolDefinition, ...] | None = None,
+        retries: Mapping[FailureClass, int] | None = None,
         output: bool = False,
     ) -> CandidateCall:
         """A candidate: the run's question put to `model` (or `messages` in its place).
 
-        With `output` what it says is the run's answer as well.
+        With `output` what it says is the run's answer as well. `tools` stand in place of the run's own, `retries` in place of
+        what is configured for their classes.
         """
         deltas = self.request.deltas
         incremental = deltas == "all" or (output and deltas == "output")
-        request = self._chat(model, messages, generation, incremental=incremental, tools=True)
+        offered = self.request.tools if tools is None else tools
+        request = self._chat(model, messages, generation, incremental=incremental, tools=offered, retries=retries)
         return CandidateCall(
             f"c{next(self._numbers)}",
             model,
@@ -79,7 +89,7 @@ class RunContext:
     ) -> Consultation:
         """A call that makes no candidate: `model` helps the run in `role`. With `output` what it says is the run's answer."""
         incremental = output and self.request.deltas != "none"
-        request = self._chat(model, messages, generation, incremental=incremental, tools=False)
+        request = self._chat(model, messages, generation, incremental=incremental)
         return Consultation(role, model, request, self.clock, output=output)
 
     def planned(
@@ -121,7 +131,8 @@ class RunContext:
         generation: Generation | None,
         *,
         incremental: bool,
-        tools: bool,
+        tools: tuple[ToolDefinition, ...] = (),
+        retries: Mapping[FailureClass, int] | None = None,
     ) -> ChatRequest:
         run = self.request
         settings = run.generation if generation is None else generation
@@ -131,11 +142,13 @@ class RunContext:
             model.profile.model,
             run.messages if messages is None else messages,
             settings,
-            run.tools if tools else (),
+            tools,
             run.tool_choice if tools else "auto",
             incremental,
             model.profile.extra_body,
-            CallContext(self.run_id, run.request_id, run.tenant, run.traceparent, run.deadline, purse=self.purse),
+            CallContext(
+                self.run_id, run.request_id, run.tenant, run.traceparent, run.deadline, purse=self.purse, retries=retries
+            ),
         )
 
     def option(self, name: str) -> Any:

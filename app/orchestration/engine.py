@@ -14,6 +14,7 @@ from app.core.clock import Clock
 from app.core.errors import InvalidRequest
 from app.core.run_events import RunEvent, RunFailed, RunFinished
 from app.core.runs import OrchestrationOutput, RunRequest
+from app.core.standing import Standings
 from app.core.streams import close
 from app.observability import metrics
 from app.orchestration.admission import Admission, Permit
@@ -26,6 +27,7 @@ from app.orchestration.estimating import Estimate, estimated
 from app.orchestration.prompts import Prompts
 from app.orchestration.selection import ModelSource, Targets, select
 from app.orchestration.strategies import Strategies, parse_options
+from app.reliability.standings import LocalStandings
 
 _log = structlog.get_logger("quorum.run")
 
@@ -124,6 +126,7 @@ class Engine:
         strategies: the strategies.
         spec: the configuration; `configure` replaces it for runs that begin later.
         admission: who knows what tenants and keys have used; without it only the budgets of requests hold.
+        standings: how models have been doing; without it, what the runs of this engine see.
     """
 
     def __init__(
@@ -133,9 +136,11 @@ class Engine:
         spec: QuorumSpec,
         clock: Clock,
         admission: Admission | None = None,
+        standings: Standings | None = None,
     ) -> None:
         self.strategies = strategies
         self._admission = admission
+        self._standings = standings or LocalStandings(clock)
         self._source = source
         self._clock = clock
         self.configure(spec)
@@ -184,7 +189,7 @@ class Engine:
             deadline = own if deadline is None else min(own, deadline)
         if generation is not request.generation or deadline is not request.deadline:
             request = replace(request, generation=generation, deadline=deadline)
-        selected = select(self._source, self.spec, strategy, request)
+        selected = select(self._source, self.spec, strategy, request, options)
         run_id = new_run_id()
         context = RunContext(
             run_id=run_id,
@@ -195,6 +200,9 @@ class Engine:
             clock=self._clock,
             prompts=self._prompts,
             max_concurrent_calls=self.spec.limits.max_concurrent_calls,
+            named=selected.named,
+            max_tokens=self.spec.limits.max_tokens,
+            standings=self._standings,
         )
         strategy.check(request, context)
         return Run(run_id, strategy, request, context)

@@ -16,6 +16,7 @@ from app.orchestration.strategies import Strategies
 from app.providers.base import Availability, Provider
 from app.providers.registry import ModelRegistry
 from app.reliability.policies import local_policies
+from app.reliability.standings import LocalStandings
 
 
 class LocalRuntime:
@@ -31,8 +32,10 @@ class LocalRuntime:
         self._clock = SystemClock()
         self._spec = spec or QuorumSpec(providers={"mock": LLMProvider(kind="mock")})
         self._only_mock = spec is None
-        self.registry = ModelRegistry(self._spec, wrap=local_policies(self._clock, self._spec.reliability.retry_budget))
-        self.engine = Engine(self.registry, strategies or Strategies(), self._spec, self._clock)
+        policies = local_policies(self._clock, self._spec.reliability.retry_budget)
+        self.registry = ModelRegistry(self._spec, wrap=policies)
+        standings = LocalStandings(self._clock, policies.breakers)
+        self.engine = Engine(self.registry, strategies or Strategies(), self._spec, self._clock, standings=standings)
 
     def register_provider(self, name: str, provider: LLMProvider | Provider) -> None:
         """Add a provider. The first one takes the place of the mock provider that was there for want of any."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from app.config.spec import GenerationConfig, OrchestratorConfig, QuorumSpec
@@ -11,7 +11,7 @@ from app.core.chat import Generation
 from app.core.errors import InvalidRequest, NotFound
 from app.core.models import Model
 from app.core.runs import OrchestrationConfig, RunRequest
-from app.orchestration.base import BaseOrchestrator
+from app.orchestration.base import BaseOrchestrator, NamedModel, StrategyOptions
 from app.providers.fitting import missing
 
 STRATEGY_PREFIX = "quorum/"
@@ -35,8 +35,11 @@ class ModelSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Selected:
+    """`named` holds the models that the strategy's options name, by name."""
+
     models: tuple[Model, ...]
     lead: Model | None
+    named: Mapping[str, Model] = field(default_factory=dict[str, Model])
 
 
 class Targets:
@@ -105,11 +108,14 @@ def _set(generation: GenerationConfig) -> dict[str, Any]:
     return {key: value for key, value in generation if value not in (None, ())}
 
 
-def select(source: ModelSource, spec: QuorumSpec, strategy: BaseOrchestrator, request: RunRequest) -> Selected:
+def select(
+    source: ModelSource, spec: QuorumSpec, strategy: BaseOrchestrator, request: RunRequest, options: StrategyOptions
+) -> Selected:
     """The models of a run, in order, and its lead.
 
     Models that the request or its recipe names are taken as they are: one that cannot do what is asked fails as a candidate.
-    Defaults are filtered by what they can do.
+    Defaults are filtered by what they can do. Models that the strategy's options name are the run's models; what they can do is
+    the strategy's own to judge, since it may ask them for something else.
 
     Raises:
         NotFound: a name that no model has.
@@ -117,6 +123,9 @@ def select(source: ModelSource, spec: QuorumSpec, strategy: BaseOrchestrator, re
         InvalidRequest: more models than allowed, or none at all.
     """
     config = request.config
+    in_options = strategy.models_of(options)
+    if in_options:
+        return _of_options(source, spec, request, in_options)
     named = config.models
     if len(named) > spec.limits.max_models:
         raise InvalidRequest(f"{len(named)} models are named; at most {spec.limits.max_models} may be", param="models")
@@ -136,3 +145,20 @@ def select(source: ModelSource, spec: QuorumSpec, strategy: BaseOrchestrator, re
         models = tuple(fitting if spec.defaults.models and not strategy.models_needed else fitting[:most])
     lead_name = config.lead_model or spec.defaults.lead_model
     return Selected(models, source.resolve(lead_name) if lead_name else None)
+
+
+def _of_options(source: ModelSource, spec: QuorumSpec, request: RunRequest, named: Sequence[NamedModel]) -> Selected:
+    if request.config.models:
+        raise InvalidRequest("the options name the models already; leave `models` out", param="models")
+    if len(named) > spec.limits.max_models:
+        message = f"the options name {len(named)} models; at most {spec.limits.max_models} may be"
+        raise InvalidRequest(message, param=f"options.{named[0].path[0]}")
+    found: dict[str, Model] = {}
+    for one in named:
+        try:
+            found[one.name] = source.resolve(one.name)
+        except NotFound as error:
+            param = ".".join(str(step) for step in ("options", *one.path))
+            raise InvalidRequest(error.message, param=param) from None
+    lead = request.config.lead_model
+    return Selected(tuple(found[one.name] for one in named if not one.helps), source.resolve(lead) if lead else None, found)

@@ -10,10 +10,11 @@ from pydantic import ValidationError
 from app.core.errors import ConfigError, InvalidRequest, NotFound
 from app.orchestration.base import BaseOrchestrator, StrategyOptions
 from app.orchestration.direct import DirectOrchestrator
+from app.orchestration.fallback.orchestrator import FallbackOrchestrator
 from app.orchestration.simple import SimpleOrchestrator
 
 ENTRY_POINT_GROUP = "quorum.orchestrators"
-BUILT_IN: tuple[type[BaseOrchestrator], ...] = (DirectOrchestrator, SimpleOrchestrator)
+BUILT_IN: tuple[type[BaseOrchestrator], ...] = (DirectOrchestrator, FallbackOrchestrator, SimpleOrchestrator)
 
 
 class Strategies:
@@ -65,10 +66,11 @@ def parse_options(strategy: BaseOrchestrator, options: Any) -> StrategyOptions:
     try:
         return strategy.Options.model_validate(options)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         path = ".".join(str(step) for step in ("options", *first["loc"]))
+        said = first["msg"].removeprefix("Value error, ")
         known = ", ".join(strategy.Options.model_fields) or "none"
-        message = f"{path}: {first['msg']}; the options of {strategy.name!r} are {known}"
+        message = f"{path}: {said}; the options of {strategy.name!r} are {known}"
         raise InvalidRequest(message, param=path) from None
 
 

@@ -48,12 +48,9 @@ class StandardPolicies:
         self._budget.configure(budget)
 
     def __call__(self, profile: ModelProfile, config: CallConfig, call: Call) -> Call:
-        policies: list[Policy] = []
-        if config.repair.enabled:
-            policies.append(repair(profile))
-        if config.retry.enabled and config.retry.max_retries:
-            policies.append(retry(profile, config.retry, self._budget, self._clock, self._rng, self._sleep))
+        policies: list[Policy] = [repair(profile)] if config.repair.enabled else []
         policies += [
+            retry(profile, config.retry, self._budget, self._clock, self._rng, self._sleep),
             attempt(AttemptMetrics(profile.provider, profile.name), self._clock, self._gate(profile, config)),
             timeout(
                 profile,

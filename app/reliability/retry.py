@@ -7,20 +7,21 @@
 | invalid_request                                                  | if the provider says so               |
 | all others, and what we refused ourselves                        | never                                 |
 
-Only this policy calls again: adapters and the HTTP client never do.
+Only this policy calls again: adapters and the HTTP client never do. How often is configured; a call may carry its own limits by
+class (`CallContext.retries`), which go before that.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from random import Random
 from typing import Final
 
 from app.config.spec import RetryBudgetConfig, RetryConfig
-from app.core.chat import ChatRequest
+from app.core.chat import CallContext, ChatRequest
 from app.core.clock import Clock
-from app.core.errors import ProviderError
+from app.core.errors import FailureClass, ProviderError
 from app.core.model_events import ModelEvent, ResponseStarted
 from app.core.models import Call, ModelProfile, Policy
 from app.core.streams import close
@@ -35,9 +36,12 @@ HINT_JITTER: Final = 0.1
 Sleep = Callable[[float], Awaitable[None]]
 
 
-def may_retry(error: ProviderError, config: RetryConfig, retries: int) -> bool:
-    """Whether another call may help after `retries` of them."""
-    if retries >= config.max_retries or error.should_retry is False:
+def may_retry(error: ProviderError, config: RetryConfig, retries: int, own: Mapping[FailureClass, int] | None = None) -> bool:
+    """Whether another call may help after `retries` of them; `own` are the call's own limits, by class."""
+    most = config.max_retries if config.enabled else 0
+    if own is not None:
+        most = own.get(error.failure, most)
+    if retries >= most or error.should_retry is False:
         return False
     return error.failure in RETRIED or (error.failure in ON_REQUEST and error.should_retry is True)
 
@@ -99,10 +103,11 @@ def retry(
     def refused(reason: str) -> None:
         RETRIES_REFUSED.labels(profile.provider, profile.name, reason).inc()
 
-    def wait_after(error: ProviderError, retries: int, deadline: float | None) -> float | None:
+    def wait_after(error: ProviderError, retries: int, context: CallContext) -> float | None:
         """Seconds until the next call; None where there is to be none."""
-        if not may_retry(error, config, retries):
+        if not may_retry(error, config, retries, context.retries):
             return None
+        deadline = context.deadline
         wait_s = wait_before(error, config, retries, rng)
         if wait_s is None or (deadline is not None and clock.monotonic() + wait_s >= deadline):
             refused("wait")
@@ -132,7 +137,7 @@ def retry(
                                 yield held
                         yield event
                 except ProviderError as error:
-                    wait_s = None if begun else wait_after(error, retries, request.context.deadline)
+                    wait_s = None if begun else wait_after(error, retries, request.context)
                     if wait_s is None:
                         raise
                 else:
@@ -142,6 +147,12 @@ def retry(
                 retries += 1
                 await sleep(wait_s)
 
-        return retried
+        if config.enabled and config.max_retries:
+            return retried
+
+        def only_if_asked(request: ChatRequest) -> AsyncIterator[ModelEvent]:
+            return call(request) if request.context.retries is None else retried(request)
+
+        return only_if_asked
 
     return policy

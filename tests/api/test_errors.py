@@ -56,6 +56,7 @@ OWN = {
     "ConflictError": 409,
     "LimitExceeded": 429,
     "StateUnavailable": 503,
+    "LowQuality": 502,
     "OrchestratorError": 502,
     "AllCandidatesFailed": 502,
     "DeadlineExceeded": 504,

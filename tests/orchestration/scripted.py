@@ -33,6 +33,7 @@ PHASES = {
     "synthesis": "Write the one answer that the conversation above should get.",
     "layer": "Give your own answer to the conversation above",
     "ranking": "Rank the answers from best to worst",
+    "judge": "Judge this one answer by these criteria",
     "analysis": "Do not answer the conversation yourself",
 }
 """A sentence of each prompt, by which a scripted model knows what it is asked for."""
@@ -147,15 +148,19 @@ def prepare(
 
 
 async def run(models: Sequence[Scripted], **how: Any) -> Ran:
-    """Run `simple` to its end, and check what holds of every run: one end, all calls closed, and the result is the fold."""
+    """Run `simple` to its end."""
     request, context = prepare(models, **how)
     strategy = SimpleOrchestrator()
     strategy.check(request, context)
-    events = [event async for event in drive(strategy, request, context)]
+    return lawful([event async for event in drive(strategy, request, context)], models, "run_1")
+
+
+def lawful(events: list[RunEvent], models: Sequence[Scripted], run_id: str) -> Ran:
+    """Check what holds of every run: one end, all calls closed, and the result is the fold, with or without its `result`."""
     ends = [event for event in events if isinstance(event, (RunFinished, RunFailed))]
     assert ends == [events[-1]]
     assert not any(scripted.open for scripted in models)
-    fold = RunFold("run_1")
+    fold = RunFold(run_id)
     for event in (*events[:-1], replace(ends[0], result=None)):
         fold.add(event)
     assert ends[0].result is not None

@@ -15,7 +15,7 @@ from app.core.runs import OrchestrationConfig
 from app.orchestration.base import BaseOrchestrator
 from app.orchestration.direct import DirectOrchestrator
 from app.orchestration.selection import Selected, Targets, select
-from app.orchestration.simple import SimpleOrchestrator
+from app.orchestration.simple import SimpleOptions, SimpleOrchestrator
 from tests.orchestration.known import Known, asked
 from tests.orchestration.scripted import Scripted
 
@@ -52,6 +52,7 @@ def chosen(
         QuorumSpec.model_validate(spec or {}),
         strategy or SimpleOrchestrator(),
         asked("simple", **request),
+        SimpleOptions(),
     )
 
 
@@ -178,4 +179,4 @@ def test_when_no_model_can_do_it_the_first_one_says_what_it_cannot() -> None:
 
 def test_without_any_model_the_request_is_told_where_to_add_one() -> None:
     with pytest.raises(InvalidRequest, match=r"add one under `models` in quorum.yaml"):
-        select(Known(), QuorumSpec(), SimpleOrchestrator(), asked("simple"))
+        select(Known(), QuorumSpec(), SimpleOrchestrator(), asked("simple"), SimpleOptions())

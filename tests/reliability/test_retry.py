@@ -54,8 +54,9 @@ class Asked:
         profile = ModelProfile("fast", "p", "m")
         self.call = retry(profile, RetryConfig(**config), self.budget, self.clock, Highest(), self.waits)(upstream)
 
-    async def __call__(self, deadline: float | None = None) -> list[ModelEvent]:
-        request = ChatRequest("m", (user("hi"),), incremental=True, context=CallContext(deadline=deadline))
+    async def __call__(self, deadline: float | None = None, retries: dict[FailureClass, int] | None = None) -> list[ModelEvent]:
+        context = CallContext(deadline=deadline, retries=retries)
+        request = ChatRequest("m", (user("hi"),), incremental=True, context=context)
         return [event async for event in self.call(request)]
 
 
@@ -149,3 +150,37 @@ def test_the_budget_is_a_share_of_the_calls_and_some_a_second() -> None:
 
 async def test_an_answer_of_nothing_but_its_start_ends_so() -> None:
     assert await Asked(Upstream([END]))() == [END]
+
+
+@pytest.mark.parametrize("config", [{}, {"enabled": False}, {"max_retries": 0}])
+async def test_a_call_may_say_itself_how_often_a_class_is_called_again(config: dict[str, Any]) -> None:
+    upstream = Upstream([failed()])
+    with pytest.raises(ProviderError):
+        await Asked(upstream, **config)(retries={"overloaded": 4})
+    assert upstream.calls == 5
+    upstream = Upstream([failed()])
+    with pytest.raises(ProviderError):
+        await Asked(upstream, **config)(retries={"overloaded": 0})
+    assert upstream.calls == 1
+
+
+async def test_classes_that_a_call_does_not_name_are_called_again_as_configured() -> None:
+    upstream = Upstream([failed("timeout")])
+    with pytest.raises(ProviderError):
+        await Asked(upstream, max_retries=1)(retries={"overloaded": 4})
+    assert upstream.calls == 2
+
+
+async def test_a_call_cannot_have_called_again_what_the_provider_forbids() -> None:
+    upstream = Upstream([failed(should_retry=False)])
+    with pytest.raises(ProviderError):
+        await Asked(upstream)(retries={"overloaded": 4})
+    assert upstream.calls == 1
+
+
+async def test_where_retries_are_off_nothing_is_put_around_a_call() -> None:
+    upstream = Upstream([STARTED, WORD, END])
+    asked = Asked(upstream, enabled=False)
+    assert asked.call(ChatRequest("m", (user("hi"),))).__class__.__name__ == "async_generator"
+    source = asked.call(ChatRequest("m", (user("hi"),)))
+    assert source.ag_code.co_name == "__call__"

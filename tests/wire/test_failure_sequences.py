@@ -73,3 +73,33 @@ async def replay(
             assert candidate["status"] == "succeeded"
             assert candidate["text"] or candidate["tool_calls"]
         assert len(provider.received) == len(steps)
+
+
+async def test_a_recorded_failover_ends_as_it_did(tmp_path: Path) -> None:
+    """Anthropic answers until its rate limit asks for 65 s; the same model elsewhere then answers."""
+    (steps,) = [one.steps for one in scenarios() if one.id == "failover_anthropic_429_to_bedrock"]
+    first = [step for step in steps if step.vendor == "anthropic"]
+    (then,) = [step for step in steps if step.vendor != "anthropic"]
+    async with (
+        Loopback([answer(step) for step in first]) as one,
+        Loopback(answer(then)) as other,
+    ):
+        config: dict[str, Any] = {
+            "providers": {
+                name: {"kind": "anthropic", "base_url": provider.url, "api_key": "k"}
+                for name, provider in (("one", one), ("other", other))
+            },
+            "models": {name: {"provider": name, "model": first[0].model} for name in ("one", "other")},
+            "recipes": {"safe": {"strategy": "fallback", "models": ["one", "other"]}},
+        }
+        with running_valkey() as valkey:
+            async with serving(tmp_path, valkey.url, config) as service:
+                paths: list[list[tuple[str, str, str | None]]] = []
+                for step in steps[: len(first)]:
+                    got = (await service.client.post("/v1/orchestrations", json={"recipe": "safe", "input": "Hi"})).json()
+                    recorded = then if step.status == 429 else step
+                    assert got["output"]["text"] == recorded.json["content"][0]["text"]
+                    paths.append([(link["model"], link["outcome"], link["failure"]) for link in got["path"]])
+    assert paths[:-1] == [[("one", "answered", None)]] * (len(first) - 1)
+    assert paths[-1] == [("one", "handed_over", "rate_limited"), ("other", "answered", None)]
+    assert (len(one.received), len(other.received)) == (len(first), 1)

@@ -10,7 +10,7 @@ from app.config.spec import ProviderKind
 from app.core.chat import FinishReason
 from app.core.errors import ErrorReport, FailureClass
 from app.core.models import Capabilities
-from app.core.runs import OrchestrationOutput, RunStatus
+from app.core.runs import OrchestrationOutput, PathLink, RunStatus
 from app.core.usage import FlatPrice
 
 
@@ -192,6 +192,7 @@ class QuorumSummary(TypedDict):
     agreement: float | None
     cost_usd: float | None
     candidates: int
+    path: tuple[PathLink, ...]
     warnings: tuple[str, ...]
 
 

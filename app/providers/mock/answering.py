@@ -15,7 +15,7 @@ from app.core.messages import DocumentPart, ImagePart, Message, ReasoningPart
 from app.core.usage import Usage
 from app.providers.mock import tool_calls
 from app.providers.mock.faults import Fault, Knobs, Stage, without_directives
-from app.providers.mock.panel import Panel, read_panel, remarks
+from app.providers.mock.panel import Panel, read_panel, remarks, score
 from app.providers.mock.personas import Persona
 from app.providers.mock.questions import Question, draw, keywords, read_question
 from app.providers.mock.schema_values import Known, instance
@@ -106,7 +106,7 @@ def _content(persona: Persona, prompt: _Prompt, index: int) -> str:
     luck = draw(persona.name, prompt.text, generation.seed, generation.temperature, index)
     seen = _seen(persona, prompt)
     if prompt.panel:
-        return _panel_answer(persona, prompt.request, prompt.panel, right=luck < persona.accuracy)
+        return _panel_answer(persona, prompt, prompt.panel, right=luck < persona.accuracy)
     question = read_question(prompt.text)
     right = luck < persona.accuracy
     value = question.right if right else question.wrong
@@ -131,7 +131,7 @@ def _typed(question: Question, value: str) -> Any:
     return float(value) if "." in value or "e" in value else int(value)
 
 
-def _panel_answer(persona: Persona, request: ChatRequest, panel: Panel, *, right: bool) -> str:
+def _panel_answer(persona: Persona, prompt: _Prompt, panel: Panel, *, right: bool) -> str:
     order = list(panel.order)
     if not right and len(order) > 1:
         order[0], order[1] = order[1], order[0]
@@ -145,6 +145,9 @@ def _panel_answer(persona: Persona, request: ChatRequest, panel: Panel, *, right
     )
     known |= dict.fromkeys(("text", "answer", "synthesis", "output", "result"), merged)
     known |= dict.fromkeys(("analysis", "critique", "summary", "explanation", "reasoning", "rationale", "notes"), notes)
+    if panel.task == "judging":
+        known["score"] = score(panel, prompt.text) if right else round(1 - score(panel, prompt.text), 2)
+        known["reason"] = notes
     if panel.task == "synthesis":
         known |= {key.lower(): value for key, value in _members(best.text).items()}
     rows = tuple(
@@ -159,8 +162,12 @@ def _panel_answer(persona: Persona, request: ChatRequest, panel: Panel, *, right
         | dict.fromkeys(("reason", "comment", "critique", "text"), texts[label])
         for place, label in enumerate(order, 1)
     )
-    plain = {"ranking": orjson.dumps({"ranking": order}).decode(), "synthesis": merged}.get(panel.task, notes)
-    return _as_asked(request, Known(known, merged, panel.quality[order[0]], rows), plain)
+    plain = {
+        "ranking": orjson.dumps({"ranking": order}).decode(),
+        "judging": orjson.dumps({"reason": notes, "score": known.get("score")}).decode(),
+        "synthesis": merged,
+    }.get(panel.task, notes)
+    return _as_asked(prompt.request, Known(known, merged, panel.quality[order[0]], rows), plain)
 
 
 def _members(text: str) -> dict[str, Any]:
@@ -182,7 +189,9 @@ def _as_asked(request: ChatRequest, known: Known, text: str) -> str:
 
 
 def _loose(known: Known) -> dict[str, JsonObject]:
-    """The properties of a JSON object that nobody described: a ranking where there is one to give, else the answer."""
+    """The properties of a JSON object that nobody described: a score or a ranking where there is one, else the answer."""
+    if "score" in known.values:
+        return {"reason": {"type": "string"}, "score": {"type": "number"}}
     if "ranking" in known.values:
         return {"ranking": {"type": "array", "items": {"type": "string"}}}
     return {"answer": {"type": "number" if isinstance(known.values.get("answer"), int | float) else "string"}}

@@ -1,4 +1,4 @@
-"""Prompts that quote other models' answers: a judge ranks them, a critic criticises them, a lead model makes one of them.
+"""Prompts that quote other models' answers: a judge ranks or scores them, a critic criticises them, a lead makes one of them.
 
 An answer is recognised where it stands between tags (`<answer-1f2e label="A">...</answer-1f2e>`, with or without a seal; also
 `candidate`, `response`, `proposal`), as JSON (a list of objects with `text`, `answer` or `content`), or under a heading of its
@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal, cast
 
-PanelTask = Literal["ranking", "critique", "factual", "comparative", "synthesis"]
+from app.providers.mock.questions import read_question
+
+PanelTask = Literal["ranking", "judging", "critique", "factual", "comparative", "synthesis"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,7 @@ _MAX_ANSWERS, _MAX_LISTS, _MAX_INSTRUCTIONS = 200, 8, 20_000
 
 _TASKS: Sequence[tuple[PanelTask, re.Pattern[str]]] = (
     ("ranking", re.compile(r"\brank(?:ing)?\b", re.IGNORECASE)),
+    ("judging", re.compile(r"\bjudge\b", re.IGNORECASE)),
     ("factual", re.compile(r"check the facts|fact[- ]?check|\bclaims\b", re.IGNORECASE)),
     ("critique", re.compile(r"critique|criticis|criticiz|review each|weakness", re.IGNORECASE)),
     ("comparative", re.compile(r"\bcompare\b|\bcomparison\b", re.IGNORECASE)),
@@ -80,6 +83,8 @@ def read_panel(prompt: str, wanted: frozenset[str] = frozenset()) -> Panel | Non
 def _task(instructions: str, wanted: frozenset[str]) -> PanelTask:
     if wanted & {"ranking", "ranks", "order", "scores"}:
         return "ranking"
+    if "score" in wanted:
+        return "judging"
     for task, words in _TASKS:
         if words.search(instructions):
             return task
@@ -166,6 +171,15 @@ def _result(text: str) -> str:
 def _alike(a: frozenset[str], b: frozenset[str]) -> float:
     """Jaccard's index of two sets of words."""
     return len(a & b) / len(a | b) if a | b else 1.0
+
+
+def score(panel: Panel, prompt: str) -> float:
+    """What a judge gives the best answer, 0 to 1: by its result where the question before it has one, else fair."""
+    opening = _OPENING.search(prompt)
+    right = read_question(prompt[: opening.start()] if opening else prompt).right
+    if not right:
+        return 0.75
+    return 0.9 if re.search(rf"(?<![\w.]){re.escape(right)}(?![\w])", panel.best.text, re.IGNORECASE) else 0.2
 
 
 def shared_words(panel: Panel) -> tuple[str, ...]:

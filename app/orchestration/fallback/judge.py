@@ -1,0 +1,100 @@
+"""The judge of a link: a model that scores an answer from 0 to 1, not knowing whose it is."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any, Final, cast
+
+from app.core.chat import ResponseFormat
+from app.core.models import Model
+from app.core.run_events import CandidateScored, RunEvent
+from app.orchestration.analysis import own_generation
+from app.orchestration.answers import fault
+from app.orchestration.context import RunContext
+from app.orchestration.fallback.options import JudgeOptions
+from app.orchestration.quoting import followed_by, question, quoted
+
+PROMPT: Final = "judge"
+CRITERIA: Final = "Is it correct, does it meet all that was asked, and is it clear?"
+_EXAMPLE: Final = json.dumps({"reason": "...", "score": 0.8})
+_FLAT_OBJECT = re.compile(r"\{[^{}]*\}")
+_READ_CHARACTERS: Final = 20_000
+"""How much of a reply is read for a score, from its end: what a model writes has no bound."""
+_SCHEMA: Final[dict[str, Any]] = {
+    "type": "object",
+    "properties": {"reason": {"type": "string"}, "score": {"type": "number", "minimum": 0, "maximum": 1}},
+    "required": ["reason", "score"],
+    "additionalProperties": False,
+}
+
+
+class Judgement:
+    """What the judge says of `text`, the answer of the candidate `candidate_id`. After `events`, `reason` says why it does not
+    pass; it is None where it does."""
+
+    def __init__(self, context: RunContext, options: JudgeOptions, candidate_id: str, text: str) -> None:
+        self.reason: str | None = None
+        self._context = context
+        self._options = options
+        self._model = context.named[options.model]
+        self._candidate_id = candidate_id
+        self._text = text
+
+    async def events(self) -> AsyncGenerator[RunEvent]:
+        """Ask, and tell. A judge that fails, or whose reply holds no score, has not passed the answer."""
+        context, name = self._context, self._model.profile.name
+        asked = context.consult(
+            "judge",
+            self._model,
+            followed_by(context.request.messages, judge_prompt(context, self._options, self._text)),
+            generation=own_generation(context, self._model, judge_format(self._model)),
+        )
+        async with aclosing(asked.events()) as events:
+            async for event in events:
+                yield event
+        failure = fault(asked.response, asked.error)
+        if failure is not None:
+            self.reason = f"the judge {name!r} did not score the answer: {failure}"
+            return
+        score = read_score(asked.choice.text)
+        if score is None:
+            self.reason = f"the judge {name!r} did not score the answer: its reply holds no score from 0 to 1"
+            return
+        yield CandidateScored(self._candidate_id, score)
+        if score < self._options.threshold:
+            self.reason = f"the judge {name!r} scored the answer {score:.2f}, below {self._options.threshold:g}"
+
+
+def judge_prompt(context: RunContext, options: JudgeOptions, text: str) -> str:
+    """What the judge is asked, after the conversation."""
+    return context.prompts.render(
+        PROMPT,
+        question=question(context.request.messages),
+        answers=quoted("answer", [text]),
+        criteria=options.prompt or CRITERIA,
+        example=_EXAMPLE,
+    )
+
+
+def judge_format(model: Model) -> ResponseFormat | None:
+    """The strictest format that the judge can hold to; the prompt asks for JSON in any case."""
+    if model.profile.capabilities.json_schema:
+        return ResponseFormat("json_schema", "judgement", _SCHEMA, strict=True)
+    return ResponseFormat("json_object") if model.profile.capabilities.json_object else None
+
+
+def read_score(text: str) -> float | None:
+    """The score that a judge's reply states: that of its last JSON object with one from 0 to 1."""
+    text = text[-_READ_CHARACTERS:]
+    for fragment in (text, *reversed(_FLAT_OBJECT.findall(text))):
+        try:
+            value = json.loads(fragment)
+        except (ValueError, RecursionError):  # prose, or nested beyond reason
+            continue
+        score = cast("dict[str, Any]", value).get("score") if isinstance(value, dict) else None
+        if isinstance(score, int | float) and not isinstance(score, bool) and 0 <= score <= 1:
+            return float(score)
+    return None

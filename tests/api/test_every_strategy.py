@@ -1,0 +1,87 @@
+"""For every strategy: what a reader of the events adds up, without the result in their last one, is the JSON answer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from typing import Any, get_args
+
+import orjson
+import pytest
+from pydantic import TypeAdapter
+
+from app.api.native_events import plain
+from app.core.run_events import RunEvent, RunFailed, RunFinished
+from app.core.run_fold import RunFold
+from app.orchestration.strategies import BUILT_IN
+from tests.api.test_native_stream import same, streamed
+from tests.support.frames import Frame
+from tests.support.serving import Serving
+
+QUESTION = "What is 17 * 23?"
+CASCADE = [
+    {"model": "mock/mock-terse", "when": "tokens > 1000"},
+    {"model": "mock/mock-swift", "check": {"judge": {"model": "mock/mock-careful", "threshold": 1}}},
+    {"model": "mock/mock-careful", "response": [{"do": "extract", "pattern": r"\d+"}], "check": {"pattern": "391"}},
+]
+CASES: dict[str, list[dict[str, Any]]] = {
+    "direct": [{}, {"input": "Who? [[mock: fault=overloaded]]"}, {"input": "Who? [[mock: fault=midstream-error:2]]"}],
+    "simple": [
+        {},
+        {"options": {"analysis": "critique"}},
+        {"options": {"analysis": "peer_ranking"}, "generation": {"seed": 7}},
+        {"options": {"layers": 2}},
+        {"models": ["mock/mock-terse"]},
+        {"input": "Who? [[mock: fault=server_error model=mock-swift]]"},
+        {"input": "Who? [[mock: fault=server_error]]"},
+        {"input": "Who? [[mock: stage=lead fault=server_error]]"},
+    ],
+    "fallback": [
+        {},
+        {"metadata": {"team": "red"}, "options": {"dynamic": True}},
+        {"input": f"{QUESTION} [[mock: fault=overloaded model=mock-swift]]"},
+        {"input": f"{QUESTION} [[mock: fault=overloaded]]"},
+        {"input": f"{QUESTION} [[mock: fault=invalid_request]]"},
+        {"options": {"chain": CASCADE}},
+        {"options": {"chain": CASCADE[:2]}},
+        {"options": {"chain": CASCADE[:1]}},
+        {"options": {"chain": [{"model": "mock/mock-swift", "on": ["refusal"]}, {"model": "mock/mock-careful"}]}},
+        {"input": "Who? [[mock: fault=refusal model=mock-swift]]"},
+    ],
+}
+"""By strategy, what is asked of it: at least one run for each way that its code goes. They end alike streamed and not."""
+
+
+def test_no_strategy_is_left_out() -> None:
+    assert set(CASES) == {strategy.name for strategy in BUILT_IN}
+
+
+@pytest.mark.parametrize(
+    ("strategy", "more"),
+    [pytest.param(name, case, id=f"{name}-{number}") for name, cases in CASES.items() for number, case in enumerate(cases)],
+)
+async def test_the_events_folded_without_the_result_are_the_json(service: Serving, strategy: str, more: dict[str, Any]) -> None:
+    body = {"input": QUESTION, "strategy": strategy, **more}
+    answer = (await service.client.post("/v1/orchestrations", json=body)).json()
+    frames = await streamed(service, body)
+    folded = fold(frames)
+    assert folded == {**frames[-1].json["result"]}
+    if "midstream" not in body["input"]:  # which a caller who does not stream does not see begin
+        assert same(folded) == same(answer.get("result", answer))
+
+
+def fold(frames: list[Frame]) -> dict[str, Any]:
+    """What the events add up to, as JSON."""
+    adding = RunFold(frames[0].json["run_id"])
+    for frame in frames:
+        members = frame.json
+        if frame.fields["event"] in ("run.finished", "run.failed"):
+            members = {**members, "result": None}
+        event = adapters()[frame.fields["event"]].validate_python(members)
+        adding.add(replace(event, result=None) if isinstance(event, (RunFinished, RunFailed)) else event)
+    return orjson.loads(orjson.dumps(adding.result(), default=plain))
+
+
+@cache
+def adapters() -> dict[str, TypeAdapter[Any]]:
+    return {event.type: TypeAdapter(event) for event in get_args(RunEvent)}
