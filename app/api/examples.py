@@ -12,8 +12,12 @@ CHAT: dict[str, Any] = {
             "messages": [{"role": "user", "content": "What is 17 * 23? Answer with the number and one sentence."}],
         },
     },
+    "fallback": {
+        "summary": "The default models, one after the other until one answers",
+        "value": {"model": "quorum/fallback", "messages": [{"role": "user", "content": "What is 17 * 23?"}]},
+    },
     "streamed": {
-        "summary": "The same, streamed with usage",
+        "summary": "A panel, streamed with usage",
         "value": {
             "model": "quorum/simple",
             "messages": [{"role": "user", "content": "Name three uses of a quorum."}],
@@ -45,6 +49,31 @@ ORCHESTRATIONS: dict[str, Any] = {
             "generation": {"max_tokens": 200},
             "budget": {"tokens": 20000, "cost_usd": 0.05},
             "on_budget": "best_so_far",
+        },
+    },
+    "fallback": {
+        "summary": "A chain whose first model is overloaded",
+        "value": {
+            "input": "What is 17 * 23? [[mock: fault=overloaded model=mock-swift]]",
+            "strategy": "fallback",
+            "options": {"chain": [{"model": "mock/mock-swift", "retry": 0}, {"model": "mock/mock-careful"}]},
+        },
+    },
+    "cascade": {
+        "summary": "A cascade: the cheap model, where a judge is content with it",
+        "value": {
+            "input": "What is 17 * 23?",
+            "strategy": "fallback",
+            "options": {
+                "chain": [
+                    {
+                        "model": "mock/mock-swift",
+                        "when": "tokens < 4000",
+                        "check": {"judge": {"model": "mock/mock-careful", "threshold": 0.7}},
+                    },
+                    {"model": "mock/mock-careful"},
+                ]
+            },
         },
     },
     "direct": {

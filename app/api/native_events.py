@@ -8,7 +8,7 @@ from app.core.run_json import LoggedEvent, logged, plain
 
 __all__ = ["NativeEncoder", "NativeFrames", "plain"]
 
-_BEFORE_IT_BEGINS = frozenset({"run.started", "plan.made"})
+_BEFORE_IT_BEGINS = frozenset({"run.started", "plan.made", "link.passed"})
 
 
 class NativeFrames:
@@ -19,6 +19,7 @@ class NativeFrames:
     """
 
     dialect = "native"
+    broken = False
 
     def __init__(self, *, at_once: bool = False) -> None:
         self._at_once = at_once

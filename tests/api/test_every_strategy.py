@@ -44,7 +44,6 @@ CASES: dict[str, list[dict[str, Any]]] = {
         {"input": f"{QUESTION} [[mock: fault=invalid_request]]"},
         {"options": {"chain": CASCADE}},
         {"options": {"chain": CASCADE[:2]}},
-        {"options": {"chain": CASCADE[:1]}},
         {"options": {"chain": [{"model": "mock/mock-swift", "on": ["refusal"]}, {"model": "mock/mock-careful"}]}},
         {"input": "Who? [[mock: fault=refusal model=mock-swift]]"},
     ],

@@ -117,6 +117,11 @@ async def test_what_fails_has_its_status(service: Serving, options: Any, status:
     assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
 
 
+async def test_a_chain_that_is_skipped_whole_is_refused_before_a_native_stream_begins(service: Serving) -> None:
+    answer = await run(service, options={"chain": [{"model": "mock/mock-swift", "when": "false"}]}, stream=True)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "options.chain")
+
+
 class Broken:
     """The model `m` breaks off after it has begun; `m2` answers."""
 
