@@ -12,7 +12,7 @@ import pytest
 
 from app.state.embedded import EmbeddedValkey
 from tests.support.frames import frames
-from tests.support.loopback import Loopback, Received, as_json, sse
+from tests.support.loopback import Answer, Loopback, Received, as_json, sse
 from tests.support.openai_wire import completion, stream
 from tests.support.serving import AT_ONCE, Serving, serving, upstream
 
@@ -123,33 +123,40 @@ async def test_a_chain_that_is_skipped_whole_is_refused_before_a_native_stream_b
 
 
 class Broken:
-    """The model `m` breaks off after it has begun; `m2` answers."""
+    """The model `m` breaks off after it has begun; `m2` says `then`."""
 
-    def __call__(self, received: Received) -> Any:
+    def __init__(self, then: Answer) -> None:
+        self.then = then
+
+    def __call__(self, received: Received) -> Answer:
         if received.json["model"] == "m2":
-            return sse(stream("whole"))
+            return self.then
         begun = stream("half ")
         return sse(begun, stop_after=begun.index(b"\n\n", begun.index(b"half")) + 2)
 
 
 async def test_after_visible_text_the_native_stream_starts_over(tmp_path: Path, valkey: EmbeddedValkey) -> None:
-    async with Loopback(Broken()) as provider, serving(tmp_path, valkey.url, upstream(provider.url)) as service:
+    whole = Broken(sse(stream("whole")))
+    async with Loopback(whole) as provider, serving(tmp_path, valkey.url, upstream(provider.url)) as service:
         found = frames((await run(service, options={"chain": [{"model": "m"}, {"model": "m2"}]}, stream=True)).text)
     shown = [f for f in found if f.fields["event"].startswith("output.")]
     assert [frame.fields["event"] for frame in shown][:2] == ["output.delta", "output.reset"]
     assert found[-1].json["result"]["output"]["text"] == "whole"
 
 
-async def test_after_visible_text_the_openai_stream_ends_with_an_error_and_nothing_more_is_asked(
+async def test_after_visible_text_the_openai_stream_ends_with_an_error_and_the_run_with_it(
     tmp_path: Path, valkey: EmbeddedValkey
 ) -> None:
-    async with Loopback(Broken()) as provider, serving(tmp_path, valkey.url, upstream(provider.url)) as service:
+    endless = Broken(sse(stream("whole"), hold_after=0))
+    async with Loopback(endless) as provider, serving(tmp_path, valkey.url, upstream(provider.url)) as service:
         options = {"chain": [{"model": "m"}, {"model": "m2"}]}
         answer = await chat(service, "quorum/fallback", quorum={"options": options}, stream=True)
         found = frames(answer.text)
         assert "error" in found[-1].json
         assert "[DONE]" not in answer.text
         assert "whole" not in answer.text
+        for received in provider.received[1:]:
+            await received.closed.wait()
         client = openai.AsyncOpenAI(base_url=f"{service.url}/v1", api_key="none", max_retries=0)
         with pytest.raises(openai.APIError, match="start over"):
             async for _ in await client.chat.completions.create(
