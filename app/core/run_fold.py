@@ -167,7 +167,8 @@ class RunFold:
         if self._end:  # who was still at work was stopped with the run, and could not say so
             candidates = tuple(replace(c, status="cancelled") if c.status == "running" else c for c in candidates)
         paid = (*candidates, *self._calls)
-        given_up = {link.candidate_id for link in self._path if link.outcome != "answered"}
+        answered = {link.candidate_id for link in self._path if link.outcome == "answered"}
+        given_up = {link.candidate_id for link in self._path} - answered
         wasted = [c for c in candidates if c.status == "cancelled" or c.id in given_up]
         status: RunStatus = self._end.status if self._end else "running"
         return OrchestrationOutput(

@@ -11,20 +11,22 @@ model speaks, never repeated. With checks a chain is a cascade: Chen et al., "Fr
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
 from typing import ClassVar
 
 from app.core.errors import AllCandidatesFailed, InvalidRequest, QuorumError, report
-from app.core.run_events import LinkPassed, OutputReset, PlanMade, RunEvent, Warning
+from app.core.run_events import LinkPassed, OutputReset, PlanMade, RunEvent, RunFinished, Warning
 from app.core.runs import LinkOutcome, PathLink, PlanDecision, RunRequest
 from app.orchestration.analysis import own_generation
 from app.orchestration.base import BaseOrchestrator, NamedModel, StrategyOptions
 from app.orchestration.context import RunContext
 from app.orchestration.fallback.links import Conditions, Link, chain_of, ordered
 from app.orchestration.fallback.options import FallbackOptions
-from app.orchestration.fallback.turn import Failure, Turn
+from app.orchestration.fallback.turn import OVER_BUDGET, Failure, Turn
+from app.orchestration.fallback.worst import worst_calls
 from app.providers.fitting import missing
+from app.reliability.forecast import PlannedCall
 
 
 class FallbackOrchestrator(BaseOrchestrator):
@@ -52,6 +54,12 @@ class FallbackOrchestrator(BaseOrchestrator):
         for link in links:
             _check_link(link, request, context)
 
+    def plan(self, request: RunRequest, context: RunContext) -> PlanDecision:
+        return _plan(ordered(chain_of(context), context), context)
+
+    def worst_case(self, request: RunRequest, context: RunContext) -> Sequence[PlannedCall]:
+        return worst_calls(context, chain_of(context))
+
     async def run(self, request: RunRequest, context: RunContext) -> AsyncIterator[RunEvent]:
         links = ordered(chain_of(context), context)
         yield PlanMade(_plan(links, context))
@@ -68,6 +76,7 @@ class _Walk:
         self._context = context
         self._links = links
         self._failures: list[tuple[Link, Failure]] = []
+        self._rejected: tuple[Link, Turn] | None = None
 
     async def events(self) -> AsyncGenerator[RunEvent]:
         """Ask, and tell of each link what became of it.
@@ -95,8 +104,15 @@ class _Walk:
                 yield turn.ending
                 return
             self._failures.append((link, failure))
-            if place == len(self._links) or not link.options.hands_over(failure.word):
+            if failure.word == "low_quality":
+                self._rejected = link, turn
+            hands_over = failure.word == OVER_BUDGET or link.options.hands_over(failure.word)
+            if place == len(self._links) or not hands_over:
                 yield _passed(link, "failed", turn)
+                for event in self._so_far(failure):
+                    yield event
+                    if isinstance(event, RunFinished):
+                        return
                 raise self._end(failure, link)
             yield _passed(link, "handed_over", turn)
             if failure.word != "low_quality":  # which is how a cascade is meant to go
@@ -104,8 +120,24 @@ class _Walk:
             if turn.said:
                 yield OutputReset(f"{link.name!r} failed after it had begun to answer ({failure.word})")
         if self._failures:
+            for event in self._so_far(self._failures[-1][1]):
+                yield event
+                if isinstance(event, RunFinished):
+                    return
             raise self._end(self._failures[-1][1], None)
         raise InvalidRequest(f"every link of the chain is skipped. {'; '.join(skipped)}", param="options.chain")
+
+    def _so_far(self, failure: Failure) -> Iterator[RunEvent]:
+        """Where the budget held no better answer, the last one that did not pass, if there is one."""
+        if failure.word != OVER_BUDGET or self._rejected is None:
+            return
+        link, turn = self._rejected
+        yield Warning(
+            f"the budget holds no further link; the output is the answer of {link.name!r}, which did not pass its check"
+        )
+        yield LinkPassed(PathLink(link.number, link.name, "answered", turn.candidate_id, reason=failure.error.message))
+        yield from turn.rejected()
+        yield turn.rejected_ending()
 
     def _end(self, failure: Failure, refusing: Link | None) -> QuorumError:
         """What the run fails with: the failure itself where it is the only one or is not handed over, else all of them.
@@ -113,7 +145,11 @@ class _Walk:
         Parameters:
             refusing: the last link asked, where no other was left or it does not hand over.
         """
-        if len(self._failures) == 1 or (refusing and not refusing.options.hands_over(failure.word)):
+        if (
+            len(self._failures) == 1
+            or failure.word == OVER_BUDGET
+            or (refusing and not refusing.options.hands_over(failure.word))
+        ):
             return failure.error
         reasons = "; ".join(f"{link.name!r} ({failed.word}): {failed.error.message}" for link, failed in self._failures)
         reports = tuple(report(failed.error) for _, failed in self._failures)

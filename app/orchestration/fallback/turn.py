@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Final
@@ -34,6 +34,10 @@ UNRELIABLE: Final = frozenset(
 """Failures that tell how reliable a model is; the others tell of the request, or that it was not asked."""
 
 
+OVER_BUDGET: Final = "budget_exceeded"
+"""The word of a link that the budget does not hold, where the run is to go on with what it can (`best_so_far`)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """Why a link gave no answer: `word` is the class that it may hand over with."""
@@ -54,6 +58,7 @@ class Turn:
     def __init__(self, context: RunContext, link: Link, *, last: bool) -> None:
         self.failure: Failure | None = None
         self.said = False
+        self._text = ""
         self._context = context
         self._link = link
         self._last = last
@@ -74,7 +79,7 @@ class Turn:
         """Ask, and tell.
 
         Raises:
-            DeadlineExceeded, BudgetExceeded: the run's end, which no other link can help.
+            DeadlineExceeded: the run's end, which no other link can help.
         """
         held: list[RunEvent] = []
         async with aclosing(self._call.events()) as events:
@@ -98,6 +103,13 @@ class Turn:
         if self.failure is None:
             self.ending = self._call.ending()
 
+    def rejected(self) -> Iterator[RunEvent]:
+        """The answer that did not pass, as output after all."""
+        yield from output_deltas(replace(self._call.choice, text=self._text, logprobs=None))
+
+    def rejected_ending(self) -> RunFinished:
+        return self._call.ending()
+
     @property
     def _passes_refusals_on(self) -> bool:
         hands_over = self._link.options.hands_over
@@ -113,8 +125,10 @@ class Turn:
         match error:
             case ProviderError():
                 return Failure(error.failure, error)
-            case DeadlineExceeded() | BudgetExceeded():
+            case DeadlineExceeded():
                 raise error
+            case BudgetExceeded():
+                return Failure(OVER_BUDGET, error)
             case InvalidRequest():
                 return Failure("invalid_request", error)
             case _:
@@ -148,6 +162,7 @@ class Turn:
                         yield event
                 reason = judgement.reason
             if reason is not None:
+                self._text = text
                 self.failure = Failure("low_quality", LowQuality(f"{self._link.name!r}: {reason}"))
                 return
             if text != choice.text:
