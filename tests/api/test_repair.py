@@ -61,9 +61,9 @@ async def test_an_answer_that_stays_wrong_fails_unless_the_check_is_off(
 
 async def test_a_schema_that_is_none_is_refused_before_anything_is_called(tmp_path: Path, valkey: EmbeddedValkey) -> None:
     broken = {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "nothing"}}}
-    async with Loopback(lambda _: as_json(completion("{}"))) as provider:
-        async with serving(tmp_path, valkey.url, upstream(provider.url)) as service:
-            done = await service.client.post("/v1/chat/completions", json={**ASK, "response_format": broken})
+    whole = as_json(completion("{}"))
+    async with Loopback(whole) as provider, serving(tmp_path, valkey.url, upstream(provider.url)) as service:
+        done = await service.client.post("/v1/chat/completions", json={**ASK, "response_format": broken})
     assert done.status_code == 400
     assert done.json()["error"]["param"] == "response_format.json_schema.schema"
     assert provider.received == []
