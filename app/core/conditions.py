@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 MAX_CHARACTERS: Final = 2_000
 MAX_LOOPS: Final = 4
 """Comprehensions in one expression, none inside or on top of another: with the next bound that is tens of milliseconds."""
-MAX_ITEMS: Final = 1_000
+MAX_ITEMS: Final = 300
 MAX_VALUE_CHARACTERS: Final = 200_000
 """Bounds on all values that an expression is given, together."""
 MAX_DEPTH: Final = 32

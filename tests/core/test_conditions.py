@@ -88,11 +88,12 @@ def test_values_have_bounds(large: dict[str, Any]) -> None:
 def test_the_most_that_is_allowed_takes_well_under_a_second() -> None:
     loops = " && ".join(f"tags.map(x, x + text).size() > {n}" for n in range(MAX_LOOPS))
     values = {**VALUES, "tags": ["x"] * (MAX_ITEMS - 20), "text": "word " * 10}
+    condition = compiled(loops, KNOWN)
     began = time.perf_counter()
-    assert compiled(loops, KNOWN).decide(values)
+    assert condition.decide(values)
     taken = time.perf_counter() - began
     print(f"{MAX_LOOPS} loops over {MAX_ITEMS - 20} items: {taken * 1000:.0f} ms")
-    assert taken < 1.5
+    assert taken < 0.5
 
 
 async def test_one_that_loops_is_evaluated_off_the_event_loop() -> None:
