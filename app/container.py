@@ -9,6 +9,7 @@ from random import Random
 
 import structlog
 
+from app.api.idempotency.executions import Executions
 from app.api.services import Services
 from app.config.loading import Checks, Loaded
 from app.config.reload import Configuration
@@ -34,6 +35,7 @@ from app.reliability.standings import LocalStandings
 from app.state.breakers import BreakerStore
 from app.state.client import StateClient
 from app.state.dynamic_providers import DynamicProviders, ProviderFeed
+from app.state.idempotency import IdempotencyRecords
 from app.state.key_ring import KeyRing
 from app.state.ledger import Ledger
 from app.state.reloading import ReloadFeed
@@ -110,6 +112,7 @@ class Container:
         self._engine = Engine(self._registry, strategies, spec, self._clock, self._admission, standings)
         records = RunRecords(self._state)
         self._host = RunHost(records, RunOrders(self._state), spec.runs)
+        self.executions = Executions(IdempotencyRecords(self._state), secret.sealer("request"), spec.idempotency)
         stored = DynamicProviders(self._state, secret)
         self._feed = ProviderFeed(self._state, stored, self._sync)
         self._reloads = ReloadFeed(self._state, self._reload)
@@ -152,6 +155,8 @@ class Container:
             stack.push_async_callback(self._admission.close)
             await self._host.start()
             stack.push_async_callback(self._host.close, self.services.draining, self._drain_s)
+            await self.executions.start()
+            stack.push_async_callback(self.executions.close, self.services.draining, self._drain_s)
             for warning in await self._warnings():
                 _log.warning(warning)
             yield self.services
@@ -185,6 +190,7 @@ class Container:
         self._engine.configure(spec)
         self._policies.configure(spec.reliability.retry_budget)
         self._host.configure(spec.runs)
+        self.executions.config = spec.idempotency
         self._admission.local_share = spec.limits.local_share
         self._registry.apply(spec)
         self._keys.configure(spec.keys)

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from app.api import docs
 from app.api.edge import Edge
 from app.api.errors import answer_error
+from app.api.idempotency.middleware import Idempotency
 from app.api.routes import breakers, catalogue, chat, operations, orchestrations, providers, runs
 from app.config.settings import Settings
 from app.container import Container
@@ -54,5 +55,9 @@ def create_app(settings: Settings) -> FastAPI:
     docs.install(app, version("quorum"))
     for kind in (QuorumError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, answer_error)
-    app.add_middleware(Edge, max_header_bytes=lambda: container.services.engine.spec.limits.max_header_bytes)
+    app.add_middleware(
+        Edge,
+        max_header_bytes=lambda: container.services.engine.spec.limits.max_header_bytes,
+        keyed=lambda routes: Idempotency(routes, app, container.executions),
+    )
     return app

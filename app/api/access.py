@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 from app.api.services import Services, services_of
 from app.config.spec import Scope
 from app.core.errors import Forbidden, StateUnavailable, Unauthorized
+from app.core.lifecycle import PRINCIPAL, REQUIRED
 from app.core.principal import LOCAL, Principal
 
 _UNKNOWN_KEYS = "who may ask is not known while the state store is away; try again"
@@ -23,6 +24,21 @@ def authorize(request: Request, services: Services, scope: Scope) -> Principal:
     Raises:
         Unauthorized: no key, or none that is valid.
         Forbidden: the key lacks `scope`; or, without keys, a page of another site asks.
+        StateUnavailable: the stored keys are not known yet.
+    """
+    principal = request.scope.get(PRINCIPAL) or identify(request, services)
+    request.scope[REQUIRED] = scope
+    if not principal.allows(scope):
+        raise Forbidden(f"the key {principal.name!r} lacks the scope {scope!r}; it has {', '.join(sorted(principal.scopes))}")
+    return principal
+
+
+def identify(request: Request, services: Services) -> Principal:
+    """Who asks, whatever they may do.
+
+    Raises:
+        Unauthorized: no key, or none that is valid.
+        Forbidden: without keys, a page of another site asks.
         StateUnavailable: the stored keys are not known yet.
     """
     keys = services.keys
@@ -40,8 +56,6 @@ def authorize(request: Request, services: Services, scope: Scope) -> Principal:
         if not keys.loaded:
             raise StateUnavailable(_UNKNOWN_KEYS)
         raise Unauthorized("this API key is not valid: it is unknown, expired or revoked")
-    if not principal.allows(scope):
-        raise Forbidden(f"the key {principal.name!r} lacks the scope {scope!r}; it has {', '.join(sorted(principal.scopes))}")
     return principal
 
 

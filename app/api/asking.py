@@ -5,20 +5,25 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import TypedDict, TypeVar
 
 from fastapi import Request
 
+from app.api.body import wanted
 from app.api.native_events import NativeFrames
 from app.api.ratelimit import ratelimit_headers
 from app.api.services import Services
 from app.api.sse import Encoder, EventStream, StreamTimes
 from app.core.errors import InvalidRequest
+from app.core.lifecycle import TICKET, Ticket
 from app.core.principal import Principal
 from app.core.run_events import RunEvent
 from app.core.run_json import LoggedEvent
+from app.core.runs import OrchestrationOutput, RunRequest
 from app.orchestration.engine import Run
-from app.orchestration.runs.hosted import OnDisconnect
+from app.orchestration.runs.hosted import HostedRun, OnDisconnect
+from app.orchestration.runs.taking import Taken
 
 T = TypeVar("T")
 DEADLINE = "x-quorum-deadline-ms"
@@ -67,16 +72,64 @@ def run_headers(run: Run) -> dict[str, str]:
     return headers if run.permit is None else headers | ratelimit_headers(run.permit.quotas)
 
 
-def streamed(request: Request, services: Services, run: Run, encoder: Encoder[RunEvent]) -> EventStream[RunEvent]:
+async def begin(request: Request, services: Services, asking: RunRequest) -> Begun:
+    """The run of `asking`, admitted; of a request that was taken over from another process, the continuation of its run.
+
+    Raises:
+        QuorumError: it is refused.
+    """
+    ticket: Ticket | None = request.scope.get(TICKET)
+    if ticket is None:
+        return Begun(await services.engine.admit(services.engine.begin(asking)))
+    run = services.engine.begin(asking, ticket.run_id)
+    taken = await services.host.take(run) if ticket.epoch > 1 else None
+    await services.engine.admit(run)
+    return Begun(run, keyed=True, taken=taken)
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A run that may go. One that is `keyed` goes on whoever leaves, also in another process (`taken`)."""
+
+    run: Run
+    keyed: bool = False
+    taken: Taken | None = None
+
+    @property
+    def logged(self) -> bool:
+        """Whether it is kept in the log although nobody asked for that: so that no answer of several has to be paid twice."""
+        return self.keyed and self.run.strategy.models_needed != 1
+
+    async def host(self, services: Services, on_disconnect: OnDisconnect) -> HostedRun:
+        """Have the process run it."""
+        if self.keyed:
+            on_disconnect = "continue"
+        return await services.host.begin(self.run, on_disconnect=on_disconnect, resumable=self.keyed, taken=self.taken)
+
+
+async def result_of(request: Request, services: Services, begun: Begun) -> OrchestrationOutput:
+    """What comes of a run, for as long as somebody waits for it.
+
+    Raises:
+        Abandoned: nobody does any more.
+        OrchestratorError: another process has it.
+    """
+    if begun.logged:
+        return await (await begun.host(services, "continue")).ended()
+    return await wanted(request, begun.run.result())
+
+
+async def streamed(request: Request, services: Services, begun: Begun, encoder: Encoder[RunEvent]) -> EventStream[RunEvent]:
     """The run's events as they happen. It ends when its reader leaves."""
-    return _stream(request, services, run, run.events(), encoder)
+    events = (await begun.host(services, "continue")).happening() if begun.logged else begun.run.events()
+    return _stream(request, services, begun.run, events, encoder)
 
 
-async def hosted(request: Request, services: Services, run: Run, on_disconnect: OnDisconnect) -> EventStream[LoggedEvent]:
+async def hosted(request: Request, services: Services, begun: Begun, on_disconnect: OnDisconnect) -> EventStream[LoggedEvent]:
     """The events of a run that goes on for a while, or to its end, when its reader leaves."""
-    begun = await services.host.begin(run, on_disconnect=on_disconnect)
-    events = services.runs.events(run.request.tenant, run.id, 0, begun)
-    return _stream(request, services, run, events, NativeFrames())
+    run = await begun.host(services, on_disconnect)
+    events = services.runs.events(begun.run.request.tenant, begun.run.id, 0, run)
+    return _stream(request, services, begun.run, events, NativeFrames())
 
 
 def _stream(request: Request, services: Services, run: Run, events: AsyncIterator[T], encoder: Encoder[T]) -> EventStream[T]:

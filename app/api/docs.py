@@ -13,6 +13,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from app.api.describe import shapes
+from app.api.idempotency.request import LONGEST_KEY
 
 _ASSETS = {"swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "text/css"}
 _PACKAGE = "fastapi_swagger"
@@ -20,6 +21,16 @@ _DESCRIPTION = """\
 One answer from several language models, with the evidence for it.
 
 Every request here runs as it stands on a service without configuration: press *Try it out*, then *Execute*."""
+
+_IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string", "minLength": 1, "maxLength": LONGEST_KEY},
+    "description": "A key of your own, best a UUID: the request is run once, and answered the same for a day. "
+    "409 while it runs (unless `Prefer: wait`), 422 with another body.",
+    "examples": {"without": {"summary": "Without", "value": ""}},
+}
 
 
 def install(app: FastAPI, version: str) -> None:
@@ -61,7 +72,9 @@ def openapi_document(app: FastAPI, version: str) -> dict[str, Any]:
         components["schemas"] = shapes()
         components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
         for path, operations in document["paths"].items():
-            for operation in operations.values():
+            for method, operation in operations.items():
+                if method == "post" and path.startswith("/v1/"):
+                    operation.setdefault("parameters", []).append(_IDEMPOTENCY_KEY)
                 operation["responses"].pop("422", None)  # the framework's own; ours answer 400 with a problem
                 if path.startswith("/v1/"):
                     operation["security"] = [{"key": []}, {}]

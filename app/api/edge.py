@@ -24,14 +24,18 @@ _log = structlog.get_logger("quorum.http")
 class Edge:
     """Stands around the whole application.
 
-    Puts `request_id` and `traceparent` (both may be None in websockets, which are not served) into the scope.
+    Puts `request_id`, `traceparent` and `keyed` (whether there is an idempotency key) into the scope.
 
     Parameters:
         max_header_bytes: gives the longest header value that is taken, by the configuration in force.
+        keyed: puts around the application what requests with an idempotency key go through.
     """
 
-    def __init__(self, app: ASGIApp, *, max_header_bytes: Callable[[], int]) -> None:
+    def __init__(
+        self, app: ASGIApp, *, max_header_bytes: Callable[[], int], keyed: Callable[[ASGIApp], ASGIApp] | None = None
+    ) -> None:
         self._app = app
+        self._keyed = keyed(app) if keyed else app
         self._max_header_bytes = max_header_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -57,7 +61,8 @@ class Edge:
                 text = f"a header of {longest} bytes; at most {most} are taken"
                 await problem(report(InvalidRequest(text, code="headers_too_large")), request_id)(scope, receive, answer)
             else:
-                await self._app(scope, receive, answer)
+                app = self._keyed if scope["keyed"] and scope["method"] == "POST" else self._app
+                await app(scope, receive, answer)
         except (ClientDisconnect, Abandoned):
             status = status or 499
         except Exception as error:  # the boundary of the process: whatever it is, the client gets an answer and we a log
@@ -75,11 +80,14 @@ class Edge:
         request_id: str | None = None
         traceparent: str | None = None
         longest = 0
+        scope["keyed"] = False
         for name, value in scope["headers"]:
             if len(value) > longest:
                 longest = len(value)
             if name == b"x-request-id":
                 request_id = value.decode("ascii") if _REQUEST_ID.fullmatch(value) else None
+            elif name == b"idempotency-key":
+                scope["keyed"] = True
             elif name == b"traceparent":
                 traceparent = value.decode("ascii") if _TRACEPARENT.fullmatch(value) else None
         scope["request_id"] = request_id or f"req_{os.urandom(12).hex()}"

@@ -46,6 +46,8 @@ _ROWS: dict[str, Row] = {
     "unauthorized": Row(401, "authentication_error", "A valid API key is needed"),
     "forbidden": Row(403, "permission_error", "The key may not do this"),
     "conflict": Row(409, _BAD, "This conflicts with something that is there"),
+    "idempotency_in_progress": Row(409, _BAD, "The same request is being answered", retry=True),
+    "idempotency_mismatch": Row(422, _BAD, "The key was used for another request"),
     "limit_exceeded": Row(429, "rate_limit_error", "A limit was reached", retry=True),
     "budget_exceeded": Row(429, "insufficient_quota", "The budget is used up"),
     "state_unavailable": Row(503, _API, "The state store is away", retry=True),
@@ -131,10 +133,10 @@ def problem(
 
 
 def error_headers(error: ErrorReport) -> dict[str, str]:
-    """`x-should-retry`, and `Retry-After` with 429 and 503."""
+    """`x-should-retry`, and `Retry-After` with 409, 429 and 503 where asking again may help."""
     row = row_of(error)
     headers = {"x-should-retry": "true" if row.retry else "false"}
-    if row.status in (429, 503) and (row.retry or error.retry_after is not None):
+    if row.status in (409, 429, 503) and (row.retry or error.retry_after is not None):
         seconds = _DEFAULT_RETRY_AFTER_S if error.retry_after is None else error.retry_after
         headers["retry-after"] = str(max(1, -int(-seconds // 1)))
     if row.status == 401:

@@ -18,19 +18,19 @@ from starlette.types import Receive, Scope, Send
 
 from app.api.errors import problem
 from app.core.errors import ErrorReport
-from app.core.lifecycle import ABORT
+from app.core.lifecycle import ABORT, FAILED, TICKET
 from app.core.streams import Abandoned, Batches, batches, in_time, supervise
 from app.observability.metrics import OPEN_STREAMS
 
 WATCH_AFTER_S = 0.2
 """Seconds after which we begin to look whether the client is still there."""
-_COMMENT = b": keep-alive\n\n"
+COMMENT = b": keep-alive\n\n"
 _HEADERS = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-store"),
     (b"x-accel-buffering", b"no"),
 )
-
+_BROKEN = ErrorReport("OutputReset", "orchestration_failed", "the answer had to start over after some of it was sent")
 
 T = TypeVar("T")
 E = TypeVar("E", contravariant=True)
@@ -121,6 +121,7 @@ class EventStream(Response, Generic[T]):
     async def _write(self, writer: _Writer, scope: Scope, receive: Receive, send: Send) -> None:
         encode, commits, failure = self._encoder.encode, self._encoder.commits, self._encoder.failure
         events: Batches[T] = self._events
+        keyed = TICKET in scope
         async for batch in events:
             if not writer.opened:
                 for event in batch:
@@ -132,7 +133,10 @@ class EventStream(Response, Generic[T]):
                         await writer.open()
                         break
             await writer.write(b"".join([encode(event) for event in batch]))
+            if keyed and (error := failure(batch[-1])):
+                scope[FAILED] = error
             if self._encoder.broken:
+                scope[FAILED] = _BROKEN
                 break
         await writer.open()
         await writer.write(b"", last=True)
@@ -189,7 +193,7 @@ class _Writer:
 
     async def _comment(self) -> None:
         with suppress(ReaderStalled):
-            await self.write(_COMMENT)
+            await self.write(COMMENT)
         if self.stalled and self._task and not self._cancelled:
             self._cancelled = self._task.cancel()
 

@@ -262,6 +262,14 @@ class KeyConfig(Allowance):
     scopes: tuple[Scope, ...] = ("run", "read")
 
 
+class IdempotencyConfig(Spec):
+    """Requests with the header Idempotency-Key."""
+
+    keep_s: int = Field(default=86_400, ge=60, le=31_536_000, description="Answers are given again for so long.")
+    max_answer_bytes: int = Field(default=8_000_000, ge=1_024, description="Longer answers are not kept.")
+    max_wait_s: float = Field(default=60.0, ge=0, le=3600, description="The longest that `Prefer: wait` waits.")
+
+
 class QuorumSpec(Spec):
     """Providers, models, recipes, limits and keys of a Quorum service."""
 
@@ -283,3 +291,4 @@ class QuorumSpec(Spec):
     )
     reliability: ReliabilityConfig = ReliabilityConfig()
     runs: RunsConfig = RunsConfig()
+    idempotency: IdempotencyConfig = IdempotencyConfig()

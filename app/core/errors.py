@@ -7,7 +7,8 @@ QuorumError                        message, code (a stable word for programs), p
 │   └── CapabilityMissing          no chosen model can do what was asked
 ├── ConfigError                    the configuration is wrong (carries its faults, each with its line)
 ├── Unauthorized / Forbidden       no valid key / a key without the scope
-├── ConflictError                  the same thing is already there or under way
+├── ConflictError                  the same thing is already there
+│   └── InProgress                 it is under way (retry_after)
 ├── LimitExceeded                  a limit of ours (retry_after)
 ├── StateUnavailable               Redis is away and the promise needs it
 ├── OrchestratorError              a run could not be made or finished
@@ -100,6 +101,17 @@ class Forbidden(QuorumError):
 
 class ConflictError(QuorumError):
     code = "conflict"
+
+
+class InProgress(ConflictError):
+    """The same request is being answered. `retry_after` in seconds."""
+
+    code = "idempotency_in_progress"
+
+    def __init__(self, retry_after: float) -> None:
+        message = "a request with this Idempotency-Key is being answered; ask again, or wait for it with `Prefer: wait`"
+        super().__init__(message, param="Idempotency-Key")
+        self.retry_after = retry_after
 
 
 class LimitExceeded(QuorumError):
@@ -238,7 +250,7 @@ def report(error: BaseException) -> ErrorReport:
             )
         case AllCandidatesFailed():
             return ErrorReport("AllCandidatesFailed", error.code, error.message, causes=error.reports)
-        case LimitExceeded() | BudgetExceeded():
+        case LimitExceeded() | BudgetExceeded() | InProgress():
             return ErrorReport(
                 type(error).__name__, error.code, error.message, param=error.param, retry_after=error.retry_after
             )

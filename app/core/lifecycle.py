@@ -10,10 +10,35 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import Final
 
 ABORT: Final = "quorum.abort"
 """Our ASGI extension: its `call` breaks the connection at once. Closing it would wait for a reader who may never read."""
+
+
+TICKET: Final = "quorum.ticket"
+"""In an ASGI scope: the `Ticket` of a request with an idempotency key."""
+
+FAILED: Final = "quorum.failed"
+"""In an ASGI scope: the `ErrorReport` of a run whose stream had begun when it failed."""
+
+REQUIRED: Final = "quorum.required"
+"""In an ASGI scope: the key scope that the route has asked for."""
+
+PRINCIPAL: Final = "quorum.principal"
+"""In an ASGI scope: who asks, where that is known already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """A request that runs apart from its connection: whoever takes it over gives its run the same id.
+
+    `epoch` counts the processes that have run it, from 1 on.
+    """
+
+    run_id: str
+    epoch: int
 
 
 class Draining:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
@@ -22,13 +22,18 @@ RESYNC: Final = "resync"
 class LoggedEvent:
     """An event of a run as it stands in its log.
 
-    `seq` counts from 1; `data` is its JSON. `error` is set on a live `run.failed`, for a stream that has not begun.
+    `seq` counts from 1; `data` is its JSON. `event` is there where it has just happened, not where it was read from the log.
     """
 
     seq: int
     type: str
     data: bytes
-    error: ErrorReport | None = None
+    event: RunEvent | None = field(default=None, compare=False)
+
+    @property
+    def error(self) -> ErrorReport | None:
+        """Of a `run.failed` that has just happened: for a stream that has not begun."""
+        return self.event.error if isinstance(self.event, RunFailed) else None
 
     @property
     def ends(self) -> bool:
@@ -38,7 +43,7 @@ class LoggedEvent:
 def logged(event: RunEvent, run_id: str, seq: int) -> LoggedEvent:
     """`event` as the one with the number `seq` of its run."""
     data = event_json(event.type, run_id, seq, payload(event))
-    return LoggedEvent(seq, event.type, data, event.error if isinstance(event, RunFailed) else None)
+    return LoggedEvent(seq, event.type, data, event)
 
 
 def event_json(kind: str, run_id: str, seq: int, members: Mapping[str, Any]) -> bytes:

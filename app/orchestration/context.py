@@ -13,11 +13,12 @@ from app.core.clock import Clock
 from app.core.errors import FailureClass
 from app.core.messages import Message
 from app.core.models import Model
-from app.core.runs import CallRole, RunRequest
+from app.core.runs import CallRole, Candidate, RunRequest
 from app.core.standing import Standings
 from app.orchestration.calls import CandidateCall, Consultation
 from app.orchestration.prompts import Prompts
 from app.orchestration.quoting import question
+from app.orchestration.recall import recalled
 from app.reliability.forecast import PlannedCall, planned_call
 
 
@@ -28,7 +29,8 @@ class RunContext:
     `models` are the selected ones in their order, `lead` the one that leads where the strategy has one (and the request
     named one). `options` is an instance of the strategy's `Options`, and `named` holds the models that they name. `max_tokens`
     is the most that a call may ask for. `standings` knows how models have been doing. Where a budget applies, `purse` is what
-    the calls draw on, and `default_max_tokens` bounds those whose generation does not.
+    the calls draw on, and `default_max_tokens` bounds those whose generation does not. `finished` are candidates of this run
+    that had answered when it was taken over from another process: who is asked the same again says the same.
     """
 
     run_id: str
@@ -44,6 +46,7 @@ class RunContext:
     named: Mapping[str, Model] = field(default_factory=dict[str, Model])
     max_tokens: int | None = None
     standings: Standings | None = None
+    finished: list[Candidate] = field(default_factory=list[Candidate])
     _numbers: Any = field(default_factory=lambda: count(1))
 
     def ask(
@@ -69,7 +72,7 @@ class RunContext:
         request = self._chat(model, messages, generation, incremental=incremental, tools=offered, retries=retries)
         return CandidateCall(
             f"c{next(self._numbers)}",
-            model,
+            self._recalled(model, replicate, layer) if self.finished else model,
             request,
             self.clock,
             replicate=replicate,
@@ -77,6 +80,15 @@ class RunContext:
             watched=deltas == "all",
             output=output,
         )
+
+    def _recalled(self, model: Model, replicate: int, layer: int) -> Model:
+        generation = self.request.generation
+        if generation.n > 1 or generation.logprobs:  # a candidate holds the first choice without them
+            return model
+        for number, candidate in enumerate(self.finished):
+            if (candidate.model, candidate.replicate, candidate.layer) == (model.profile.name, replicate, layer):
+                return recalled(model, self.finished.pop(number))
+        return model
 
     def consult(
         self,

@@ -157,19 +157,19 @@ class Engine:
         self._allowances = Allowances(spec)
         self.spec = spec
 
-    def begin(self, request: RunRequest) -> Run:
-        """Check `request` and prepare its run. Nothing is called yet.
+    def begin(self, request: RunRequest, run_id: str | None = None) -> Run:
+        """Check `request` and prepare its run. Nothing is called yet. Without a `run_id` it gets a new one.
 
         Raises:
             InvalidRequest: it asks for something impossible, unknown or beyond the limits.
             BudgetExceeded: its own budget does not hold its plan.
         """
         strategy = self.strategies.get(request.config.strategy)
-        return self.begin_with(strategy, request)
+        return self.begin_with(strategy, request, run_id)
 
-    def begin_with(self, strategy: BaseOrchestrator, request: RunRequest) -> Run:
+    def begin_with(self, strategy: BaseOrchestrator, request: RunRequest, run_id: str | None = None) -> Run:
         """As `begin`, with a strategy that need not be registered."""
-        run = self._prepared(strategy, request)
+        run = self._prepared(strategy, request, run_id)
         request, context = run.request, run.context
         limits = self._limits_of(request)
         if limits or request.budget.bounded:
@@ -179,7 +179,7 @@ class Engine:
             context.purse = run.charge.purse(request) if run.charge.claim is None else None
         return run
 
-    def _prepared(self, strategy: BaseOrchestrator, request: RunRequest) -> Run:
+    def _prepared(self, strategy: BaseOrchestrator, request: RunRequest, run_id: str | None = None) -> Run:
         self._check_limits(request)
         options = parse_options(strategy, request.config.options)
         generation = self.targets.generation(request.generation, request.config.recipe)
@@ -190,7 +190,7 @@ class Engine:
         if generation is not request.generation or deadline is not request.deadline:
             request = replace(request, generation=generation, deadline=deadline)
         selected = select(self._source, self.spec, strategy, request, options)
-        run_id = new_run_id()
+        run_id = run_id or new_run_id()
         context = RunContext(
             run_id=run_id,
             request=request,

@@ -67,3 +67,21 @@ def admission_record(tenant: str, operation: str) -> str:
 def limit_use(tenant: str, scope: str, kind: str) -> str:
     """How much of a limit is used: of a day and of a minute a hash, of runs at once a sorted set of leases."""
     return f"quorum:{{tenant:{tenant}}}:used:{kind}:{scope}"
+
+
+@dataclass(frozen=True, slots=True)
+class IdempotencyKeys:
+    """What is stored of a request with an idempotency key: its record (a hash) and its answer's body (a stream of pieces)."""
+
+    record: str
+    body: str
+
+
+def idempotency_keys(tenant: str, digest: str) -> IdempotencyKeys:
+    """The keys of a request. `digest` stands for its route and its key."""
+    tag = f"quorum:{{{tenant}:{digest}}}"
+    return IdempotencyKeys(f"{tag}:idempotent", f"{tag}:answer")
+
+
+IDEMPOTENT_LEASES: Final = "quorum:{idempotent}:leases"
+"""A sorted set of the requests under way, as `tenant:digest`, by the end of their lease in milliseconds since the epoch."""

@@ -23,6 +23,9 @@ from app.state.keys import RUN_OWNERS, run_index, run_keys
 LEASE_S: Final = 15.0
 """An owner that has not renewed its lease for so long counts as dead."""
 
+TAKEOVER_S: Final = 15.0
+"""How long a run that somebody is to go on with may be without an owner: leases are looked after more often than that."""
+
 _MARK_MS: Final = 60_000
 _SUMMARY: Final = ("status", "strategy", "recipe", "created_at", "finished_at", "request")
 
@@ -83,12 +86,18 @@ class Appended:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How a run stands. `lease_left_s` is negative where its owner is dead."""
+    """How a run stands. `lease_left_s` is negative where its owner is dead; a `resumable` run may still find another one."""
 
     status: str
     epoch: int
     lease_left_s: float
     last_seq: int
+    resumable: bool = False
+
+    @property
+    def lost(self) -> bool:
+        """Whether its owner is dead and nobody has taken it over in time."""
+        return self.lease_left_s <= (-TAKEOVER_S if self.resumable else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +123,7 @@ class RunRecords:
         self._look = state.script("run_look")
         self._lose = state.script("run_lose")
         self._cancel = state.script("run_cancel")
+        self._take = state.script("run_take")
         self._delete = state.script("run_delete")
 
     async def append(self, writes: Sequence[Append]) -> list[Appended | None]:
@@ -151,7 +161,22 @@ class RunRecords:
             found = await self._look(keys=[run_keys(tenant, run_id).record], args=["1" if reading else "0"])
         if not found:
             return None
-        return Standing(found[0].decode(), int(found[1]), found[2] / 1000, found[3])
+        return Standing(found[0].decode(), int(found[1]), found[2] / 1000, found[3], bool(found[4]))
+
+    async def take(self, whose: tuple[str, str, str], keep_s: int, events_keep_s: int) -> tuple[int, int] | None:
+        """Go on with a run that another process has lost: the epoch of this ownership, and the number of the log's last event.
+
+        None where there is nothing to go on with.
+
+        Parameters:
+            whose: tenant, run id, and the new owner.
+        """
+        tenant, run_id, owner = whose
+        keys = run_keys(tenant, run_id)
+        args = [owner, int(LEASE_S * 1000), keep_s * 1000, events_keep_s * 1000]
+        with reaching_state():
+            found = await self._take(keys=[keys.record, keys.events], args=args)
+        return (int(found[0]), int(found[1])) if found else None
 
     async def events(self, tenant: str, run_id: str, after: int, *, most: int = 256, wait_s: float = 0) -> list[LoggedEvent]:
         """The events that follow number `after`; waits for the first of them up to `wait_s`."""

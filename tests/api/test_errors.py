@@ -14,6 +14,7 @@ from app.core.errors import (
     ConfigError,
     ErrorReport,
     FailureClass,
+    InProgress,
     LimitExceeded,
     ProviderError,
     QuorumError,
@@ -54,6 +55,7 @@ OWN = {
     "Unauthorized": 401,
     "Forbidden": 403,
     "ConflictError": 409,
+    "InProgress": 409,
     "LimitExceeded": 429,
     "StateUnavailable": 503,
     "LowQuality": 502,
@@ -118,6 +120,8 @@ def made(kind: type[QuorumError]) -> QuorumError:
         return AllCandidatesFailed("none", reports=(report(QuorumError("a")), report(QuorumError("b"))))
     if kind is ToolExecutionError:
         return ToolExecutionError("broke", tool="t")
+    if kind is InProgress:
+        return InProgress(1.0)
     if kind is LimitExceeded:
         return LimitExceeded("enough", retry_after=0.2)
     if kind is ConfigError:
@@ -135,7 +139,7 @@ def test_each_of_our_errors_has_its_status_and_both_shapes(kind: type[QuorumErro
     assert {"message", "type", "code", "param"} == found["error"].keys()
     assert found["error"]["message"] == found["detail"] == error.message
     assert found["title"] != "An internal error" or kind is QuorumError
-    assert ("retry-after" in answer.headers) is (answer.status_code == 503 or kind is LimitExceeded)
+    assert ("retry-after" in answer.headers) is (answer.status_code == 503 or kind in (LimitExceeded, InProgress))
     assert answer.headers["x-should-retry"] in ("true", "false")
 
 

@@ -15,6 +15,8 @@ ALLOWED = {
     "core/streams.py",
     "orchestration/runs/host.py",  # writes the log, and waits for ends: no generators
     "orchestration/runs/hosted.py",  # a run that belongs to the process
+    "api/idempotency/execution.py",  # a request that belongs to the process
+    "api/idempotency/executions.py",  # leases and takeovers: no generators
     "providers/registry.py",  # checks and closes providers: no generators
     "providers/mock/server/delivery.py",  # another program's server
     "orchestration/admission.py",  # renews permits and settles what it could not: no generators

@@ -30,7 +30,8 @@ class Answer:
     """What to answer.
 
     `cuts` are byte offsets at which the body is cut into separate writes; `stop_after` breaks the connection after so many
-    bytes of the body; `hold_after` keeps it open and silent from there on; `delay_s` waits before the headers.
+    bytes of the body; `hold_after` keeps it open and silent from there on; `delay_s` waits before the headers, and so
+    does `wait_for`.
     """
 
     status: int = 200
@@ -41,6 +42,7 @@ class Answer:
     hold_after: int | None = None
     delay_s: float = 0.0
     gap_s: float = 0.0
+    wait_for: asyncio.Event | None = None
 
 
 def sse(text: str | bytes, **more: Any) -> Answer:
@@ -118,6 +120,8 @@ class Loopback:
                 gone.cancel()
 
     async def _reply(self, answer: Answer, writer: asyncio.StreamWriter, gone: asyncio.Future[None]) -> bool:
+        if answer.wait_for:
+            await answer.wait_for.wait()
         if answer.delay_s:
             await asyncio.wait([gone], timeout=answer.delay_s)
         lines = [f"HTTP/1.1 {answer.status} X", *(f"{k}: {v}" for k, v in answer.headers.items()), "transfer-encoding: chunked"]

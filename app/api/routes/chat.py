@@ -8,8 +8,8 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from app.api.access import authorize
-from app.api.asking import asked, run_headers, streamed
-from app.api.body import read_json, wanted
+from app.api.asking import asked, begin, result_of, run_headers, streamed
+from app.api.body import read_json
 from app.api.describe import described
 from app.api.errors import problem
 from app.api.examples import CHAT
@@ -38,14 +38,14 @@ async def chat_completions(request: Request) -> Response:
     services = services_of(request)
     principal = authorize(request, services, "run")
     who = asked(request, principal)  # before the body is read: its deadline counts from here
-    engine = services.engine
     body = await read_json(request, ChatBody, services)
-    run = await engine.admit(engine.begin(body.to_core(engine.targets.named(body.model), **who)))
+    begun = await begin(request, services, body.to_core(services.engine.targets.named(body.model), **who))
+    run = begun.run
     if body.stream:
         include_usage = body.stream_options is not None and body.stream_options.include_usage
         encoder = ChunkEncoder(run.id, body.model, int(time.time()), include_usage=include_usage)
-        return streamed(request, services, run, encoder)
-    result = await wanted(request, run.result())
+        return await streamed(request, services, begun, encoder)
+    result = await result_of(request, services, begun)
     if result.error:
         return problem(result.error, request.scope["request_id"], run_id=run.id)
     return Response(completion(result, body.model), media_type="application/json", headers=run_headers(run))

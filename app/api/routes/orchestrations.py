@@ -7,8 +7,8 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from app.api.access import authorize
-from app.api.asking import asked, hosted, run_headers
-from app.api.body import read_json, wanted
+from app.api.asking import asked, begin, hosted, result_of, run_headers
+from app.api.body import read_json
 from app.api.describe import described
 from app.api.errors import problem
 from app.api.examples import ESTIMATES, ORCHESTRATIONS
@@ -39,17 +39,16 @@ async def orchestrate(request: Request) -> Response:
     services = services_of(request)
     principal = authorize(request, services, "run")
     who = asked(request, principal)  # before the body is read: its deadline counts from here
-    engine = services.engine
     body = await read_json(request, OrchestrationBody, services)
     watched = body.stream or "text/event-stream" in request.headers.get("accept", "")
     if body.on_disconnect == "continue" and not watched:
         message = "on_disconnect is 'continue', which needs `stream: true`: a run that answers with JSON ends with its request"
         raise InvalidRequest(message, param="on_disconnect")
     asking = body.to_core(_config(body, services), deltas="all" if watched else "none", **who)
-    run = await engine.admit(engine.begin(asking))
+    begun = await begin(request, services, asking)
     if watched:
-        return await hosted(request, services, run, body.on_disconnect or "cancel")
-    result = await wanted(request, run.result())
+        return await hosted(request, services, begun, body.on_disconnect or "cancel")
+    run, result = begun.run, await result_of(request, services, begun)
     if result.error:
         return problem(result.error, request.scope["request_id"], run_id=run.id, result=result)
     return Response(orjson.dumps(result, default=plain), media_type="application/json", headers=run_headers(run))

@@ -15,6 +15,7 @@ from app.core.lifecycle import Draining
 from app.observability.metrics import HOSTED_RUNS, LOG_APPEND_SECONDS, LOG_DROPPED_EVENTS
 from app.orchestration.engine import Run
 from app.orchestration.runs.hosted import HostedRun, OnDisconnect
+from app.orchestration.runs.taking import Taken, finished_candidates
 from app.state.run_orders import RunOrders
 from app.state.run_records import LEASE_S, RunRecords
 
@@ -38,12 +39,9 @@ class RunHost:
     While Redis is away runs and their readers here go on: events are held up to the configured bound, then the oldest are
     dropped, and readers elsewhere get a `resync` in their place.
 
-    What others may build on it:
-    * The lease (`LEASE_S`) is renewed every `HEARTBEAT_S`. Once it has passed, the run may be ended or taken over by anybody,
-      by a script that checks the epoch and counts it up, as `run_lose.lua` does; from then on every write of ours is refused,
-      and the run here is stopped without an end of its own (`HostedRun.lost`); its readers go on from the log.
-    * Whoever takes a run over hosts it under its old id with the epoch it has won (`HostedRun(epoch=...)`); its first event
-      is to be `run.restarted`, numbered after the log's last one.
+    The lease (`LEASE_S`) is renewed every `HEARTBEAT_S`. Once it has passed, the run may be ended by anybody (`run_lose.lua`),
+    or taken over by who has the right to it (`take`), which counts the epoch up; from then on every write of ours is
+    refused, and the run here is stopped without an end of its own (`HostedRun.lost`); its readers go on from the log.
     """
 
     def __init__(self, records: RunRecords, orders: RunOrders, config: RunsConfig) -> None:
@@ -69,9 +67,40 @@ class RunHost:
         await self._orders.start(self.owner, self._ordered)
         self._task = asyncio.create_task(self._write_on(), name="run log")
 
-    async def begin(self, run: Run, *, on_disconnect: OnDisconnect = "cancel") -> HostedRun:
-        """Start a run; it is known to the log when this returns, unless Redis is away (which costs 250 ms once)."""
-        hosted = HostedRun(run, self._config, owner=self.owner, notify=self._wake.set, on_disconnect=on_disconnect)
+    async def take(self, run: Run) -> Taken | None:
+        """Make `run` the continuation of the one of that id that another process has lost: what its log shows finished is not
+        asked again. None where the log has nothing of it.
+
+        Raises:
+            StateUnavailable: Redis is away.
+        """
+        tenant, config = run.request.tenant, self._config
+        found = await self._records.take((tenant, run.id, self.owner), config.keep_s, config.events_keep_s)
+        if found is None:
+            return None
+        epoch, last = found
+        run.context.finished = await finished_candidates(self._records, tenant, run.id)
+        return Taken(epoch, last)
+
+    async def begin(
+        self, run: Run, *, on_disconnect: OnDisconnect = "cancel", resumable: bool = False, taken: Taken | None = None
+    ) -> HostedRun:
+        """Start a run; it is known to the log when this returns, unless Redis is away (which costs 250 ms once).
+
+        Parameters:
+            resumable: whether somebody goes on with it where this process dies.
+            taken: where it was taken over.
+        """
+        hosted = HostedRun(
+            run,
+            self._config,
+            owner=self.owner,
+            notify=self._wake.set,
+            on_disconnect=on_disconnect,
+            resumable=resumable,
+            epoch=taken.epoch if taken else 1,
+            after=taken.last if taken else 0,
+        )
         self._runs[run.id] = hosted
         HOSTED_RUNS.inc()
         self._wake.set()
@@ -101,7 +130,7 @@ class RunHost:
         if overs:
             await asyncio.wait(overs, timeout=max(0.0, deadline - time.monotonic()))
             for hosted in list(self._runs.values()):
-                hosted.cancel("draining")
+                hosted.cancel("released" if hosted.resumable else "draining")
             await asyncio.wait(overs, timeout=2)
             for over in overs:
                 over.cancel()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, Final, Literal
 
@@ -11,8 +12,17 @@ import orjson
 import structlog
 
 from app.config.spec import RunsConfig
-from app.core.errors import ErrorReport
-from app.core.run_events import CandidateDelta, CandidateFailed, CandidateFinished, RunEvent, RunFailed, RunFinished, Warning
+from app.core.errors import ErrorReport, OrchestratorError
+from app.core.run_events import (
+    CandidateDelta,
+    CandidateFailed,
+    CandidateFinished,
+    RunEvent,
+    RunFailed,
+    RunFinished,
+    RunRestarted,
+    Warning,
+)
 from app.core.run_fold import RunFold
 from app.core.run_json import RESYNC, LoggedEvent, event_json, logged, plain
 from app.core.runs import OrchestrationOutput, Timing
@@ -29,7 +39,7 @@ _FIRST_READER_S: Final = 5.0
 """How long the first reader may take, however short the grace period is."""
 
 OnDisconnect = Literal["cancel", "continue"]
-Why = Literal["request", "unread", "draining", "lost"]
+Why = Literal["request", "unread", "draining", "lost", "released"]
 
 _log = structlog.get_logger("quorum.run")
 
@@ -44,7 +54,9 @@ class HostedRun:
         run: what to run. Nothing of it has begun.
         config: bounds and times; those of the moment when it began hold for all of it.
         on_disconnect: `cancel` ends it when no reader was there for the grace period, `continue` does not.
+        resumable: whether somebody goes on with it where this process dies or lets go of it.
         epoch: the number of this ownership: 1 for a new run, more for one taken over from a dead process.
+        after: the number of the log's last event, where it was taken over.
         notify: called, in the event loop, when the log lacks something.
     """
 
@@ -56,13 +68,17 @@ class HostedRun:
         owner: str,
         notify: Callable[[], None],
         on_disconnect: OnDisconnect = "cancel",
+        resumable: bool = False,
         epoch: int = 1,
+        after: int = 0,
     ) -> None:
         self.run = run
         self.config = config
         self.whose = Ownership(run.request.tenant, run.id, owner, epoch)
-        self.window = EventWindow(config.max_events, config.max_event_bytes)
+        self.window = EventWindow(config.max_events, config.max_event_bytes, after)
         self.recorded = asyncio.Event()
+        if epoch > 1:
+            self.recorded.set()
         """Set once the log knows the run."""
         self.over = asyncio.Event()
         """Set with its last event, or when it is lost."""
@@ -73,6 +89,8 @@ class HostedRun:
         """When the log was last written, on the event loop's clock."""
         self.created_us = int(run.context.clock.now() * 1_000_000)
         self._on_disconnect = on_disconnect
+        self.resumable = resumable
+        self._after = after
         self._notify = notify
         self._loop = asyncio.get_running_loop()
         self._began = run.context.clock.monotonic()
@@ -95,6 +113,8 @@ class HostedRun:
     # ---- running
 
     async def _pump(self) -> None:
+        if self.whose.epoch > 1:
+            self._take(RunRestarted(self.whose.epoch))
         source = self.run.events()
         try:
             async for event in source:
@@ -167,11 +187,29 @@ class HostedRun:
         """End it. Harmless where it has ended, or is about to."""
         if self._end is None and self._why is None:
             self._why = why
-            if why == "lost":
+            if why in ("lost", "released"):
                 self.lost = True
             self._task.cancel()
 
     # ---- readers
+
+    async def ended(self) -> OrchestrationOutput:
+        """The result, once it is there.
+
+        Raises:
+            OrchestratorError: with the code `owner_lost`, where the run has gone to another process.
+        """
+        await self.over.wait()
+        if self.lost:
+            raise OrchestratorError("the run has gone to another process; ask again", code="owner_lost")
+        return self.result()
+
+    async def happening(self) -> AsyncGenerator[RunEvent]:
+        """The events themselves, for a reader in this process that keeps up with them."""
+        async with aclosing(self.read(self._after)) as events:
+            async for logged_event in events:
+                if logged_event.event is not None:
+                    yield logged_event.event
 
     async def read(self, after: int) -> AsyncGenerator[LoggedEvent]:
         """The events that follow number `after`, as they come. Ends with the run, or when they are not held here any more."""
@@ -308,6 +346,8 @@ class HostedRun:
             "on_disconnect": self._on_disconnect,
             "request": orjson.dumps(about, default=plain),
         }
+        if self.resumable:
+            fields["resumable"] = "1"
         if request.config.recipe:
             fields["recipe"] = request.config.recipe
         return fields

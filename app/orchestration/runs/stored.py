@@ -242,7 +242,7 @@ class StoredRuns:
             members = {"error": report, "status": "failed", "timing": None, "result": None}
             return LoggedEvent(after + 1, "run.failed", event_json("run.failed", run_id, after + 1, members))
         if standing.status == "running":
-            if standing.lease_left_s <= 0:
+            if standing.lost:
                 await self._lose(tenant, run_id, standing, after)
             return None
         return await self._records.last_event(tenant, run_id) if standing.last_seq <= after else None
@@ -258,7 +258,7 @@ class StoredRuns:
             raise _unknown(run_id)
         if standing.status != "running":
             return True
-        return standing.lease_left_s <= 0 and await self._lose(tenant, run_id, standing, 0)
+        return standing.lost and await self._lose(tenant, run_id, standing, 0)
 
     async def _lose(self, tenant: str, run_id: str, standing: Standing, after: int) -> bool:
         record = await self._records.get(tenant, run_id)

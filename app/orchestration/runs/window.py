@@ -12,17 +12,18 @@ _KEPT_BYTES: Final = 1_000_000
 
 
 class EventWindow:
-    """Bounded by `most_events` and `most_bytes` while the log lacks them (Redis is away), by less when it has them.
+    """The events that follow number `after`. Bounded by `most_events` and `most_bytes` while the log lacks them (Redis away),
+    by less when it has them.
 
     `last` is the number of the newest event, `stored` that of the newest that the log has, `lost` counts those that were
     dropped before the log had them.
     """
 
-    def __init__(self, most_events: int, most_bytes: int) -> None:
-        self.last = 0
-        self.stored = 0
+    def __init__(self, most_events: int, most_bytes: int, after: int = 0) -> None:
+        self.last = after
+        self.stored = after
         self.lost = 0
-        self._first = 1
+        self._first = after + 1
         self._events: list[LoggedEvent] = []
         self._bytes = 0
         self._most_events = most_events

@@ -1,0 +1,245 @@
+"""One request that runs apart from its connection: what it answers is kept, whoever is there to read it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+import structlog
+from starlette.types import ASGIApp, Message, Send
+
+from app.api.errors import row_of
+from app.api.idempotency.request import KeyedRequest
+from app.api.sse import COMMENT
+from app.core.errors import ErrorReport
+from app.core.lifecycle import FAILED, PRINCIPAL, REQUIRED, TICKET, Ticket
+from app.core.streams import in_time
+from app.state.idempotency import Write
+
+NEVER_KEPT: Final = frozenset({401, 403, 408, 409, 413, 429})
+"""Client errors that say nothing of the request itself. 5xx are not kept either: the next try may fare better."""
+KEPT_HEADERS: Final = frozenset({"content-type", "location", "cache-control", "x-accel-buffering", "x-should-retry"})
+"""What is answered again besides our own `x-quorum-...`; dates, request ids and the state of limits are fresh."""
+
+_log = structlog.get_logger("quorum.idempotency")
+
+
+class Lost(Exception):
+    """Another process has taken the request over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Status and headers of an answer."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+
+    def packed(self) -> bytes:
+        """As it is stored: without what is fresh each time."""
+        kept = [pair for pair in self.headers if pair[0] in KEPT_HEADERS or pair[0].startswith("x-quorum-")]
+        return orjson.dumps([self.status, kept])
+
+    def message(self, *more: tuple[bytes, bytes]) -> Message:
+        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in self.headers]
+        return {"type": "http.response.start", "status": self.status, "headers": [*headers, *more]}
+
+
+def unpacked_head(packed: bytes) -> Head:
+    """The inverse of `Head.packed`."""
+    status, headers = orjson.loads(packed)
+    return Head(status, tuple((name, value) for name, value in headers))
+
+
+def keeps(head: Head, failed: ErrorReport | None) -> bool:
+    """Whether an answer is the request's answer for good: a result, or a failure that would come again.
+
+    A client error is that only where a run had begun: without its id the request was refused before any call was made.
+    """
+    status = head.status if failed is None else row_of(failed).status
+    if status < 400:
+        return True
+    began = any(name == "x-quorum-run-id" for name, _ in head.headers)
+    return status < 500 and status not in NEVER_KEPT and began
+
+
+class Execution:
+    """A request being run by this process.
+
+    Parameters:
+        request: what to run.
+        ticket: the run's id, and the number of this ownership.
+        finish: stores the answer; raises Lost where another process has taken over.
+        notify: called when there is something to store.
+    """
+
+    def __init__(
+        self,
+        request: KeyedRequest,
+        ticket: Ticket,
+        *,
+        owner: str,
+        keep_s: int,
+        most_bytes: int,
+        finish: Callable[[Execution], Any],
+        notify: Callable[[], None],
+    ) -> None:
+        self.request = request
+        self.ticket = ticket
+        self.head: Head | None = None
+        self.over = False
+        self.lost = False
+        self.released = False
+        self.scope: dict[str, Any] = {}
+        self._owner = owner
+        self._keep_s = keep_s
+        self._most_bytes = most_bytes
+        self._finish = finish
+        self._notify = notify
+        self._pieces: list[bytes] = []
+        self._live: list[bytes] = []
+        self._size = 0
+        self._stored = 0
+        self._streamed = False
+        self._error: Exception | None = None
+        self._waiting: list[asyncio.Future[None]] = []
+        self.task: asyncio.Task[None] | None = None
+        self._delivered = False
+
+    # ---- running
+
+    def start(self, app: ASGIApp, scope: dict[str, Any]) -> None:
+        """Run it. It goes on whoever leaves."""
+        self.scope = scope
+        scope[TICKET] = self.ticket
+        scope[PRINCIPAL] = self.request.principal
+        self.task = asyncio.get_running_loop().create_task(self._run(app, scope), name=f"request {self.ticket.run_id}")
+
+    def stop(self, *, released: bool) -> None:
+        """Stop it here: another process has it, or (`released`) is to have it."""
+        if not self.over:
+            self.lost, self.released = True, released
+            if self.task is not None:
+                self.task.cancel()
+
+    async def _run(self, app: ASGIApp, scope: dict[str, Any]) -> None:
+        try:
+            try:
+                await app(scope, self._receive, self._send)
+            except Exception as error:  # the boundary: whoever waits must hear of it
+                _log.exception("a request broke", run_id=self.ticket.run_id, error_type=type(error).__name__)
+                self._error = error
+            await self._finish(self)
+        except (Lost, asyncio.CancelledError):
+            self.lost = True
+        finally:
+            self.over = True
+            self._wake()
+
+    async def _receive(self) -> Message:
+        if self._delivered:
+            await asyncio.get_running_loop().create_future()  # this client never leaves
+        self._delivered = True
+        return {"type": "http.request", "body": self.request.body, "more_body": False}
+
+    async def _send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in message["headers"])
+            self.head = Head(message["status"], headers)
+            return
+        piece, more = message.get("body", b""), message.get("more_body", False)
+        self._streamed = self._streamed or more
+        if not piece:
+            return
+        self._live.append(piece)
+        if piece != COMMENT:
+            self._size += len(piece)
+            self._pieces.append(piece)
+        if self._streamed:
+            self._wake()
+            self._notify()
+
+    # ---- what is stored
+
+    def next_write(self, *, last: bool = False) -> Write:
+        """What the store lacks. Short of its end, a whole answer waits for it; only streams are stored as they come."""
+        going = self._streamed or last
+        pieces = self._pieces[self._stored :] if going else []
+        kept = self.head and not self._error and self._size <= self._most_bytes and keeps(self.head, self.scope.get(FAILED))
+        return Write(
+            self.request.id,
+            self._owner,
+            self.ticket.epoch,
+            self._keep_s,
+            self.head.packed() if going and self.head else b"",
+            self.scope.get(REQUIRED, ""),
+            self._stored + 1,
+            pieces,
+            "" if not last else "keep" if kept else "drop",
+            release=self.released,
+        )
+
+    def written(self, write: Write) -> None:
+        """The store has taken `write`."""
+        self._stored += len(write.pieces)
+
+    @property
+    def due(self) -> bool:
+        """Whether the store lacks something of a stream."""
+        return self._streamed and not self.over and len(self._pieces) > self._stored
+
+    # ---- who reads it
+
+    async def relay(self, send: Send, stalled_s: float, *more: tuple[bytes, bytes]) -> None:
+        """Send the answer from its beginning on, as it comes, with `more` headers.
+
+        Raises:
+            Lost: it will not be answered here.
+        """
+        position = 0
+        while not (self.over or (self._streamed and self._live)):
+            await self._changed()
+        if self.head is None or (self.lost and not self._streamed):
+            raise self._error or Lost
+        await send(self.head.message(*more))
+        while True:
+            pieces, over = self._live[position:], self.over
+            position += len(pieces)
+            if over and self.lost:
+                raise Lost
+            if over and self._error:
+                raise self._error
+            if pieces or over:
+                message = {"type": "http.response.body", "body": b"".join(pieces), "more_body": not over}
+                await in_time(send(message), stalled_s, TimeoutError)
+            if over:
+                return
+            if position == len(self._live) and not self.over:
+                await self._changed()
+
+    async def begins(self, until: float) -> bool:
+        """Whether there is something of the answer by `until`, on the event loop's clock."""
+
+        async def something() -> bool:
+            while not (self.over or (self._streamed and self._live)):
+                await self._changed()
+            return not (self.lost and not self._streamed)
+
+        try:
+            return await in_time(something(), max(0.0, until - asyncio.get_running_loop().time()), TimeoutError)
+        except TimeoutError:
+            return False
+
+    async def _changed(self) -> None:
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
+        await waiter
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for waiter in waiting:
+            if not waiter.done():
+                waiter.set_result(None)

@@ -1,0 +1,228 @@
+"""All requests with an idempotency key that this process runs: their leases, their answers, and those of dead owners."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections import deque
+from typing import Final
+
+import structlog
+from starlette.types import ASGIApp
+
+from app.api.idempotency.execution import Execution, Lost
+from app.api.idempotency.request import KeyedRequest, unpacked
+from app.config.spec import IdempotencyConfig
+from app.core.errors import ConfigError, StateUnavailable
+from app.core.lifecycle import Draining, Ticket
+from app.observability.metrics import TAKEOVERS
+from app.orchestration.engine import new_run_id
+from app.state.idempotency import LEASE_S, Begun, Busy, IdempotencyRecords, Outcome, RequestId, Write
+from app.state.secrets import Sealer
+
+FLUSH_S: Final = 0.05
+"""Pieces of streams wait for so long at most before they are stored, together with those of all others."""
+HEARTBEAT_S: Final = LEASE_S / 3
+SWEEP_S: Final = 4.0
+"""How often one looks for requests whose owner is dead: with the lease before it, within 20 s of the death."""
+_MOST_TAKEN: Final = 64
+_MOST_LATE: Final = 1_000
+"""Ends of requests that are kept for a Redis that is away."""
+_STOPPED_S: Final = 2.0
+
+_log = structlog.get_logger("quorum.idempotency")
+
+
+class Executions:
+    """What a process runs under idempotency keys.
+
+    Parameters:
+        records: what is stored of requests.
+        sealer: requests are stored encrypted, since another process may have to run them.
+    """
+
+    def __init__(self, records: IdempotencyRecords, sealer: Sealer, config: IdempotencyConfig) -> None:
+        self.records = records
+        self.config = config
+        self._sealer = sealer
+        self._owner = f"w_{secrets.token_hex(8)}"
+        self._running: dict[RequestId, Execution] = {}
+        self._late: deque[Write] = deque(maxlen=_MOST_LATE)
+        self._needless: set[RequestId] = set()
+        self._wake = asyncio.Event()
+        self._app: ASGIApp | None = None
+        self._root: object = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def serve(self, app: ASGIApp, root: object) -> None:
+        """Requests are run by `app`, which is a part of the application `root`."""
+        self._app, self._root = app, root
+
+    async def start(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(self._keep(), name="keyed requests"), loop.create_task(self._sweep(), name="takeovers")]
+
+    async def close(self, draining: Draining, within_s: float) -> None:
+        """Let requests end until `within_s` seconds after draining began, and leave the others to other processes."""
+        deadline = 0.0 if draining.begun_at is None else draining.begun_at + within_s
+        sweep = self._tasks.pop() if self._tasks else None
+        if sweep:
+            sweep.cancel()
+        await _ended(list(self._running.values()), deadline - time.monotonic())
+        left = [execution for execution in self._running.values() if not execution.over]
+        for execution in left:
+            execution.stop(released=True)
+        await _ended(left, _STOPPED_S)
+        with contextlib.suppress(StateUnavailable):
+            if left:
+                await self.records.write([execution.next_write() for execution in left])
+            await self._late_ends()
+        for task in (*self._tasks, *([sweep] if sweep else [])):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def begin(self, request: KeyedRequest) -> Outcome:
+        """Begin `request`, or learn what has become of it. What has begun is to be given to `run`.
+
+        Raises:
+            StateUnavailable: Redis is away, so that nobody knows whether it runs.
+        """
+        outcome = await self.records.begin(
+            request.id,
+            owner=self._owner,
+            operation=secrets.token_hex(8),
+            keep_s=self.config.keep_s,
+            fingerprint=request.fingerprint,
+            sealed=self._sealer.seal(request.packed(), owner=request.id.member),
+            run_id=new_run_id(),
+        )
+        if not isinstance(outcome, Begun) and request.id not in self._running:
+            self._needless.add(request.id)
+        return outcome
+
+    def run(self, request: KeyedRequest, begun: Begun, request_id: str, traceparent: str | None) -> Execution:
+        """Run what has begun."""
+        if self._app is None:
+            raise RuntimeError("nothing serves the requests")
+        if begun.epoch > 1:
+            TAKEOVERS.inc()
+            _log.info("a request is taken over", run_id=begun.run_id, epoch=begun.epoch)
+        execution = Execution(
+            request,
+            Ticket(begun.run_id, begun.epoch),
+            owner=self._owner,
+            keep_s=self.config.keep_s,
+            most_bytes=self.config.max_answer_bytes,
+            finish=self._finished,
+            notify=self._wake.set,
+        )
+        self._running[request.id] = execution
+        execution.start(self._app, request.scope(self._root, request_id, traceparent))
+        return execution
+
+    def find(self, request: RequestId) -> Execution | None:
+        """The execution of `request`, where it runs here."""
+        return self._running.get(request)
+
+    async def _finished(self, execution: Execution) -> None:
+        """Store the end. While Redis is away it is stored later, and the answer given all the same."""
+        write = execution.next_write(last=True)
+        try:
+            [ours] = await self.records.write([write])
+            if not ours:
+                raise Lost
+        except StateUnavailable:
+            self._late.append(write)
+        finally:
+            self._gone(execution)
+
+    def _gone(self, execution: Execution) -> None:
+        if self._running.get(execution.request.id) is execution:
+            del self._running[execution.request.id]
+
+    # ---- leases and pieces
+
+    async def _keep(self) -> None:
+        told = time.monotonic()
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(HEARTBEAT_S / 2):
+                    await self._wake.wait()
+                    await asyncio.sleep(FLUSH_S)
+            self._wake.clear()
+            heartbeat = time.monotonic() - told >= HEARTBEAT_S
+            try:
+                await self._store([e for e in self._running.values() if heartbeat or e.due])
+                if heartbeat:
+                    told = time.monotonic()
+                    await self._late_ends()
+                    await self._forget_needless()
+            except StateUnavailable:
+                pass
+            except Exception:  # the boundary: leases must be renewed
+                _log.exception("leases could not be renewed")
+
+    async def _store(self, executions: list[Execution]) -> None:
+        if not executions:
+            return
+        writes = [execution.next_write() for execution in executions]
+        for execution, write, ours in zip(executions, writes, await self.records.write(writes), strict=True):
+            if ours:
+                execution.written(write)
+            elif not execution.over:
+                _log.warning("a request has gone to another process", run_id=execution.ticket.run_id)
+                execution.stop(released=False)
+                self._gone(execution)
+
+    async def _late_ends(self) -> None:
+        while self._late:
+            await self.records.write([self._late[0]])
+            self._late.popleft()
+
+    async def _forget_needless(self) -> None:
+        """Leases that were noted for requests that have their answer."""
+        needless, self._needless = self._needless - self._running.keys(), set()
+        done = [request for request in needless if (await self.records.standing(request))[0] != "running"]
+        if done:
+            await self.records.forget_leases(done)
+
+    # ---- dead owners
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            try:
+                for request in await self.records.due(_MOST_TAKEN):
+                    if request not in self._running:
+                        await self._take(request)
+            except StateUnavailable:
+                pass
+            except Exception:  # the boundary: the next sweep must come
+                _log.exception("requests of dead processes could not be taken over")
+
+    async def _take(self, request: RequestId) -> None:
+        """Go on with a request whose owner is dead."""
+        operation = secrets.token_hex(8)
+        found = await self.records.begin(request, owner=self._owner, operation=operation, keep_s=self.config.keep_s)
+        if isinstance(found, Busy):
+            await self.records.look_later(request, found.left_s)
+            return
+        if not isinstance(found, Begun):
+            await self.records.forget_leases([request])
+            return
+        try:
+            keyed = unpacked(request, self._sealer.open(found.request, owner=request.member))
+        except ConfigError as error:
+            _log.error("a request cannot be taken over", run_id=found.run_id, reason=error.message)
+            await self.records.write([Write(request, self._owner, found.epoch, 1, end="drop")])
+            return
+        self.run(keyed, found, f"req_{secrets.token_hex(12)}", None)
+
+
+async def _ended(executions: list[Execution], within_s: float) -> None:
+    """Wait until all have ended, `within_s` seconds at most."""
+    tasks = [execution.task for execution in executions if execution.task is not None]
+    if tasks:
+        await asyncio.wait(tasks, timeout=max(0.0, within_s))

@@ -1,0 +1,156 @@
+"""What a POST with an idempotency key goes through before the routes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from functools import partial
+from typing import Any, Final, TypeVar
+
+from fastapi import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.api.access import identify
+from app.api.body import read_body
+from app.api.errors import answer_error
+from app.api.idempotency.execution import Execution, Lost
+from app.api.idempotency.executions import Executions
+from app.api.idempotency.replay import Replay
+from app.api.idempotency.request import KeyedRequest, keyed_request, read_key, wait_of
+from app.api.services import Services, services_of
+from app.api.sse import WATCH_AFTER_S, client_gone
+from app.core.errors import Forbidden, InProgress, InvalidRequest, OrchestratorError, QuorumError
+from app.core.lifecycle import ABORT, REQUIRED
+from app.core.streams import Abandoned, supervise
+from app.observability.metrics import CONFLICTS, REPLAYS
+from app.state.idempotency import Answered, Begun
+
+T = TypeVar("T")
+PREFIX: Final = "/v1/"
+AGAIN_S: Final = 1.0
+"""After which a client may ask again for an answer that is under way."""
+_APPLIED: Final = (b"preference-applied", b"wait")
+_REPLAYED: Final = (b"idempotent-replayed", b"true")
+
+
+class Idempotency:
+    """Runs each keyed request once, and answers those that come again with what the first one got.
+
+    Parameters:
+        app: the routes.
+        root: the application they belong to.
+        executions: gives those of the process.
+    """
+
+    def __init__(self, app: ASGIApp, root: object, executions: Executions) -> None:
+        self._app = app
+        self._root = root
+        self._executions = executions
+        executions.serve(app, root)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not scope["path"].startswith(PREFIX):
+            await self._app(scope, receive, send)
+            return
+        scope["app"] = self._root
+        request = Request(scope, receive)
+        services = services_of(request)
+        try:
+            principal = identify(request, services)
+        except QuorumError:
+            await self._app(scope, receive, send)  # the route says so, or that there is none
+            return
+        try:
+            key = read_key(scope["headers"])
+            body = await read_body(request, services.engine.spec.limits.max_body_bytes, services.settings.body_s)
+            keyed = keyed_request(scope, key or "", body, principal)
+            await self._answer(keyed, Reader(scope, receive, send, services.settings.stalled_s), services)
+        except QuorumError as error:
+            await (await answer_error(request, error))(scope, receive, send)
+
+    async def _answer(self, keyed: KeyedRequest, reader: Reader, services: Services) -> None:
+        loop, executions = asyncio.get_running_loop(), self._executions
+        wait_s = wait_of(reader.scope["headers"], services.engine.spec.idempotency.max_wait_s)
+        until = loop.time() + (wait_s or 0.0)
+        while True:
+            outcome = await executions.begin(keyed)
+            if isinstance(outcome, Begun):
+                execution = executions.run(keyed, outcome, reader.scope["request_id"], reader.scope["traceparent"])
+                await reader.relayed(execution)
+                return
+            if isinstance(outcome, Answered):
+                REPLAYS.inc()
+                replay = Replay(executions.records, keyed.id, partial(_check, keyed), reader.stalled_s)
+                await reader.watched(replay.answered(reader.take, outcome.head, outcome.scope))
+                return
+            if outcome == "other":
+                CONFLICTS.labels("mismatch").inc()
+                message = "this Idempotency-Key was used for another request; use a new key for each request"
+                raise InvalidRequest(message, code="idempotency_mismatch", param="Idempotency-Key")
+            if loop.time() >= until:
+                CONFLICTS.labels("in_progress").inc()
+                raise InProgress(AGAIN_S)
+            if await self._joined(keyed, until, reader):
+                REPLAYS.inc()
+                return
+
+    async def _joined(self, keyed: KeyedRequest, until: float, reader: Reader) -> bool:
+        """Whether the answer that is under way was given; False where it was not there in time, or was not to be kept."""
+        execution = self._executions.find(keyed.id)
+        if execution is None:
+            replay = Replay(self._executions.records, keyed.id, partial(_check, keyed), reader.stalled_s, _APPLIED)
+            return await reader.watched(replay.follow(reader.take, until))
+        if not await reader.watched(execution.begins(until)):
+            return False
+        _check(keyed, execution.scope.get(REQUIRED, ""))
+        await reader.relayed(execution, _REPLAYED, _APPLIED)
+        return True
+
+
+class Reader:
+    """The connection that a request came on, and whether an answer has begun on it."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, stalled_s: float) -> None:
+        self.scope = scope
+        self.stalled_s = stalled_s
+        self._receive = receive
+        self._send = send
+        self._begun = False
+
+    async def take(self, message: Message) -> None:
+        self._begun = True
+        await self._send(message)
+
+    async def relayed(self, execution: Execution, *more: tuple[bytes, bytes]) -> None:
+        """Read the answer of `execution` from its beginning on."""
+        try:
+            await self.watched(execution.relay(self.take, self.stalled_s, *more))
+        finally:
+            self.scope["route"] = execution.scope.get("route")
+
+    async def watched(self, work: Coroutine[Any, Any, T]) -> T:
+        """Await `work` for as long as the reader is there.
+
+        An answer that breaks off after it has begun breaks the connection, so that nobody takes a part of it for the whole.
+
+        Raises:
+            Abandoned: the reader has left, or was cut.
+            OrchestratorError: there will be no answer here.
+        """
+        try:
+            return await supervise(work, lambda: client_gone(self._receive), after_s=WATCH_AFTER_S)
+        except (Lost, TimeoutError) as error:
+            if not self._begun:
+                message = "the request has gone to another process; ask again with the same key"
+                raise OrchestratorError(message, code="owner_lost") from error
+            abort = self.scope.get("extensions", {}).get(ABORT)
+            if abort:
+                abort["call"]()
+            raise Abandoned from error
+
+
+def _check(keyed: KeyedRequest, required: str) -> None:
+    """Raises Forbidden: an answer is given to those only who might have asked for it."""
+    who = keyed.principal
+    if required and not who.allows(required):
+        raise Forbidden(f"the key {who.name!r} lacks the scope {required!r}; it has {', '.join(sorted(who.scopes))}")

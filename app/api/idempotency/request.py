@@ -1,0 +1,152 @@
+"""The key of a request, and the request as another process can run it again.
+
+The header is that of draft-ietf-httpapi-idempotency-key-header: a string in quotes (RFC 8941). Most clients send it without
+quotes, as Stripe's API takes it; both name the same key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+from starlette.types import Scope
+
+from app.core.errors import InvalidRequest
+from app.core.principal import Principal
+from app.state.idempotency import RequestId
+
+HEADER: Final = b"idempotency-key"
+LONGEST_KEY: Final = 255
+"""Characters, as Stripe's API takes."""
+_QUOTED = re.compile(r'"((?:[^"\\]|\\["\\])*)"')
+_PLAIN = re.compile(r"[\x21\x23-\x7e][\x20-\x7e]*")
+_WAIT = re.compile(r"(?:^|[,;\s])wait(?:\s*=\s*([0-9]{1,4}))?(?:$|[,;\s])", re.IGNORECASE)
+_KEPT_HEADERS: Final = frozenset({b"accept", b"content-type", b"traceparent", b"x-request-id"})
+_DEADLINE: Final = b"x-quorum-deadline-ms"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyedRequest:
+    """A request with an idempotency key, whole.
+
+    `fingerprint` says what was asked; `deadline` is Unix time in seconds, None where it may take what it takes.
+    """
+
+    id: RequestId
+    fingerprint: str
+    method: str
+    path: str
+    query: bytes
+    headers: tuple[tuple[bytes, bytes], ...]
+    body: bytes
+    principal: Principal
+    deadline: float | None
+
+    def packed(self) -> str:
+        """All that another process needs to run it. Keys and cookies are not in it; who asked is."""
+        who = self.principal
+        return orjson.dumps(
+            {
+                "method": self.method,
+                "path": self.path,
+                "query": self.query.decode("latin-1"),
+                "headers": [[name.decode("latin-1"), value.decode("latin-1")] for name, value in self.headers],
+                "body": self.body.decode("latin-1"),
+                "who": [who.tenant, who.key_id, who.name, sorted(who.scopes)],
+                "deadline": self.deadline,
+            }
+        ).decode()
+
+    def scope(self, app: object, request_id: str, traceparent: str | None) -> dict[str, Any]:
+        """As an ASGI scope of its own, without a connection."""
+        headers = list(self.headers)
+        if self.deadline is not None:
+            left_ms = max(1, int((self.deadline - time.time()) * 1000))
+            headers.append((_DEADLINE, str(left_ms).encode()))
+        return {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.4"},
+            "http_version": "1.1",
+            "method": self.method,
+            "scheme": "http",
+            "path": self.path,
+            "raw_path": self.path.encode(),
+            "root_path": "",
+            "query_string": self.query,
+            "headers": headers,
+            "client": None,
+            "server": None,
+            "app": app,
+            "request_id": request_id,
+            "traceparent": traceparent,
+        }
+
+
+def read_key(headers: list[tuple[bytes, bytes]]) -> str | None:
+    """The idempotency key among `headers`, None where there is none.
+
+    Raises:
+        InvalidRequest: it stands there twice, or is none.
+    """
+    found = [value for name, value in headers if name == HEADER]
+    if not found:
+        return None
+    text = found[0].decode("latin-1").strip()
+    quoted = _QUOTED.fullmatch(text)
+    key = re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else text
+    if len(found) > 1 or not 0 < len(key) <= LONGEST_KEY or not (quoted or _PLAIN.fullmatch(text)) or not key.isascii():
+        message = f"the header Idempotency-Key wants one key of 1 to {LONGEST_KEY} printable ASCII characters, best a UUID"
+        raise InvalidRequest(message, param="Idempotency-Key")
+    return key
+
+
+def wait_of(headers: list[tuple[bytes, bytes]], longest_s: float) -> float | None:
+    """How many seconds `Prefer: wait` (RFC 7240) asks to wait for an answer that is under way; None where it does not."""
+    for name, value in headers:
+        found = _WAIT.search(value.decode("latin-1")) if name == b"prefer" else None
+        if found:
+            return min(float(found[1]), longest_s) if found[1] else longest_s
+    return None
+
+
+def keyed_request(scope: Scope, key: str, body: bytes, principal: Principal) -> KeyedRequest:
+    """The request of `scope`. Keys are per tenant and route."""
+    method, path, query = scope["method"], scope["path"], scope["query_string"]
+    given: Mapping[bytes, bytes] = dict(scope["headers"])
+    digest = hashlib.sha256(f"{method} {path}\0{key}".encode()).hexdigest()[:40]
+    streamed = b"event-stream" if b"text/event-stream" in given.get(b"accept", b"") else b""
+    what = hashlib.sha256(b"\0".join((query, streamed, given.get(b"content-type", b""), body))).hexdigest()
+    deadline = given.get(_DEADLINE, b"")
+    return KeyedRequest(
+        RequestId(principal.tenant, digest),
+        what,
+        method,
+        path,
+        query,
+        tuple((name, value) for name, value in scope["headers"] if name in _KEPT_HEADERS),
+        body,
+        principal,
+        time.time() + int(deadline) / 1000 if deadline.isdigit() and len(deadline) < 8 else None,
+    )
+
+
+def unpacked(request: RequestId, packed: str) -> KeyedRequest:
+    """The inverse of `KeyedRequest.packed`."""
+    held = orjson.loads(packed)
+    tenant, key_id, name, scopes = held["who"]
+    return KeyedRequest(
+        request,
+        "",
+        held["method"],
+        held["path"],
+        held["query"].encode("latin-1"),
+        tuple((name.encode("latin-1"), value.encode("latin-1")) for name, value in held["headers"]),
+        held["body"].encode("latin-1"),
+        Principal(tenant, key_id, name, frozenset(scopes)),
+        held["deadline"],
+    )

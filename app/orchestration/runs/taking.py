@@ -1,0 +1,39 @@
+"""What a run that was taken over need not do again: the candidates that its log shows finished."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import orjson
+from pydantic import TypeAdapter
+
+from app.core.runs import Candidate
+from app.state.run_records import RunRecords
+
+_CANDIDATE = TypeAdapter(Candidate)
+_AT_ONCE = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A run that was taken over: the epoch of this ownership, and the number of the log's last event."""
+
+    epoch: int
+    last: int
+
+
+async def finished_candidates(records: RunRecords, tenant: str, run_id: str) -> list[Candidate]:
+    """The candidates that have answered, in the order in which they did. Of a log that was trimmed, those that it still has.
+
+    Raises:
+        StateUnavailable: Redis is away.
+    """
+    found: dict[str, Candidate] = {}
+    after = 0
+    while events := await records.events(tenant, run_id, after, most=_AT_ONCE):
+        after = events[-1].seq
+        for event in events:
+            if event.type == "candidate.finished":
+                candidate = _CANDIDATE.validate_python(orjson.loads(event.data)["candidate"])
+                found[candidate.id] = candidate
+    return list(found.values())

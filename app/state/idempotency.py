@@ -1,0 +1,227 @@
+"""Requests that carry an idempotency key: who runs one, since when, and what was answered.
+
+A record is `running` under a lease, owned by one process in one epoch, or `done` with its answer. Whoever finds a lease that
+has passed may take the request over, which counts the epoch up; from then on every write of the owner before is refused. All
+times are the server's.
+"""
+
+# pyright: reportUnknownMemberType=false
+# (the keyword arguments of redis-py have no types)
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal, cast
+
+from redis.exceptions import NoScriptError
+
+from app.state.client import StateClient, reaching_state
+from app.state.keys import IDEMPOTENT_LEASES, idempotency_keys
+
+LEASE_S: Final = 15.0
+"""An owner that has not been heard of for so long counts as dead."""
+_AT_ONCE: Final = 1_024
+
+
+@dataclass(frozen=True, slots=True)
+class RequestId:
+    """Which request: its tenant, and the digest of its route and key."""
+
+    tenant: str
+    digest: str
+
+    @property
+    def member(self) -> str:
+        return f"{self.tenant}:{self.digest}"
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """It is the caller's to run, in this epoch, under this run id. `request` is what was stored when it first began."""
+
+    epoch: int
+    run_id: str
+    request: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """It has been answered. `head` is the answer's head as it was stored, `scope` what a reader's key must allow."""
+
+    head: bytes
+    scope: str
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """Somebody runs it. `left_s` is what is left of the lease, in seconds."""
+
+    left_s: float
+
+
+Outcome = Begun | Answered | Busy | Literal["other", "absent"]
+"""`other`: the key was used for another request. `absent`: there is nothing to take over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """What an owner tells.
+
+    Parameters:
+        head: of the answer, once it is known; `scope` is what a reader's key must allow.
+        first: the number of the first of `pieces`, from 1 on.
+        end: `keep` stores the answer, `drop` forgets the request, so that it may be asked again.
+        keep_s: how long it is kept from now on.
+        release: somebody else may go on with it, at once.
+    """
+
+    id: RequestId
+    owner: str
+    epoch: int
+    keep_s: int
+    head: bytes = b""
+    scope: str = ""
+    first: int = 1
+    pieces: Sequence[bytes] = ()
+    end: Literal["", "keep", "drop"] = ""
+    release: bool = False
+
+
+class IdempotencyRecords:
+    """The stored requests. Every method raises `StateUnavailable` while Redis is away."""
+
+    def __init__(self, state: StateClient) -> None:
+        self._state = state
+        self._begin = state.script("idem_begin")
+        self._write = state.script("idem_write")
+        self._lease = state.script("idem_lease")
+        self._due = state.script("idem_due")
+
+    async def begin(
+        self,
+        request: RequestId,
+        *,
+        owner: str,
+        operation: str,
+        keep_s: int,
+        fingerprint: str = "",
+        sealed: str = "",
+        run_id: str = "",
+    ) -> Outcome:
+        """Begin `request`, or learn what has become of it. Without a fingerprint only what is there is taken over.
+
+        Parameters:
+            operation: names this call; sent again with the same, it changes nothing.
+            sealed: the request as it is to be run by another process.
+        """
+        keys = idempotency_keys(request.tenant, request.digest)
+        lease_ms = int(LEASE_S * 1000)
+        args = [fingerprint, owner, operation, lease_ms, keep_s * 1000, sealed, run_id]
+
+        def queue(pipe: Any) -> None:
+            pipe.evalsha(self._lease.sha, 1, IDEMPOTENT_LEASES, lease_ms, "NX", request.member)
+            pipe.evalsha(self._begin.sha, 2, keys.record, keys.body, *args)
+
+        _, found = await self._pipelined(queue)
+        return _outcome(found)
+
+    async def write(self, writes: Sequence[Write]) -> list[bool]:
+        """Tell of several requests at once. False for those that their owner has lost. May be sent again."""
+
+        def queue(pipe: Any) -> None:
+            going = [write.id.member for write in writes if not write.end and not write.release]
+            left = [write.id.member for write in writes if write.release]
+            over = [write.id.member for write in writes if write.end]
+            for write in writes:
+                keys = idempotency_keys(write.id.tenant, write.id.digest)
+                pipe.evalsha(self._write.sha, 2, keys.record, keys.body, *_arguments(write))
+            if going:
+                pipe.evalsha(self._lease.sha, 1, IDEMPOTENT_LEASES, int(LEASE_S * 1000), "CH", *going)
+            if left:
+                pipe.evalsha(self._lease.sha, 1, IDEMPOTENT_LEASES, 0, "CH", *left)
+            if over:
+                pipe.zrem(IDEMPOTENT_LEASES, *over)
+
+        replies = await self._pipelined(queue)
+        taken = [reply == b"ok" for reply in replies[: len(writes)]]
+        refused = [write.id for write, ours in zip(writes, taken, strict=True) if not ours]
+        if refused:  # their leases were somebody else's: have them looked at
+            await self._look_after(refused, 0)
+        return taken
+
+    async def due(self, most: int) -> list[RequestId]:
+        """Requests whose lease has passed, `most` at most."""
+        with reaching_state():
+            members = cast("list[bytes]", await self._due(keys=[IDEMPOTENT_LEASES], args=[most]))
+        return [RequestId(*member.decode().rsplit(":", 1)) for member in members]
+
+    async def look_later(self, request: RequestId, after_s: float) -> None:
+        """Somebody runs `request`, for `after_s` seconds at least."""
+        await self._look_after([request], int(after_s * 1000))
+
+    async def _look_after(self, requests: Sequence[RequestId], after_ms: int) -> None:
+        with reaching_state():
+            members = [request.member for request in requests]
+            await self._lease(keys=[IDEMPOTENT_LEASES], args=[after_ms, "CH", *members])
+
+    async def forget_leases(self, requests: Sequence[RequestId]) -> None:
+        """Nobody needs to look after `requests` any more."""
+        with reaching_state():
+            await self._state.commands.zrem(IDEMPOTENT_LEASES, *(request.member for request in requests))
+
+    async def pieces(self, request: RequestId, after: int, *, wait_s: float = 0) -> list[tuple[int, bytes]]:
+        """The pieces of the answer that follow number `after`; waits for the first of them up to `wait_s`."""
+        key = idempotency_keys(request.tenant, request.digest).body
+        found: Any
+        with reaching_state():
+            if not wait_s:
+                found = await self._state.commands.xrange(key, f"({after}-0", "+", _AT_ONCE)
+            else:
+                streams: Any = await self._state.blocking.xread({key: f"{after}-0"}, count=_AT_ONCE, block=int(wait_s * 1000))
+                found = streams[0][1] if streams else []
+        return [(int(name.split(b"-")[0]), values[b"d"]) for name, values in found]
+
+    async def standing(self, request: RequestId) -> tuple[str, int, bytes, str]:
+        """State (empty where nothing is stored), epoch, head of the answer (empty before it), and the scope it needs."""
+        key = idempotency_keys(request.tenant, request.digest).record
+        with reaching_state():
+            found: Any = await self._state.commands.hmget(key, "state", "epoch", "head", "scope")
+        return (found[0] or b"").decode(), int(found[1] or 0), found[2] or b"", (found[3] or b"").decode()
+
+    async def _pipelined(self, queue: Any) -> list[Any]:
+        with reaching_state():
+            replies = await self._sent(queue)
+            if any(isinstance(reply, NoScriptError) for reply in replies):
+                for script in (self._begin, self._write, self._lease):
+                    await self._state.commands.script_load(script.script)
+                replies = await self._sent(queue)
+            for reply in replies:
+                if isinstance(reply, Exception):
+                    raise reply
+        return replies
+
+    async def _sent(self, queue: Any) -> list[Any]:
+        pipe = self._state.commands.pipeline(transaction=False)
+        queue(pipe)
+        return await pipe.execute(raise_on_error=False)
+
+
+def _arguments(write: Write) -> list[Any]:
+    lease_ms = 0 if write.release else int(LEASE_S * 1000)
+    head = (write.owner, write.epoch, lease_ms, write.keep_s * 1000, write.head, write.scope, write.end, write.first)
+    return [*head, *write.pieces]
+
+
+def _outcome(found: Any) -> Outcome:
+    match found:
+        case [b"run", epoch, run_id, request]:
+            return Begun(int(epoch), run_id.decode(), request.decode())
+        case [b"done", head, scope]:
+            return Answered(head, scope.decode())
+        case [b"busy", left_ms]:
+            return Busy(left_ms / 1000)
+        case [b"other"]:
+            return "other"
+        case _:
+            return "absent"
