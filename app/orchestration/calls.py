@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 
-from app.core.budgets import Draw
 from app.core.chat import ChatRequest, ChatResponse, Choice
 from app.core.clock import Clock
 from app.core.errors import BudgetExceeded, OrchestratorError, ProviderError, QuorumError, report
@@ -35,7 +34,7 @@ from app.core.run_fold import output_delta, output_deltas
 from app.core.runs import CallRole, Candidate, CandidateStatus, HelperCall
 from app.core.streams import close
 from app.core.usage import NO_USAGE, Usage
-from app.reliability.forecast import cut_off
+from app.reliability.forecast import used_by_failed
 
 _KINDS: dict[type[Delta], DeltaKind] = {
     TextDelta: "text",
@@ -81,9 +80,6 @@ class _Call:
         Raises:
             BudgetExceeded: the call may not be made, and the run is to end of it.
         """
-        draw = self._draw()
-        if self.error:
-            return
         source = self.model.call(self.request)
         try:
             async for event in source:
@@ -95,12 +91,11 @@ class _Call:
                     self._partial.add(event)
                     yield event
         except QuorumError as error:
+            if isinstance(error, BudgetExceeded) and self._ends_run():
+                raise
             self.error = error
         finally:
             await close(source)
-            if draw:
-                used = self._usage() if self.response or self.error else self._interrupted()
-                draw.book(used, self._price(used))
         if isinstance(self.error, ProviderError) and self.error.failure == "content_filtered":
             refusal = RefusalDelta(self.error.message)
             self._partial.add(refusal)
@@ -122,36 +117,20 @@ class _Call:
     def _latency_ms(self) -> float:
         return (self._clock.monotonic() - self._started) * 1000
 
-    def _draw(self) -> Draw | None:
-        """Set aside in the run's purse, if it has one, what the call may use at most."""
+    def _ends_run(self) -> bool:
+        """Whether a call that the run's purse does not hold ends the run, or only fails."""
         purse = self.request.context.purse
-        if purse is None:
-            return None
-        try:
-            return purse.draw(self.request, self.model.profile)
-        except BudgetExceeded as error:
-            if purse.ends_run:
-                raise
-            self.error = error
-            return None
+        return purse is None or purse.ends_run
 
     def _usage(self) -> Usage:
         """What the provider says was used; of an answer that was cut off after it had begun, what that has probably taken."""
         if self.response:
             return self.response.usage
-        if isinstance(self.error, ProviderError) and self.error.usage is not NO_USAGE:
-            return self.error.usage
-        return NO_USAGE if self._first is None else cut_off(self.request.messages, self._partial.choice(0))
-
-    def _interrupted(self) -> Usage:
-        """What a call that was stopped by us has probably taken: its prompt at least, since that was sent."""
-        return cut_off(self.request.messages, self._partial.choice(0))
+        came = None if self._first is None else self._partial.choice(0)
+        return used_by_failed(self.error, self.request.messages, came)
 
     def _cost(self) -> float | None:
-        return self._price(self._usage())
-
-    def _price(self, usage: Usage) -> float | None:
-        price = self.model.profile.price
+        price, usage = self.model.profile.price, self._usage()
         return price.cost(usage) if price and usage is not NO_USAGE else None
 
 

@@ -18,9 +18,10 @@ import orjson
 
 from app.core.budgets import Amount, nano_usd
 from app.core.chat import Choice, Generation, ToolDefinition
+from app.core.errors import ProviderError, QuorumError
 from app.core.messages import DocumentPart, ImagePart, Message, Part, ReasoningPart, TextPart, ToolCallPart, ToolResultPart
 from app.core.models import Model, ModelProfile
-from app.core.usage import Price, Usage
+from app.core.usage import NO_USAGE, Price, Usage
 
 CALL_TOKENS = 64
 """What a vendor adds to a call; a tool's definition is counted by its bytes besides."""
@@ -186,6 +187,13 @@ def cut_off(messages: Iterable[Message], choice: Choice) -> Usage:
     sent = input_bound(messages) // BYTES_PER_TOKEN
     reasoning = _size(choice.reasoning)
     return Usage(sent, math.ceil(said / BYTES_PER_TOKEN), reasoning_tokens=math.ceil(reasoning / BYTES_PER_TOKEN))
+
+
+def used_by_failed(error: QuorumError | None, messages: Iterable[Message], came: Choice | None) -> Usage:
+    """What a call without an answer has used: as its provider says in `error`, or by what `came`, or nothing."""
+    if isinstance(error, ProviderError) and error.usage is not NO_USAGE:
+        return error.usage
+    return NO_USAGE if came is None else cut_off(messages, came)
 
 
 def _size(text: str) -> int:

@@ -14,6 +14,7 @@ from app.observability.metrics import AttemptMetrics
 from app.reliability.attempt import attempt
 from app.reliability.breakers import Breakers
 from app.reliability.bulkhead import Bulkheads
+from app.reliability.charge import charge
 from app.reliability.circuit import rules_of
 from app.reliability.compose import compose
 from app.reliability.gate import Gate
@@ -48,7 +49,9 @@ class StandardPolicies:
         self._budget.configure(budget)
 
     def __call__(self, profile: ModelProfile, config: CallConfig, call: Call) -> Call:
-        policies: list[Policy] = [repair(profile)] if config.repair.enabled else []
+        policies: list[Policy] = [charge(profile)]
+        if config.repair.enabled:
+            policies.append(repair(profile))
         policies += [
             retry(profile, config.retry, self._budget, self._clock, self._rng, self._sleep),
             attempt(AttemptMetrics(profile.provider, profile.name), self._clock, self._gate(profile, config)),

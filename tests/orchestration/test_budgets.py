@@ -22,6 +22,7 @@ from app.orchestration.base import BaseOrchestrator
 from app.orchestration.context import RunContext
 from app.orchestration.engine import Engine
 from app.orchestration.strategies import Strategies
+from app.reliability.charge import charge
 from tests.orchestration.scripted import Reply, Scripted, failure
 from tests.support.serving import until
 
@@ -34,7 +35,8 @@ class Known:
     def __init__(self, scripted: Sequence[Scripted], *, priced: bool = True) -> None:
         self.scripted = {one.name: one for one in scripted}
         price = PRICE if priced else None
-        self._models = {one.name: Model(replace(one.model.profile, price=price), one.model.call) for one in scripted}
+        profiles = {one.name: replace(one.model.profile, price=price) for one in scripted}
+        self._models = {one.name: Model(profiles[one.name], charge(profiles[one.name])(one.model.call)) for one in scripted}
 
     def resolve(self, name: str) -> Model:
         return self._models[name]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from app.core.models import Capabilities, Model
+from app.core.models import Capabilities, Model, ModelProfile
 from app.core.runs import Budget
 from app.core.usage import FlatPrice
 from app.orchestration.fallback.orchestrator import FallbackOrchestrator
+from app.reliability.charge import charge
 from tests.orchestration.fallback.chained import again, told
 from tests.orchestration.known import asked, engine
 from tests.orchestration.scripted import Scripted
@@ -18,7 +19,8 @@ CHAIN = [
 
 def priced(name: str, **says: object) -> Scripted:
     model = Scripted(name, **says)  # type: ignore[arg-type]
-    model.model = Model(type(model.model.profile)(name, "p", name, Capabilities(), FlatPrice(1.0, 1.0)), model.call)
+    profile = ModelProfile(name, "p", name, Capabilities(), FlatPrice(1.0, 1.0))
+    model.model = Model(profile, charge(profile)(model.call))
     return model
 
 
