@@ -70,8 +70,12 @@ class Ledger:
 
     async def settle(self, claim: Claim, used: Amount) -> bool:
         """Book what the run used and give the rest back. False where that was done before, or nothing had been reserved."""
-        arguments = [claim.operation, used.nano_usd, used.tokens, *_limits(claim)]
-        return bool(await _sent(self._settle, _keys(claim), arguments))
+        keys, arguments = self.settlement(claim, used)
+        return bool(await _sent(self._settle, keys, arguments))
+
+    def settlement(self, claim: Claim, used: Amount) -> tuple[list[str], list[Any]]:
+        """The keys and arguments of the script `settle`, for who sends it in one pipeline with other things."""
+        return _keys(claim), [claim.operation, used.nano_usd, used.tokens, *_limits(claim)]
 
     async def renew(self, claim: Claim) -> bool:
         """Keep the run counted as running. False where it is over."""

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from app.orchestration.strategies import BUILT_IN
 from app.state.client import StateClient
 from app.state.embedded import EmbeddedValkey
 from tests.support.loopback import Answer, Loopback
@@ -128,6 +129,40 @@ async def test_an_estimate_is_the_plan_at_its_worst_and_calls_nothing(limited: S
 async def test_an_estimate_says_why_a_run_would_not_be_admitted(limited: Serving, body: Any, code: str) -> None:
     admission = (await post(limited, body, path="/v1/orchestrations/estimate")).json()["admission"]
     assert (admission["admitted"], admission["error"]["code"]) == (False, code)
+
+
+@pytest.mark.parametrize("strategy", sorted(strategy.name for strategy in BUILT_IN))
+async def test_every_strategy_states_a_plan_that_its_runs_keep_to(limited: Serving, strategy: str) -> None:
+    asked = RUN | {"strategy": strategy, "models": RUN["models"][:1] if strategy == "direct" else RUN["models"]}
+    found = (await post(limited, asked, "other", "/v1/orchestrations/estimate")).json()
+    ran = (await post(limited, asked | {"budget": {"tokens": found["worst_case"]["tokens"]}}, "other")).json()
+    assert (found["plan"]["strategy"], ran["status"]) == (strategy, "succeeded")
+    assert found["calls"]
+    assert ran["usage"]["input_tokens"] + ran["usage"]["output_tokens"] <= found["worst_case"]["tokens"]
+
+
+BAD: list[dict[str, Any]] = [
+    {"strategy": "nope"},
+    {"models": ["nope"]},
+    {"models": ["mock/mock-swift"] * 200},
+    {"input": []},
+    {"options": {"nope": 1}},
+    {"strategy": "fallback", "options": {"chain": [{"model": "nope"}]}},
+    {"strategy": "direct", "models": RUN["models"]},
+    {"recipe": "nope"},
+    {"generation": {"max_tokens": 10_000_000}},
+    {"budget": {"tokens": 0}},
+    {"on_budget": "nope"},
+    {"nope": 1},
+]
+
+
+@pytest.mark.parametrize("member", BAD, ids=str)
+async def test_what_a_run_refuses_an_estimate_refuses_with_the_same_words(limited: Serving, member: dict[str, Any]) -> None:
+    ran = await post(limited, RUN | member, "other")
+    found = await post(limited, RUN | member, "other", "/v1/orchestrations/estimate")
+    assert ran.status_code in (400, 404)
+    assert (found.status_code, found.json()["error"]) == (ran.status_code, ran.json()["error"])
 
 
 @pytest.mark.parametrize("member", [{"tokens": 300}, {"cost_usd": 0.00001}])

@@ -47,7 +47,7 @@ async def test_no_overspend_beyond_the_reservation(tmp_path: Path, valkey: Embed
         service(places[0], factory="app.main:create_app", **shared) as one,
         service(places[1], factory="app.main:create_app", **shared) as two,
     ):
-        limits = httpx.Limits(max_connections=64)
+        limits = httpx.Limits(max_connections=RUNS)
         async with httpx.AsyncClient(timeout=60, limits=limits, headers={"authorization": f"Bearer {KEY}"}) as client:
             dry = (await client.post(f"{one.url}/v1/orchestrations/estimate", json=ASK)).json()
             worst = dry["worst_case"]["tokens"]
