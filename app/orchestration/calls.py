@@ -17,7 +17,7 @@ from app.core.model_events import (
     TextDelta,
     ToolCallDelta,
 )
-from app.core.models import Model
+from app.core.models import Call, Model
 from app.core.run_events import (
     CandidateDelta,
     CandidateFailed,
@@ -47,8 +47,9 @@ _KINDS: dict[type[Delta], DeltaKind] = {
 class _Call:
     """A model asked once. `response` is there when it has answered, `error` when it has failed."""
 
-    def __init__(self, model: Model, request: ChatRequest, clock: Clock, *, output: bool) -> None:
+    def __init__(self, model: Model, request: ChatRequest, clock: Clock, *, output: bool, call: Call | None = None) -> None:
         self.model = model
+        self._call = call or model.call
         self.request = request
         self.response: ChatResponse | None = None
         self.error: QuorumError | None = None
@@ -80,7 +81,7 @@ class _Call:
         Raises:
             BudgetExceeded: the call may not be made, and the run is to end of it.
         """
-        source = self.model.call(self.request)
+        source = self._call(self.request)
         try:
             async for event in source:
                 if isinstance(event, ResponseFinished):
@@ -135,7 +136,10 @@ class _Call:
 
 
 class CandidateCall(_Call):
-    """A model's own answer to the run's question. `candidate` is what is known of it so far."""
+    """A model's own answer to the run's question. `candidate` is what is known of it so far.
+
+    `call` stands in for the model's own where the answer need not be asked for.
+    """
 
     def __init__(
         self,
@@ -148,8 +152,9 @@ class CandidateCall(_Call):
         layer: int,
         watched: bool,
         output: bool,
+        call: Call | None = None,
     ) -> None:
-        super().__init__(model, request, clock, output=output)
+        super().__init__(model, request, clock, output=output, call=call)
         self._watched = watched
         self.candidate = Candidate(candidate_id, model.profile.name, model.profile.provider, replicate, layer=layer)
 

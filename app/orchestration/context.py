@@ -12,7 +12,7 @@ from app.core.chat import CallContext, ChatRequest, Generation, ToolDefinition
 from app.core.clock import Clock
 from app.core.errors import FailureClass
 from app.core.messages import Message
-from app.core.models import Model
+from app.core.models import Call, Model
 from app.core.runs import CallRole, Candidate, RunRequest
 from app.core.standing import Standings
 from app.orchestration.calls import CandidateCall, Consultation
@@ -72,23 +72,24 @@ class RunContext:
         request = self._chat(model, messages, generation, incremental=incremental, tools=offered, retries=retries)
         return CandidateCall(
             f"c{next(self._numbers)}",
-            self._recalled(model, replicate, layer) if self.finished else model,
+            model,
             request,
             self.clock,
             replicate=replicate,
             layer=layer,
             watched=deltas == "all",
             output=output,
+            call=self._recalled(model, replicate, layer) if self.finished else None,
         )
 
-    def _recalled(self, model: Model, replicate: int, layer: int) -> Model:
+    def _recalled(self, model: Model, replicate: int, layer: int) -> Call | None:
         generation = self.request.generation
         if generation.n > 1 or generation.logprobs:  # a candidate holds the first choice without them
-            return model
+            return None
         for number, candidate in enumerate(self.finished):
             if (candidate.model, candidate.replicate, candidate.layer) == (model.profile.name, replicate, layer):
-                return recalled(model, self.finished.pop(number))
-        return model
+                return recalled(model.profile, self.finished.pop(number))
+        return None
 
     def consult(
         self,

@@ -1,4 +1,4 @@
-"""A candidate that has answered already, as a model that says the same again without being asked."""
+"""A candidate that has answered already says the same again without being asked."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ from collections.abc import AsyncIterator
 
 from app.core.chat import ChatRequest, ChatResponse, Choice
 from app.core.model_events import ModelEvent, ResponseFinished, unfold
-from app.core.models import Model
+from app.core.models import Call, ModelProfile
 from app.core.runs import Candidate
+from app.reliability.charge import charge
 
 
-def recalled(model: Model, candidate: Candidate) -> Model:
-    """`model`, whose next answer is that of `candidate`, with its usage and its attempts."""
+def recalled(profile: ModelProfile, candidate: Candidate) -> Call:
+    """What stands in for the call of the model of `profile`: the answer of `candidate`, with its usage and its attempts.
+
+    Its run is charged with it: who takes a run over settles the whole of it.
+    """
 
     async def say_again(request: ChatRequest) -> AsyncIterator[ModelEvent]:
         said = Choice(
@@ -22,4 +26,4 @@ def recalled(model: Model, candidate: Candidate) -> Model:
         for event in unfold(response) if request.incremental else (ResponseFinished(response),):
             yield event
 
-    return Model(model.profile, say_again)
+    return charge(profile)(say_again)

@@ -225,3 +225,16 @@ async def test_a_run_that_is_closed_books_what_its_calls_have_probably_taken() -
     await events.aclose()
     assert run.context.purse is not None
     assert run.context.purse.spent.tokens >= 100
+
+
+async def test_what_had_answered_before_a_run_was_taken_over_is_booked_without_being_asked_again() -> None:
+    known = Known(three())
+    first = await engine(known).begin(request(known, Budget(tokens=100_000))).result()
+    again = Known(three())
+    run = engine(again).begin(request(again, Budget(tokens=100_000)))
+    run.context.finished = list(first.candidates)
+    result = await run.result()
+    assert [one.phases for one in again.scripted.values()] == [["synthesis"], [], []]
+    assert result.output.text == first.output.text == "synthesis by a"
+    assert run.context.purse is not None
+    assert run.context.purse.spent.tokens == result.usage.total_tokens == first.usage.total_tokens
