@@ -7,6 +7,7 @@ of runs at once fall to this process's share of them; daily budgets, which must 
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections import deque
 from dataclasses import dataclass, field, replace
 from math import ceil
@@ -18,7 +19,7 @@ from app.core.clock import Clock
 from app.core.errors import BudgetExceeded, LimitExceeded, QuorumError, StateUnavailable
 from app.observability import metrics
 from app.reliability.quotas import Counters
-from app.state.ledger import LEASE_S, Ledger
+from app.state.ledger import LEASE_S, Ledger, RunOver
 
 RENEW_S = LEASE_S / 6
 RECHECK_S = 1.0
@@ -91,7 +92,11 @@ class Admission:
             LimitExceeded: another limit stands against it.
             StateUnavailable: Redis is away, and a daily budget applies.
         """
-        verdict, local = await self._asked(claim)
+        try:
+            verdict, local = await self._asked(claim)
+        except RunOver:  # who had the run before has settled its own part; this is another
+            claim = replace(claim, operation=f"{claim.operation}:{secrets.token_hex(4)}")
+            verdict, local = await self._asked(claim)
         if verdict.refused_by is not None:
             limit = verdict.refused_by
             metrics.run_refused(limit)
@@ -139,6 +144,8 @@ class Admission:
         if now >= self._away_until:
             try:
                 return await self.ledger.admit(claim, dry=dry), False
+            except RunOver:
+                raise
             except StateUnavailable:
                 self._away_until = self.clock.monotonic() + RECHECK_S
                 if not dry:  # it may have been taken all the same

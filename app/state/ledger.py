@@ -22,6 +22,10 @@ _OVER: Final = 2
 _HEAD: Final = 5  # of a reply: outcome, nano-dollars, tokens, refusing limit, ms to wait
 
 
+class RunOver(StateUnavailable):
+    """The run was settled before it was admitted: by who had it and let go of it, or because the reply came too late."""
+
+
 class Ledger:
     """The store of limits. Every method raises `StateUnavailable` while Redis is away."""
 
@@ -35,7 +39,7 @@ class Ledger:
         """Reserve what `claim` asks for; with `dry` only say whether it would be admitted.
 
         Raises:
-            StateUnavailable: also when the run is over already, which a reply that comes very late finds.
+            RunOver: nothing can be reserved under this operation any more.
         """
         keys, arguments = self.admission(claim, dry=dry)
         return self.verdict(claim, await _sent(self._admit, keys, arguments))
@@ -58,7 +62,7 @@ class Ledger:
         """What the script's reply says."""
         outcome, nano_usd, tokens, refused, wait_ms = reply[:_HEAD]
         if outcome == _OVER:
-            raise StateUnavailable("the run was given up while the state store did not answer; try again")
+            raise RunOver("the run was given up while the state store did not answer; try again")
         standing = zip(reply[_HEAD::2], reply[_HEAD + 1 :: 2], strict=True)
         quotas = tuple(
             Quota(limit, left, None if resets_ms < 0 else resets_ms / 1000)

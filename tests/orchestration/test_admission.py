@@ -135,6 +135,25 @@ async def test_a_claim_whose_reply_never_came_is_given_back(state: StateClient, 
         await Ledger(state).admit(claim("a", DAY, tokens=900))
 
 
+async def test_who_takes_a_run_over_from_a_dead_process_goes_on_with_its_reservation(state: StateClient) -> None:
+    dead, other = (Admission(Ledger(state), TurnedClock()) for _ in range(2))
+    (await dead.admit(claim("a", DAY, AT_ONCE, tokens=900))).begin()
+    permit = await other.admit(claim("a", DAY, AT_ONCE, tokens=900))
+    assert permit.granted.tokens == 900
+    await permit.settle(Amount(300))
+    assert [quota.remaining for quota in (await other.would(claim("b", DAY, AT_ONCE))).quotas] == [700, 2]
+
+
+async def test_who_takes_a_run_over_that_was_settled_reserves_anew_and_both_are_booked(state: StateClient) -> None:
+    stopping, other = (Admission(Ledger(state), TurnedClock()) for _ in range(2))
+    first = await stopping.admit(claim("a", DAY, AT_ONCE, tokens=900))
+    await first.settle(Amount(50))
+    second = await other.admit(claim("a", DAY, AT_ONCE, tokens=900))
+    assert [quota.remaining for quota in second.quotas] == [50, 1]
+    await second.settle(Amount(300))
+    assert [quota.remaining for quota in (await other.would(claim("b", DAY, AT_ONCE))).quotas] == [650, 2]
+
+
 async def test_a_permit_whose_run_never_begins_is_given_back(state: StateClient) -> None:
     clock = TurnedClock()
     admission = Admission(Ledger(state), clock)
