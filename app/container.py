@@ -29,9 +29,11 @@ from app.orchestration.strategies import Strategies, parse_options
 from app.providers.environment import load_or_default
 from app.providers.factory import provider_faults
 from app.providers.registry import ModelRegistry
+from app.reliability.answers import Answers
 from app.reliability.breakers import Breakers
 from app.reliability.policies import StandardPolicies
 from app.reliability.standings import LocalStandings
+from app.state.answers import AnswerStore
 from app.state.breakers import BreakerStore
 from app.state.client import StateClient
 from app.state.dynamic_providers import DynamicProviders, ProviderFeed
@@ -105,7 +107,8 @@ class Container:
         )
         rng = Random()  # noqa: S311 (waits, not secrets)
         self._breakers = Breakers(BreakerStore(self._state), self._clock, rng, fingerprint=secret.hasher("breaker"))
-        self._policies = StandardPolicies(self._clock, self._breakers, spec.reliability.retry_budget, rng)
+        self._answers = Answers(AnswerStore(self._state), spec.cache)
+        self._policies = StandardPolicies(self._clock, self._breakers, spec.reliability.retry_budget, rng, self._answers)
         self._registry = ModelRegistry(spec, wrap=self._policies)
         self._admission = Admission(Ledger(self._state), self._clock, spec.limits.local_share)
         standings = LocalStandings(self._clock, self._breakers)
@@ -151,6 +154,8 @@ class Container:
             stack.push_async_callback(self._reloads.close)
             await self._breakers.start()
             stack.push_async_callback(self._breakers.close)
+            self._answers.start()
+            stack.push_async_callback(self._answers.close)
             await self._admission.start()
             stack.push_async_callback(self._admission.close)
             await self._host.start()
@@ -190,6 +195,7 @@ class Container:
         self._engine.configure(spec)
         self._policies.configure(spec.reliability.retry_budget)
         self._host.configure(spec.runs)
+        self._answers.config = spec.cache
         self.executions.config = spec.idempotency
         self._admission.local_share = spec.limits.local_share
         self._registry.apply(spec)

@@ -20,7 +20,7 @@ from app.core.lifecycle import TICKET, Ticket
 from app.core.principal import Principal
 from app.core.run_events import RunEvent
 from app.core.run_json import LoggedEvent
-from app.core.runs import OrchestrationOutput, RunRequest
+from app.core.runs import OrchestrationOutput, RunRequest, cache_word
 from app.orchestration.engine import Run
 from app.orchestration.runs.hosted import HostedRun, OnDisconnect
 from app.orchestration.runs.taking import Taken
@@ -66,9 +66,11 @@ def _deadline(header: str | None) -> float | None:
     return time.monotonic() + int(header) / 1000
 
 
-def run_headers(run: Run) -> dict[str, str]:
-    """What every answer says of its run: its id, and how its caller's limits stand."""
+def run_headers(run: Run, result: OrchestrationOutput | None = None) -> dict[str, str]:
+    """What every answer says of its run: its id, how its caller's limits stand; of a `result`, how much came from the cache."""
     headers = {"x-quorum-run-id": run.id}
+    if result is not None and run.request.cache in ("use", "refresh"):
+        headers["x-quorum-cache"] = cache_word((*result.candidates, *result.calls))
     return headers if run.permit is None else headers | ratelimit_headers(run.permit.quotas)
 
 

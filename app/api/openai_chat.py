@@ -11,7 +11,7 @@ from app.core.chat import Choice
 from app.core.errors import ErrorReport
 from app.core.messages import ToolCallPart
 from app.core.run_events import OutputDelta, OutputReset, RunEvent, RunFailed, RunFinished
-from app.core.runs import OrchestrationOutput, Output
+from app.core.runs import OrchestrationOutput, Output, cache_word
 from app.core.usage import Usage
 
 _DONE = b"data: [DONE]\n\n"
@@ -47,6 +47,7 @@ def summary(result: OrchestrationOutput) -> dict[str, Any]:
         "cost_usd": result.cost_usd,
         "candidates": len(result.candidates),
         "path": result.path,
+        "cache": cache_word((*result.candidates, *result.calls)),
         "warnings": result.warnings,
     }
 

@@ -8,6 +8,7 @@ from typing import TypeVar
 from app.config.spec import (
     BulkheadConfig,
     CircuitBreakerConfig,
+    HedgeConfig,
     LLMProvider,
     ModelConfig,
     PaceConfig,
@@ -35,6 +36,7 @@ class CallConfig:
     breaker: CircuitBreakerConfig = CircuitBreakerConfig()
     pace: PaceConfig = PaceConfig()
     repair: RepairConfig = RepairConfig()
+    hedge: HedgeConfig = HedgeConfig()
     provider_bulkhead: BulkheadConfig = BulkheadConfig()
     model_bulkhead: BulkheadConfig = BulkheadConfig()
     credential: str = ""
@@ -52,6 +54,7 @@ def call_config(general: ReliabilityConfig, provider: LLMProvider | None, model:
         retry=overridden(general.retry, of_provider.retry, of_model.retry),
         breaker=overridden(general.breaker, of_provider.breaker, of_model.breaker),
         pace=overridden(general.pace, of_provider.pace, of_model.pace),
+        hedge=overridden(general.hedge, of_provider.hedge, of_model.hedge),
         repair=overridden(general.repair, of_provider.repair, of_model.repair),
         provider_bulkhead=overridden(general.bulkhead, of_provider.bulkhead),
         model_bulkhead=overridden(BulkheadConfig(), of_model.bulkhead),

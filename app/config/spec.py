@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
+from app.core.chat import CacheMode
+
 ProviderKind = Literal["openai", "openai_compatible", "anthropic", "gemini", "mock", "replay"]
 Scope = Literal["run", "read", "feedback", "review", "tools", "admin"]
 ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
@@ -79,6 +81,15 @@ class BulkheadConfig(Spec):
     max_wait_s: float = Field(default=1.0, ge=0, description="A call waits that long for its turn, then it is refused.")
 
 
+class HedgeConfig(Spec):
+    """A second call where the first takes unusually long, for answers without tools; who speaks first is heard."""
+
+    enabled: bool = False
+    quantile: float = Field(default=0.95, ge=0.5, lt=1, description="Of the model's own times to the first token: the delay.")
+    min_calls: int = Field(default=20, ge=5, le=100_000, description="Calls that must have been timed before.")
+    max_share: float = Field(default=0.05, gt=0, le=1, description="Hedges per call, at most.")
+
+
 class RepairConfig(Spec):
     """Answers that are to be JSON are checked, and asked again with the fault told where nobody has seen them yet."""
 
@@ -93,6 +104,7 @@ class ReliabilityOverrides(Spec):
     pace: PaceConfig | None = None
     bulkhead: BulkheadConfig | None = None
     repair: RepairConfig | None = None
+    hedge: HedgeConfig | None = None
 
 
 class ReliabilityConfig(Spec):
@@ -104,6 +116,7 @@ class ReliabilityConfig(Spec):
     pace: PaceConfig = PaceConfig()
     bulkhead: BulkheadConfig = Field(default=BulkheadConfig(), description="For each provider.")
     repair: RepairConfig = RepairConfig()
+    hedge: HedgeConfig = HedgeConfig()
 
 
 class LLMProvider(Spec):
@@ -186,6 +199,7 @@ class OrchestratorConfig(Spec):
     lead_model: str | None = None
     options: dict[str, Any] = Field(default_factory=dict)
     generation: GenerationConfig = GenerationConfig()
+    cache: CacheMode | None = Field(default=None, description="For requests that say nothing; without it the default.")
     description: str | None = None
 
 
@@ -196,6 +210,7 @@ class DefaultsConfig(Spec):
     models: tuple[str, ...] = Field(default=(), description="Without them: all models, up to limits.max_default_models.")
     lead_model: str | None = None
     generation: GenerationConfig = GenerationConfig()
+    cache: CacheMode = Field(default="off", description="Whether answers may come from the cache.")
 
 
 class AnalysisPattern(Spec):
@@ -262,6 +277,13 @@ class KeyConfig(Allowance):
     scopes: tuple[Scope, ...] = ("run", "read")
 
 
+class CacheConfig(Spec):
+    """Answers that are given again to the same question of the same tenant, where a request or a recipe wants that."""
+
+    ttl_s: int = Field(default=3_600, ge=1, le=31_536_000, description="Answers are given again for so long.")
+    max_answer_bytes: int = Field(default=1_000_000, ge=1_024, description="Longer answers are not kept.")
+
+
 class IdempotencyConfig(Spec):
     """Requests with the header Idempotency-Key."""
 
@@ -292,3 +314,4 @@ class QuorumSpec(Spec):
     reliability: ReliabilityConfig = ReliabilityConfig()
     runs: RunsConfig = RunsConfig()
     idempotency: IdempotencyConfig = IdempotencyConfig()
+    cache: CacheConfig = CacheConfig()

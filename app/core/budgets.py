@@ -131,8 +131,8 @@ class Purse(Protocol):
         """Whether a call that may not be made ends the run, or only fails."""
         ...
 
-    def draw(self, request: ChatRequest, profile: ModelProfile) -> Draw:
-        """Set aside what a call may use at most.
+    def draw(self, request: ChatRequest, profile: ModelProfile, *, planned: bool = True) -> Draw:
+        """Set aside what a call may use at most. One that was not `planned` must fit into what is left.
 
         Raises:
             BudgetExceeded: there is not enough left.

@@ -71,6 +71,9 @@ class Generation:
 
 DEFAULT_GENERATION = Generation()
 
+CacheMode = Literal["use", "refresh", "off"]
+"""Whether answers come from the cache, are asked anew and replace what is there, or have nothing to do with it."""
+
 AttemptOutcome = Literal["ok", "error", "cancelled"]
 
 
@@ -89,7 +92,9 @@ class CallContext:
     """What travels with a call and is not part of its meaning: who asked, until when, and the attempts made so far.
 
     `deadline` is on the monotonic clock, in seconds. Policies append to `attempts`. `purse` is there where a budget applies.
-    `retries` says how often a call is made again after a failure of each class, in place of what is configured.
+    `retries` says how often a call is made again after a failure of each class, in place of what is configured. `cache` says
+    whether an answer may come from the cache; one of another `replicate` does not count. Policies set `cached` where no call
+    was made for this one, and add to `wasted` what calls used whose answer was not waited for.
     """
 
     run_id: str = ""
@@ -100,6 +105,10 @@ class CallContext:
     attempts: list[Attempt] = field(default_factory=list[Attempt])
     purse: Purse | None = None
     retries: Mapping[FailureClass, int] | None = None
+    cache: CacheMode = "off"
+    replicate: int = 0
+    cached: bool = False
+    wasted: Usage = NO_USAGE
 
 
 @dataclass(frozen=True, slots=True)

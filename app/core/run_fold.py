@@ -186,8 +186,8 @@ class RunFold:
             path=tuple(self._path),
             tool_calls=tuple(self._tool_calls),
             usage=total_usage(paid),
-            cost_usd=total_cost(paid),
-            wasted_cost_usd=total_cost((*wasted, *(call for call in self._calls if call.status == "cancelled"))),
+            cost_usd=_spent(paid),
+            wasted_cost_usd=_wasted(paid, (*wasted, *(call for call in self._calls if call.status == "cancelled"))),
             timing=self._end.timing if self._end else Timing(),
             warnings=tuple(self._warnings),
             error=self._end.error if isinstance(self._end, RunFailed) else None,
@@ -228,6 +228,18 @@ def total_usage(calls: Iterable[Candidate | HelperCall]) -> Usage:
     for call in calls:
         total = call.usage if total is NO_USAGE else total + call.usage
     return total
+
+
+def _spent(calls: tuple[Candidate | HelperCall, ...]) -> float | None:
+    """Dollars for all that was called."""
+    cost = total_cost(calls)
+    return None if cost is None else cost + sum(call.wasted_cost_usd or 0.0 for call in calls)
+
+
+def _wasted(calls: tuple[Candidate | HelperCall, ...], thrown_away: tuple[Candidate | HelperCall, ...]) -> float | None:
+    """Dollars for answers that were `thrown_away`, and for hedges of all `calls`."""
+    cost = total_cost(thrown_away)
+    return None if cost is None else cost + sum(call.wasted_cost_usd or 0.0 for call in calls)
 
 
 def total_cost(calls: Iterable[Candidate | HelperCall]) -> float | None:

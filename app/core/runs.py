@@ -6,13 +6,14 @@ The field names of the result types are the JSON members of the HTTP contract.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from app.core.chat import (
     DEFAULT_GENERATION,
     Attempt,
+    CacheMode,
     Choice,
     FinishReason,
     Generation,
@@ -69,7 +70,11 @@ class OrchestrationConfig:
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """One prompt to orchestrate. `deadline` is on the monotonic clock, in seconds; `key_id` and `key_name` name the API key."""
+    """One prompt to orchestrate.
+
+    `deadline` is on the monotonic clock, in seconds; `key_id` and `key_name` name the API key. `cache` is None where the recipe
+    or the configuration decides.
+    """
 
     config: OrchestrationConfig
     messages: tuple[Message, ...]
@@ -77,6 +82,7 @@ class RunRequest:
     tools: tuple[ToolDefinition, ...] = ()
     tool_choice: ToolChoice = "auto"
     budget: Budget = Budget()
+    cache: CacheMode | None = None
     deadline: float | None = None
     deltas: Deltas = "none"
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
@@ -113,7 +119,11 @@ class PlanDecision:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One model's answer inside a run, with what it took. Times in milliseconds since the candidate started."""
+    """One model's answer inside a run, with what it took. Times in milliseconds since the candidate started.
+
+    A `cached` answer was not asked for: it came from the cache or was shared with another call, and costs nothing here.
+    `wasted_cost_usd` is what hedges took whose answer was not waited for; it is not part of `cost_usd`.
+    """
 
     id: str
     model: str
@@ -134,6 +144,7 @@ class Candidate:
     layer: int = 1
     attempts: tuple[Attempt, ...] = ()
     error: ErrorReport | None = None
+    wasted_cost_usd: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +160,17 @@ class HelperCall:
     latency_ms: float = 0.0
     attempts: tuple[Attempt, ...] = ()
     error: ErrorReport | None = None
+    cached: bool = False
+    wasted_cost_usd: float | None = None
+
+
+CacheWord = Literal["hit", "partial", "miss"]
+
+
+def cache_word(calls: Sequence[Candidate | HelperCall]) -> CacheWord:
+    """How much of what was to be called came from the cache, or was shared with other calls."""
+    cached = sum(call.cached for call in calls)
+    return "miss" if not cached else "hit" if cached == len(calls) else "partial"
 
 
 @dataclass(frozen=True, slots=True)

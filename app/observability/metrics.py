@@ -61,6 +61,10 @@ RETRIES = Counter("quorum_retries_total", "Calls made again, by the failure befo
 RETRIES_REFUSED = Counter(
     "quorum_retries_refused_total", "Retries not made for want of time or of budget.", ["provider", "model", "reason"]
 )
+CACHED = Counter(
+    "quorum_cache_answers_total", "Answers to calls that may come from the cache, by where they came from.", ["source"]
+)
+HEDGES = Counter("quorum_hedges_total", "Second calls, by whether they were heard.", ["provider", "model", "outcome"])
 REPAIRS = Counter(
     "quorum_repairs_total",
     "Answers that were not the JSON asked for, by what became of them.",

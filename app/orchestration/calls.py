@@ -131,7 +131,14 @@ class _Call:
         return used_by_failed(self.error, self.request.messages, came)
 
     def _cost(self) -> float | None:
-        price, usage = self.model.profile.price, self._usage()
+        return 0.0 if self.request.context.cached else self._price(self._usage())
+
+    def _wasted(self) -> float | None:
+        """Dollars for calls whose answer was not waited for."""
+        return self._price(self.request.context.wasted)
+
+    def _price(self, usage: Usage) -> float | None:
+        price = self.model.profile.price
         return price.cost(usage) if price and usage is not NO_USAGE else None
 
 
@@ -201,7 +208,9 @@ class CandidateCall(_Call):
             tool_calls=choice.tool_calls,
             finish_reason=choice.finish_reason if self.response else None,
             usage=self._usage(),
+            cached=self.request.context.cached,
             cost_usd=self._cost(),
+            wasted_cost_usd=self._wasted(),
             latency_ms=self._latency_ms(),
             ttft_ms=None if self._first is None else (self._first - self._started) * 1000,
             attempts=tuple(self.request.context.attempts),
@@ -239,7 +248,9 @@ class Consultation(_Call):
             provider=self.model.profile.provider,
             status="succeeded" if self.response else "failed",
             usage=self._usage(),
+            cached=self.request.context.cached,
             cost_usd=self._cost(),
+            wasted_cost_usd=self._wasted(),
             latency_ms=self._latency_ms(),
             attempts=tuple(self.request.context.attempts),
             error=report(self.error) if self.error else None,

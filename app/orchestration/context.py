@@ -69,7 +69,9 @@ class RunContext:
         deltas = self.request.deltas
         incremental = deltas == "all" or (output and deltas == "output")
         offered = self.request.tools if tools is None else tools
-        request = self._chat(model, messages, generation, incremental=incremental, tools=offered, retries=retries)
+        request = self._chat(
+            model, messages, generation, incremental=incremental, tools=offered, retries=retries, replicate=replicate
+        )
         return CandidateCall(
             f"c{next(self._numbers)}",
             model,
@@ -146,6 +148,7 @@ class RunContext:
         incremental: bool,
         tools: tuple[ToolDefinition, ...] = (),
         retries: Mapping[FailureClass, int] | None = None,
+        replicate: int = 0,
     ) -> ChatRequest:
         run = self.request
         settings = run.generation if generation is None else generation
@@ -160,7 +163,15 @@ class RunContext:
             incremental,
             model.profile.extra_body,
             CallContext(
-                self.run_id, run.request_id, run.tenant, run.traceparent, run.deadline, purse=self.purse, retries=retries
+                self.run_id,
+                run.request_id,
+                run.tenant,
+                run.traceparent,
+                run.deadline,
+                purse=self.purse,
+                retries=retries,
+                cache=run.cache or "off",
+                replicate=replicate,
             ),
         )
 

@@ -187,8 +187,9 @@ class Engine:
         if request.budget.seconds is not None:
             own = self._clock.monotonic() + request.budget.seconds
             deadline = own if deadline is None else min(own, deadline)
-        if generation is not request.generation or deadline is not request.deadline:
-            request = replace(request, generation=generation, deadline=deadline)
+        cache = request.cache or self.targets.cache(request.config.recipe)
+        if generation is not request.generation or deadline is not request.deadline or cache is not request.cache:
+            request = replace(request, generation=generation, deadline=deadline, cache=cache)
         selected = select(self._source, self.spec, strategy, request, options)
         run_id = run_id or new_run_id()
         context = RunContext(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from app.config.spec import GenerationConfig, OrchestratorConfig, QuorumSpec
-from app.core.chat import Generation
+from app.core.chat import CacheMode, Generation
 from app.core.errors import InvalidRequest, NotFound
 from app.core.models import Model
 from app.core.runs import OrchestrationConfig, RunRequest
@@ -49,6 +49,10 @@ class Targets:
         self._spec = spec
         self._recipes = {name: _recipe_config(name, recipe) for name, recipe in spec.recipes.items()}
         self._generation = {name: _set(recipe.generation) for name, recipe in spec.recipes.items()}
+        self._cache: dict[str, CacheMode | None] = {
+            name: _on(recipe.cache) for name, recipe in spec.recipes.items() if recipe.cache is not None
+        }
+        self._default_cache: CacheMode | None = _on(spec.defaults.cache)
         self._default_generation = _set(spec.defaults.generation)
 
     def named(self, name: str) -> OrchestrationConfig:
@@ -92,6 +96,10 @@ class Targets:
             options={**base.options, **options},
         )
 
+    def cache(self, recipe: str | None) -> CacheMode | None:
+        """What the recipe, else the configuration, says of the cache; None where that is "off"."""
+        return self._cache.get(recipe or "", self._default_cache)
+
     def generation(self, asked: Generation, recipe: str | None) -> Generation:
         """`asked`, with what it leaves open taken from the recipe and the defaults."""
         settings = {**self._default_generation, **self._generation.get(recipe or "", {})}
@@ -102,6 +110,10 @@ class Targets:
 
 def _recipe_config(name: str, recipe: OrchestratorConfig) -> OrchestrationConfig:
     return OrchestrationConfig(recipe.strategy, recipe.models, recipe.lead_model, recipe.options, name)
+
+
+def _on(cache: CacheMode) -> CacheMode | None:
+    return None if cache == "off" else cache
 
 
 def _set(generation: GenerationConfig) -> dict[str, Any]:

@@ -55,6 +55,11 @@ class Gate:
     def __post_init__(self) -> None:
         self._plain = not self.bulkheads
 
+    def calm(self) -> bool:
+        """Whether nothing stands against a call: a call more would neither try a failing provider nor meet its pause."""
+        circuit = self.breaker.circuit if self.breaker else None
+        return circuit is None or (circuit.state == "closed" and not circuit.cool_until)
+
     async def enter(self, request: ChatRequest) -> Pass:
         """Let the call through, at once or after a short wait; `leave` must be told of its end.
 

@@ -7,10 +7,11 @@ from collections.abc import Awaitable, Callable
 from random import Random
 
 from app.config.calls import CallConfig
-from app.config.spec import RetryBudgetConfig
+from app.config.spec import CacheConfig, RetryBudgetConfig
 from app.core.clock import Clock
 from app.core.models import Call, ModelProfile, Policy
 from app.observability.metrics import AttemptMetrics
+from app.reliability.answers import Answers
 from app.reliability.attempt import attempt
 from app.reliability.breakers import Breakers
 from app.reliability.bulkhead import Bulkheads
@@ -18,6 +19,7 @@ from app.reliability.charge import charge
 from app.reliability.circuit import rules_of
 from app.reliability.compose import compose
 from app.reliability.gate import Gate
+from app.reliability.hedge import Usual, hedge
 from app.reliability.repair import repair
 from app.reliability.retry import RetryBudget, retry
 from app.reliability.timeout import timeout
@@ -35,6 +37,7 @@ class StandardPolicies:
         breakers: Breakers,
         budget: RetryBudgetConfig,
         rng: Random,
+        answers: Answers,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._clock = clock
@@ -43,18 +46,23 @@ class StandardPolicies:
         self._bulkheads = Bulkheads()
         self._budget = RetryBudget(budget, clock)
         self.breakers = breakers
+        self.answers = answers
 
     def configure(self, budget: RetryBudgetConfig) -> None:
         """Take a new retry budget; the other settings come with each model."""
         self._budget.configure(budget)
 
     def __call__(self, profile: ModelProfile, config: CallConfig, call: Call) -> Call:
-        policies: list[Policy] = [charge(profile)]
+        gate, observer = self._gate(profile, config), AttemptMetrics(profile.provider, profile.name)
+        policies: list[Policy] = [self.answers.policy(profile), charge(profile)]
+        if config.hedge.enabled:
+            observer = Usual(observer, config.hedge)
+            policies.append(hedge(profile, observer, gate.calm))
         if config.repair.enabled:
             policies.append(repair(profile))
         policies += [
             retry(profile, config.retry, self._budget, self._clock, self._rng, self._sleep),
-            attempt(AttemptMetrics(profile.provider, profile.name), self._clock, self._gate(profile, config)),
+            attempt(observer, self._clock, gate),
             timeout(
                 profile,
                 first_token_s=config.timeouts.first_token_s,
@@ -79,4 +87,4 @@ class StandardPolicies:
 def local_policies(clock: Clock, budget: RetryBudgetConfig) -> StandardPolicies:
     """The policies of a process of its own, which shares nothing."""
     rng = Random()  # noqa: S311 (waits, not secrets)
-    return StandardPolicies(clock, Breakers(None, clock, rng), budget, rng)
+    return StandardPolicies(clock, Breakers(None, clock, rng), budget, rng, Answers(None, CacheConfig()))

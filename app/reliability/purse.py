@@ -47,17 +47,17 @@ class RunPurse:
         self._known = known_tokens
         self._set_aside = NOTHING
 
-    def draw(self, request: ChatRequest, profile: ModelProfile) -> PurseDraw:
-        """Set aside what a call may use at most.
+    def draw(self, request: ChatRequest, profile: ModelProfile, *, planned: bool = True) -> PurseDraw:
+        """Set aside what a call may use at most. One that was not `planned` must fit into what is left.
 
         Raises:
             BudgetExceeded: there is not enough left, or too much was used already.
         """
         bound = self._bound(request, profile)
-        wanted = self.spent + self._set_aside + bound if self._strict else self.spent
-        lack = self.bounds.lacks(wanted)
+        fits = self._strict or not planned
+        lack = self.bounds.lacks(self.spent + self._set_aside + bound if fits else self.spent)
         if lack is not None:
-            what = "the call would take the run to" if self._strict else "the run has used"
+            what = "the call would take the run to" if fits else "the run has used"
             raise BudgetExceeded(f"{profile.name!r} is not asked: {what} {lack}, its budget")
         self._set_aside += bound
         return PurseDraw(self, bound)

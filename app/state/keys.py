@@ -85,3 +85,17 @@ def idempotency_keys(tenant: str, digest: str) -> IdempotencyKeys:
 
 IDEMPOTENT_LEASES: Final = "quorum:{idempotent}:leases"
 """A sorted set of the requests under way, as `tenant:digest`, by the end of their lease in milliseconds since the epoch."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerKeys:
+    """What is kept of a question: its answer, and who is asking for it now."""
+
+    answer: str
+    leader: str
+
+
+def answer_keys(tenant: str, digest: str) -> AnswerKeys:
+    """The keys of a question. `digest` stands for all of it."""
+    tag = f"quorum:{{{tenant}:{digest}}}"
+    return AnswerKeys(f"{tag}:cached", f"{tag}:leader")

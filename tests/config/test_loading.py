@@ -90,7 +90,7 @@ def test_all_faults_are_told_at_once_in_the_order_of_their_lines(faults_of: Faul
 def test_an_unknown_member_without_a_likeness_is_told_what_there_is(faults_of: Faults) -> None:
     assert faults_of("reliability: {zzz: 1}\n") == [
         "quorum.yaml:1:15: reliability.zzz: is not a member; "
-        "known here: 'breaker', 'bulkhead', 'pace', 'repair', 'retry', 'retry_budget'",
+        "known here: 'breaker', 'bulkhead', 'hedge', 'pace', 'repair', 'retry', 'retry_budget'",
     ]
 
 

@@ -7,43 +7,21 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-import yaml
 
-from app.state.embedded import EmbeddedValkey
 from tests.support.loopback import Answer, Loopback, Received, as_json, sse
 from tests.support.openai_wire import completion, stream
+from tests.support.processes import processes
 from tests.support.replicas import Reading
-from tests.support.service import Service, service
-from tests.support.serving import until, upstream
-from tests.support.valkey import running_valkey
+from tests.support.serving import until
 
 TAKEN_WITHIN_S = 20.0
 PANEL: dict[str, Any] = {"strategy": "simple", "models": ["m", "m2"], "lead_model": "m"}
-
-
-@asynccontextmanager
-async def processes(directory: Path, provider: Loopback, count: int = 2, **settings: Any) -> AsyncIterator[list[Service]]:
-    """`count` servers over one store, ready."""
-    with ExitStack() as stack:
-        store: EmbeddedValkey = stack.enter_context(running_valkey())
-        found: list[Service] = []
-        for number in range(count):
-            place = directory / f"server-{number}"
-            place.mkdir()
-            (place / "quorum.yaml").write_text(yaml.safe_dump(upstream(provider.url)))
-            options = {"redis_url": store.url, "config": place / "quorum.yaml", "log_level": "error", "secret": "x" * 32}
-            found.append(stack.enter_context(service(place, factory="app.main:create_app", ready=False, **options, **settings)))
-        for one in found:
-            await asyncio.to_thread(one.wait_ready)
-        yield found
 
 
 def asked_for(request: Received) -> str:

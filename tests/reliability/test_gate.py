@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 
 from app.config.calls import CallConfig
-from app.config.spec import BulkheadConfig, CircuitBreakerConfig, PaceConfig, RetryBudgetConfig, RetryConfig
+from app.config.spec import BulkheadConfig, CacheConfig, CircuitBreakerConfig, PaceConfig, RetryBudgetConfig, RetryConfig
 from app.core.chat import CallContext, ChatRequest, ChatResponse, Choice
 from app.core.errors import DeadlineExceeded, FailureClass, ProviderError
 from app.core.messages import user
 from app.core.model_events import ModelEvent, ResponseFinished, TextDelta
 from app.core.models import ModelProfile
+from app.reliability.answers import Answers
 from app.reliability.breakers import Breakers
 from app.reliability.policies import StandardPolicies
 from tests.reliability.turned import Highest, TurnedClock, Waits
@@ -36,7 +37,9 @@ class Provider:
         self.clock = TurnedClock()
         self.waits = Waits(self.clock)
         self.breakers = Breakers(None, self.clock, Highest())
-        self.policies = StandardPolicies(self.clock, self.breakers, RetryBudgetConfig(), Highest(), self.waits)
+        self.policies = StandardPolicies(
+            self.clock, self.breakers, RetryBudgetConfig(), Highest(), Answers(None, CacheConfig()), self.waits
+        )
         self.says: Exception | ResponseFinished = END
         self.after_s = 0.0
         self.hold: asyncio.Event | None = None

@@ -15,7 +15,7 @@ from app.api.schemas.messages import (
     tool_choice,
 )
 from app.api.schemas.orchestrations import BudgetBody
-from app.core.chat import Generation, ReasoningEffort
+from app.core.chat import CacheMode, Generation, ReasoningEffort
 from app.core.errors import CapabilityMissing
 from app.core.runs import Budget, Deltas, OnBudget, OrchestrationConfig, RunRequest
 
@@ -40,7 +40,7 @@ class QuorumMember(Body):
     options: dict[str, Any] = Field(default_factory=dict, description="The strategy's options.")
     budget: BudgetBody | None = None
     on_budget: OnBudget = "fail"
-    cache: Literal["off"] = "off"
+    cache: CacheMode | None = None
     metadata: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -106,6 +106,7 @@ class ChatBody(Body):
             tools,
             tool_choice(self.tool_choice, tools),
             (own.budget or BudgetBody()).to_core(own.on_budget) if own else Budget(),
+            own.cache if own else None,
             deltas=deltas,
             metadata={**(self.metadata or {}), **(own.metadata if own else {})},
             **who,

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from app.api.schemas.messages import Body, MessageBody, ResponseFormatBody, ToolBody, ToolChoiceBody, tool_choice
-from app.core.chat import Generation, ReasoningEffort
+from app.core.chat import CacheMode, Generation, ReasoningEffort
 from app.core.errors import InvalidRequest
 from app.core.messages import Message, user
 from app.core.runs import Budget, Deltas, OnBudget, OrchestrationConfig, RunRequest
@@ -63,7 +63,9 @@ class OrchestrationBody(Body):
     tool_choice: ToolChoiceBody = "auto"
     stream: bool = Field(default=False, description="Answer as an event stream.")
     background: Literal[False] = Field(default=False, description="Background runs are not served yet.")
-    cache: Literal["off"] = Field(default="off", description="Cached answers are not served yet.")
+    cache: CacheMode | None = Field(
+        default=None, description="`use` answers that were given before, `refresh` them, or `off`; without it as configured."
+    )
     on_disconnect: Literal["cancel", "continue"] | None = Field(
         default=None, description="A stream whose reader has left and not come back is cancelled, or goes on to its end."
     )
@@ -89,6 +91,7 @@ class OrchestrationBody(Body):
             tools,
             tool_choice(self.tool_choice, tools),
             self.budget.to_core(self.on_budget),
+            self.cache,
             deltas=deltas,
             metadata=self.metadata,
             **who,
