@@ -7,6 +7,7 @@ all processes is the machine's monotonic one, so an order says when to measure, 
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import sys
 import time
@@ -18,6 +19,7 @@ import uvloop
 
 CALM_S = 1.0
 """Between the opening of the last stream and the measurement."""
+KEY = b"KEY-OF-THIS-REQUEST"
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _OK = b"HTTP/1.1 200"
 _LAST = b"\r\n0\r\n\r\n"
@@ -35,11 +37,14 @@ class Order:
     connections: int
     begin: float
     end: float
+    keyed: bool = False
 
     def request(self) -> bytes:
+        """One request. With `keyed`, `KEY` stands in it for an idempotency key of its own."""
         body = self.body.encode()
         head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1:{self.port}\r\ncontent-type: application/json\r\n"
-        return head.encode() + b"content-length: %d\r\n\r\n" % len(body) + body
+        key = b"idempotency-key: %b\r\n" % KEY if self.keyed else b""
+        return head.encode() + key + b"content-length: %d\r\n\r\n" % len(body) + body
 
 
 @dataclass(slots=True)
@@ -67,7 +72,8 @@ class _Connection(asyncio.Protocol):
         self._received = b""
         self._need: int | None = None
         self._asked = time.monotonic()
-        self._transport.write(self._request)
+        request = self._request.replace(KEY, os.urandom(16).hex().encode(), 1) if self._order.keyed else self._request
+        self._transport.write(request)
 
     def _fail(self, what: str) -> None:
         self._report.error = self._report.error or what

@@ -225,8 +225,11 @@ def load(
     where: Cores,
     *,
     warm_up_s: float,
+    keyed: bool = False,
 ) -> Measured:
     """Put a load on `server`: `connections` over as many processes as there are cores for it, counted after `warm_up_s`.
+
+    With `keyed` each request has an idempotency key of its own.
 
     Raises:
         BenchError: an answer was not what it should be.
@@ -237,7 +240,7 @@ def load(
         loads: list[Callable[[], Report]] = []
         for number in range(processes):
             share = connections // processes + (number < connections % processes)
-            order = Order(kind, server.port, orjson.dumps(body).decode(), share, begin, begin + seconds)
+            order = Order(kind, server.port, orjson.dumps(body).decode(), share, begin, begin + seconds, keyed)
             loads.append(running.enter_context(_loading(order, where.load)))
         _sleep_until(begin)
         used = server.cpu_s()

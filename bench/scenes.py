@@ -81,6 +81,13 @@ def _unary(server: Process, seconds: float, where: Cores) -> Values:
     return _rate(_calls(server, where, "instant", 32, seconds), "rate")
 
 
+def _keyed(server: Process, seconds: float, where: Cores) -> Values:
+    plain = _rate(_calls(server, where, "instant", 32, seconds), "rate")
+    measured = load(server, "calls", _body("instant"), 32, seconds, where, warm_up_s=_WARM_UP_S, keyed=True)
+    values = _rate(measured, "rate")
+    return {**values, "share": values["rate"] / plain["rate"]}
+
+
 def _stream(server: Process, seconds: float, where: Cores) -> Values:
     return _rate(_calls(server, where, "instant", 16, seconds, stream=True), "rate", each=CHUNKS)
 
@@ -122,6 +129,17 @@ SCENES: dict[str, Scene] = {
                 Measure("processor", "µs of processor a request"),
             ),
             _unary,
+        ),
+        Scene(
+            "keyed",
+            "The same with an idempotency key on each request",
+            (
+                Measure("rate", "requests/s", compares=False),
+                Measure("share", "of the rate without", Budget("at least", 0.5), digits=2, compares=False),
+                Measure("processor", "µs of processor a request", compares=False),
+            ),
+            _keyed,
+            ("quorum",),
         ),
         Scene(
             "stream",

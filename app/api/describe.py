@@ -39,10 +39,7 @@ def described(
         content["application/json"] = {"schema": _shape(answer)}
     if stream:
         content["text/event-stream"] = {"schema": {"type": "string", "description": stream}}
-    problem = {
-        "description": "What was wrong, and what would be right.",
-        "content": {"application/problem+json": {"schema": _shape(Problem)}},
-    }
+    problem = described_problem("What was wrong, and what would be right.")
     extra: dict[str, Any] = {
         "responses": {
             str(status): {"description": "The answer.", **({"content": content} if content else {})},
@@ -53,6 +50,11 @@ def described(
         media = {"schema": _shape(body), "examples": dict(examples or {})}
         extra["requestBody"] = {"required": True, "content": {"application/json": media}}
     return extra
+
+
+def described_problem(when: str) -> dict[str, Any]:
+    """A response that is a problem document."""
+    return {"description": when, "content": {"application/problem+json": {"schema": _shape(Problem)}}}
 
 
 def _shape(kind: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from fastapi.openapi.utils import get_openapi
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
-from app.api.describe import shapes
+from app.api.describe import described_problem, shapes
 from app.api.idempotency.request import LONGEST_KEY
 
 _ASSETS = {"swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "text/css"}
@@ -30,6 +30,11 @@ _IDEMPOTENCY_KEY = {
     "description": "A key of your own, best a UUID: the request is run once, and answered the same for a day. "
     "409 while it runs (unless `Prefer: wait`), 422 with another body.",
     "examples": {"without": {"summary": "Without", "value": ""}},
+}
+
+_OF_KEYS = {
+    "409": "A request with this Idempotency-Key is being answered; or something is there already.",
+    "422": "The Idempotency-Key was used for another request.",
 }
 
 
@@ -73,9 +78,10 @@ def openapi_document(app: FastAPI, version: str) -> dict[str, Any]:
         components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
         for path, operations in document["paths"].items():
             for method, operation in operations.items():
+                operation["responses"].pop("422", None)  # the framework's own; ours answer 400 with a problem
                 if method == "post" and path.startswith("/v1/"):
                     operation.setdefault("parameters", []).append(_IDEMPOTENCY_KEY)
-                operation["responses"].pop("422", None)  # the framework's own; ours answer 400 with a problem
+                    operation["responses"] |= {status: described_problem(when) for status, when in _OF_KEYS.items()}
                 if path.startswith("/v1/"):
                     operation["security"] = [{"key": []}, {}]
         app.openapi_schema = document

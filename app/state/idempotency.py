@@ -10,14 +10,16 @@ times are the server's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, cast
 
 from redis.exceptions import NoScriptError
 
+from app.core.errors import StateUnavailable
 from app.state.client import StateClient, reaching_state
 from app.state.keys import IDEMPOTENT_LEASES, idempotency_keys
+from app.state.together import Together
 
 LEASE_S: Final = 15.0
 """An owner that has not been heard of for so long counts as dead."""
@@ -93,6 +95,7 @@ class IdempotencyRecords:
 
     def __init__(self, state: StateClient) -> None:
         self._state = state
+        self._together = Together(state)
         self._begin = state.script("idem_begin")
         self._write = state.script("idem_write")
         self._lease = state.script("idem_lease")
@@ -189,22 +192,24 @@ class IdempotencyRecords:
             found: Any = await self._state.commands.hmget(key, "state", "epoch", "head", "scope")
         return (found[0] or b"").decode(), int(found[1] or 0), found[2] or b"", (found[3] or b"").decode()
 
-    async def _pipelined(self, queue: Any) -> list[Any]:
+    async def _pipelined(self, queue: Callable[[Any], None]) -> list[Any]:
+        """The replies to what `queue` asks. Where they are lost it asks once more: all that is asked here may be repeated."""
+        try:
+            return await self._asked(queue)
+        except StateUnavailable:
+            return await self._asked(queue)
+
+    async def _asked(self, queue: Callable[[Any], None]) -> list[Any]:
         with reaching_state():
-            replies = await self._sent(queue)
+            replies = await self._together.ask(queue)
             if any(isinstance(reply, NoScriptError) for reply in replies):
                 for script in (self._begin, self._write, self._lease):
                     await self._state.commands.script_load(script.script)
-                replies = await self._sent(queue)
+                replies = await self._together.ask(queue)
             for reply in replies:
                 if isinstance(reply, Exception):
                     raise reply
         return replies
-
-    async def _sent(self, queue: Any) -> list[Any]:
-        pipe = self._state.commands.pipeline(transaction=False)
-        queue(pipe)
-        return await pipe.execute(raise_on_error=False)
 
 
 def _arguments(write: Write) -> list[Any]:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections import deque
+from collections import Counter, deque
 from typing import Final
 
 import structlog
@@ -51,6 +51,7 @@ class Executions:
         self._running: dict[RequestId, Execution] = {}
         self._late: deque[Write] = deque(maxlen=_MOST_LATE)
         self._needless: set[RequestId] = set()
+        self._beginning: Counter[RequestId] = Counter()
         self._wake = asyncio.Event()
         self._app: ASGIApp | None = None
         self._root: object = None
@@ -89,15 +90,24 @@ class Executions:
         Raises:
             StateUnavailable: Redis is away, so that nobody knows whether it runs.
         """
-        outcome = await self.records.begin(
-            request.id,
-            owner=self._owner,
-            operation=secrets.token_hex(8),
-            keep_s=self.config.keep_s,
-            fingerprint=request.fingerprint,
-            sealed=self._sealer.seal(request.packed(), owner=request.id.member),
-            run_id=new_run_id(),
-        )
+        self._beginning[request.id] += 1
+        try:
+            outcome = await self.records.begin(
+                request.id,
+                owner=self._owner,
+                operation=secrets.token_hex(8),
+                keep_s=self.config.keep_s,
+                fingerprint=request.fingerprint,
+                sealed=self._sealer.seal(request.packed(), owner=request.id.member),
+                run_id=new_run_id(),
+            )
+        except StateUnavailable:  # it may have begun all the same, and nobody is to go on with what was refused
+            self._late.append(Write(request.id, self._owner, 1, 1, end="drop"))
+            raise
+        finally:
+            self._beginning[request.id] -= 1
+            if not self._beginning[request.id]:
+                del self._beginning[request.id]
         if not isinstance(outcome, Begun) and request.id not in self._running:
             self._needless.add(request.id)
         return outcome
@@ -178,7 +188,9 @@ class Executions:
 
     async def _late_ends(self) -> None:
         while self._late:
-            await self.records.write([self._late[0]])
+            write = self._late[0]
+            if write.id not in self._running and write.id not in self._beginning:  # else it is a later one's by now
+                await self.records.write([write])
             self._late.popleft()
 
     async def _forget_needless(self) -> None:

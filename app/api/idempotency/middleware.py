@@ -11,7 +11,7 @@ from fastapi import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.access import identify
-from app.api.body import read_body
+from app.api.body import check_depth, read_body
 from app.api.errors import answer_error
 from app.api.idempotency.execution import Execution, Lost
 from app.api.idempotency.executions import Executions
@@ -62,7 +62,9 @@ class Idempotency:
             return
         try:
             key = read_key(scope["headers"])
-            body = await read_body(request, services.engine.spec.limits.max_body_bytes, services.settings.body_s)
+            limits = services.engine.spec.limits
+            body = await read_body(request, limits.max_body_bytes, services.settings.body_s)
+            check_depth(body, limits.max_json_depth)
             keyed = keyed_request(scope, key or "", body, principal)
             await self._answer(keyed, Reader(scope, receive, send, services.settings.stalled_s), services)
         except QuorumError as error:

@@ -120,7 +120,7 @@ def keyed_request(scope: Scope, key: str, body: bytes, principal: Principal) -> 
     given: Mapping[bytes, bytes] = dict(scope["headers"])
     digest = hashlib.sha256(f"{method} {path}\0{key}".encode()).hexdigest()[:40]
     streamed = b"event-stream" if b"text/event-stream" in given.get(b"accept", b"") else b""
-    what = hashlib.sha256(b"\0".join((query, streamed, given.get(b"content-type", b""), body))).hexdigest()
+    what = hashlib.sha256(b"\0".join((query, streamed, given.get(b"content-type", b""), _canonical(body)))).hexdigest()
     deadline = given.get(_DEADLINE, b"")
     return KeyedRequest(
         RequestId(principal.tenant, digest),
@@ -133,6 +133,14 @@ def keyed_request(scope: Scope, key: str, body: bytes, principal: Principal) -> 
         principal,
         time.time() + int(deadline) / 1000 if deadline.isdigit() and len(deadline) < 8 else None,
     )
+
+
+def _canonical(body: bytes) -> bytes:
+    """`body`; JSON without its spaces and with its members in order, since an SDK may write them otherwise the next time."""
+    try:
+        return orjson.dumps(orjson.loads(body), option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONDecodeError:
+        return body
 
 
 def unpacked(request: RequestId, packed: str) -> KeyedRequest:

@@ -16,6 +16,7 @@ from app.api.plain import PlainRoute
 from app.api.schemas.orchestrations import OrchestrationBody
 from app.api.services import Services, services_of
 from app.core.errors import InvalidRequest
+from app.core.lifecycle import TICKET
 from app.core.run_json import plain
 from app.core.runs import OrchestrationConfig, OrchestrationOutput
 from app.orchestration.estimating import Estimate
@@ -41,7 +42,13 @@ async def orchestrate(request: Request) -> Response:
     who = asked(request, principal)  # before the body is read: its deadline counts from here
     body = await read_json(request, OrchestrationBody, services)
     watched = body.stream or "text/event-stream" in request.headers.get("accept", "")
-    if body.on_disconnect == "continue" and not watched:
+    keyed = TICKET in request.scope
+    if keyed and body.on_disconnect == "cancel":
+        message = (
+            "on_disconnect is 'cancel', but a run with an Idempotency-Key goes on without its reader; leave one of them out"
+        )
+        raise InvalidRequest(message, param="on_disconnect")
+    if body.on_disconnect == "continue" and not (watched or keyed):
         message = "on_disconnect is 'continue', which needs `stream: true`: a run that answers with JSON ends with its request"
         raise InvalidRequest(message, param="on_disconnect")
     asking = body.to_core(_config(body, services), deltas="all" if watched else "none", **who)

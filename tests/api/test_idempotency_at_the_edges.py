@@ -1,0 +1,106 @@
+"""What an idempotency key promises where clients, bodies and the store misbehave."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+from app.state.client import StateClient
+from app.state.embedded import EmbeddedValkey
+from app.state.idempotency import Begun, IdempotencyRecords, RequestId
+from tests.support.loopback import Loopback, as_json
+from tests.support.lossy_proxy import lossy_proxy
+from tests.support.openai_wire import completion
+from tests.support.serving import serving, upstream
+from tests.support.valkey import running_valkey, server_pid
+
+CHATS, RUNS = "/v1/chat/completions", "/v1/orchestrations"
+CHAT = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+KEY = {"idempotency-key": "k"}
+
+
+async def test_json_that_says_the_same_is_the_same_request(tmp_path: Path, valkey: EmbeddedValkey, state: StateClient) -> None:
+    async with (
+        Loopback(as_json(completion())) as provider,
+        serving(tmp_path, valkey.url, upstream(provider.url)) as service,
+    ):
+        first = await service.client.post(CHATS, json=CHAT, headers=KEY)
+        content = b'{"messages" : [{"content":"Hi","role":"user"}],\n"model":"m"}'
+        again = await service.client.post(CHATS, content=content, headers=KEY | {"content-type": "application/json"})
+        assert (again.status_code, again.content) == (200, first.content)
+        other = await service.client.post(CHATS, json={**CHAT, "seed": 1}, headers=KEY)
+        assert other.status_code == 422
+        assert len(provider.received) == 1
+
+
+async def test_on_disconnect_cancel_and_a_key_exclude_each_other(
+    tmp_path: Path, valkey: EmbeddedValkey, state: StateClient
+) -> None:
+    async with (
+        Loopback(as_json(completion())) as provider,
+        serving(tmp_path, valkey.url, upstream(provider.url)) as service,
+    ):
+        asked = {"input": "Hi", "strategy": "direct", "models": ["m"], "on_disconnect": "cancel"}
+        refused = await service.client.post(RUNS, json={**asked, "stream": True}, headers=KEY)
+        assert refused.status_code == 400
+        assert refused.json()["error"]["param"] == "on_disconnect"
+        taken = await service.client.post(RUNS, json={**asked, "on_disconnect": "continue"}, headers=KEY)
+        assert taken.status_code == 200
+
+
+async def test_what_was_refused_because_the_store_was_away_does_not_go_on_later(tmp_path: Path) -> None:
+    with running_valkey() as store:
+        state = StateClient(store.url)
+        async with (
+            Loopback(as_json(completion())) as provider,
+            serving(tmp_path, store.url, upstream(provider.url)) as service,
+        ):
+            await service.client.post(CHATS, json=CHAT, headers={"idempotency-key": "before"})
+            pid = server_pid(store.data_dir)
+            assert pid
+            os.kill(pid, signal.SIGSTOP)
+            refused = await service.client.post(CHATS, json=CHAT, headers=KEY)
+            assert refused.status_code == 503
+            os.kill(pid, signal.SIGCONT)  # now it does what it was asked before
+            assert await state.ping()
+            async with asyncio.timeout(12):  # a lease lasts 15 s
+                while len([name async for name in state.commands.scan_iter("quorum:*:idempotent")]) > 1:
+                    await asyncio.sleep(0.05)
+            assert len(provider.received) == 1
+            assert (await service.client.post(CHATS, json=CHAT, headers=KEY)).status_code == 200
+            assert len(provider.received) == 2
+        await state.close()
+
+
+async def test_a_lost_reply_is_asked_for_again(valkey: EmbeddedValkey, state: StateClient) -> None:
+    async with lossy_proxy(valkey.url, seed=3) as proxy:
+        client = StateClient(proxy.url)
+        records = IdempotencyRecords(client)
+        await records.begin(RequestId("t", "warm"), owner="o", operation="w", keep_s=60, fingerprint="f")
+        proxy.share, lost, begun = 0.2, proxy.lost, 0
+        for number in range(40):
+            try:
+                found = await records.begin(
+                    RequestId("t", f"d{number}"), owner="o", operation=f"op{number}", keep_s=60, fingerprint="f"
+                )
+            except Exception:  # lost twice in a row
+                continue
+            assert isinstance(found, Begun)
+            assert found.epoch == 1
+            begun += 1
+        print(f"{proxy.lost - lost} replies lost, {begun} of 40 begun, none twice")
+        assert proxy.lost > lost
+        assert begun >= 30
+        await client.close()
+
+
+async def test_the_contract_names_what_keys_answer(tmp_path: Path, valkey: EmbeddedValkey) -> None:
+    async with serving(tmp_path, valkey.url) as service:
+        paths = (await service.client.get("/openapi.json")).json()["paths"]
+    posts = {path: methods["post"] for path, methods in paths.items() if "post" in methods}
+    assert len(posts) >= 8
+    for path, operation in posts.items():
+        assert "Idempotency-Key" in {parameter["name"] for parameter in operation["parameters"]}, path
+        assert {"409", "422"} <= operation["responses"].keys(), path
