@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from typing import TypedDict, TypeVar
 
@@ -19,6 +19,7 @@ from app.core.errors import InvalidRequest
 from app.core.lifecycle import TICKET, Ticket
 from app.core.principal import Principal
 from app.core.run_events import RunEvent
+from app.core.run_fold import unfold
 from app.core.run_json import LoggedEvent
 from app.core.runs import OrchestrationOutput, RunRequest, cache_word
 from app.orchestration.engine import Run
@@ -84,6 +85,9 @@ async def begin(request: Request, services: Services, asking: RunRequest) -> Beg
     if ticket is None:
         return Begun(await services.engine.admit(services.engine.begin(asking)))
     run = services.engine.begin(asking, ticket.run_id)
+    ended = await services.runs.ended(asking.tenant, ticket.run_id) if ticket.epoch > 1 else None
+    if ended:
+        return Begun(run, keyed=True, ended=ended)
     taken = await services.host.take(run) if ticket.epoch > 1 else None
     await services.engine.admit(run)
     return Begun(run, keyed=True, taken=taken)
@@ -91,11 +95,13 @@ async def begin(request: Request, services: Services, asking: RunRequest) -> Beg
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A run that may go. One that is `keyed` goes on whoever leaves, also in another process (`taken`)."""
+    """A run that may go. One that is `keyed` goes on whoever leaves, also in another process (`taken`), which may have come to
+    its end already (`ended`): it is only to be answered."""
 
     run: Run
     keyed: bool = False
     taken: Taken | None = None
+    ended: OrchestrationOutput | None = None
 
     @property
     def logged(self) -> bool:
@@ -116,6 +122,8 @@ async def result_of(request: Request, services: Services, begun: Begun) -> Orche
         Abandoned: nobody does any more.
         OrchestratorError: another process has it.
     """
+    if begun.ended:
+        return begun.ended
     if begun.logged:
         return await (await begun.host(services, "continue")).ended()
     return await wanted(request, begun.run.result())
@@ -123,15 +131,23 @@ async def result_of(request: Request, services: Services, begun: Begun) -> Orche
 
 async def streamed(request: Request, services: Services, begun: Begun, encoder: Encoder[RunEvent]) -> EventStream[RunEvent]:
     """The run's events as they happen. It ends when its reader leaves."""
-    events = (await begun.host(services, "continue")).happening() if begun.logged else begun.run.events()
+    if begun.ended:
+        events = _told_again(begun.ended)
+    else:
+        events = (await begun.host(services, "continue")).happening() if begun.logged else begun.run.events()
     return _stream(request, services, begun.run, events, encoder)
 
 
 async def hosted(request: Request, services: Services, begun: Begun, on_disconnect: OnDisconnect) -> EventStream[LoggedEvent]:
     """The events of a run that goes on for a while, or to its end, when its reader leaves."""
-    run = await begun.host(services, on_disconnect)
+    run = None if begun.ended else await begun.host(services, on_disconnect)
     events = services.runs.events(begun.run.request.tenant, begun.run.id, 0, run)
     return _stream(request, services, begun.run, events, NativeFrames())
+
+
+async def _told_again(result: OrchestrationOutput) -> AsyncGenerator[RunEvent]:
+    for event in unfold(result):
+        yield event
 
 
 def _stream(request: Request, services: Services, run: Run, events: AsyncIterator[T], encoder: Encoder[T]) -> EventStream[T]:

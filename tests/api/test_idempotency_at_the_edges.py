@@ -5,15 +5,20 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
+
+import pytest
 
 from app.state.client import StateClient
 from app.state.embedded import EmbeddedValkey
 from app.state.idempotency import Begun, IdempotencyRecords, RequestId
-from tests.support.loopback import Loopback, as_json
+from tests.support.frames import frames
+from tests.support.loopback import Answer, Loopback, Received, as_json, sse
 from tests.support.lossy_proxy import lossy_proxy
-from tests.support.openai_wire import completion
-from tests.support.serving import serving, upstream
+from tests.support.openai_wire import completion, stream
+from tests.support.replicas import replicas
+from tests.support.serving import serving, until, upstream
 from tests.support.valkey import running_valkey, server_pid
 
 CHATS, RUNS = "/v1/chat/completions", "/v1/orchestrations"
@@ -104,3 +109,52 @@ async def test_the_contract_names_what_keys_answer(tmp_path: Path, valkey: Embed
     for path, operation in posts.items():
         assert "Idempotency-Key" in {parameter["name"] for parameter in operation["parameters"]}, path
         assert {"409", "422"} <= operation["responses"].keys(), path
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("path", [CHATS, RUNS])
+async def test_what_a_dead_process_had_ended_is_answered_and_not_asked_again(
+    tmp_path: Path, valkey: EmbeddedValkey, state: StateClient, path: str, streamed: bool
+) -> None:
+    """It dies between the end of the run and that of the request."""
+    go = asyncio.Event()
+
+    def says(request: Received) -> Answer:
+        found = sse(stream("one ", "two")) if request.json.get("stream") else as_json(completion("one two"))
+        return replace(found, wait_for=go)
+
+    if path == RUNS:
+        asked = {"input": "Hi", "strategy": "simple", "models": ["m", "m2"], "lead_model": "m", "stream": streamed}
+    else:
+        asked = {**CHAT, "model": "quorum/simple", "stream": streamed}
+    async with (
+        Loopback(says) as provider,
+        replicas(tmp_path, valkey.url, upstream(provider.url), secret="one secret of both") as (a, b),
+    ):
+        asking = asyncio.create_task(a.client.post(path, json=asked, headers=KEY))
+        await until(lambda: len(provider.received) == 2)
+        [record] = [name async for name in state.commands.scan_iter("quorum:*:idempotent")]
+        request = await state.commands.hget(record, "request")
+        go.set()
+        first = await asking
+        calls = len(provider.received)
+        run = f"{RUNS}/{first.headers['x-quorum-run-id']}"
+        async with asyncio.timeout(5):  # the log follows within 50 ms
+            while (await b.client.get(run)).json()["status"] == "running":
+                await asyncio.sleep(0.02)
+        running = {"state": "running", "lease_until": "1", "operation": "another", "request": request or b""}
+        await state.commands.hset(record, mapping=running)
+        again = await b.client.post(path, json=asked, headers=KEY)
+        assert again.status_code == 200
+        assert again.headers["x-quorum-run-id"] == first.headers["x-quorum-run-id"]
+        assert len(provider.received) == calls
+        if streamed and path == CHATS:
+            assert said(again.text) == said(first.text)
+        else:
+            assert again.content == first.content
+
+
+def said(text: str) -> str:
+    """The answer of a stream in OpenAI's dialect."""
+    chunks = [frame.json for frame in frames(text) if frame.fields["data"] != "[DONE]"]
+    return "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks if chunk["choices"])

@@ -44,9 +44,7 @@ async def orchestrate(request: Request) -> Response:
     watched = body.stream or "text/event-stream" in request.headers.get("accept", "")
     keyed = TICKET in request.scope
     if keyed and body.on_disconnect == "cancel":
-        message = (
-            "on_disconnect is 'cancel', but a run with an Idempotency-Key goes on without its reader; leave one of them out"
-        )
+        message = "on_disconnect is 'cancel', but a run with an Idempotency-Key goes on without its reader; leave one out"
         raise InvalidRequest(message, param="on_disconnect")
     if body.on_disconnect == "continue" and not (watched or keyed):
         message = "on_disconnect is 'continue', which needs `stream: true`: a run that answers with JSON ends with its request"

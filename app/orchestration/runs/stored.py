@@ -13,6 +13,7 @@ import structlog
 
 from app.core.errors import ErrorReport, Gone, InvalidRequest, NotFound, StateUnavailable
 from app.core.run_json import LoggedEvent, event_json, event_parts, plain
+from app.core.run_reading import read_result
 from app.core.runs import OrchestrationOutput, RunStatus
 from app.core.streams import in_time
 from app.observability.metrics import RUNS_LOST
@@ -63,6 +64,13 @@ class StoredRuns:
         if record.result is not None:
             return record.result
         return orjson.dumps(_known(record), default=plain)
+
+    async def ended(self, tenant: str, run_id: str) -> OrchestrationOutput | None:
+        """The result of a run that has ended; None where nothing of that id is kept for `tenant`, or it has not."""
+        record = await self._records.get(tenant, run_id)
+        if record is None or record.status == "running" or record.result is None:
+            return None
+        return read_result(record.result)
 
     async def page(
         self, tenant: str, *, cursor: str | None, limit: int, status: str | None = None, strategy: str | None = None
