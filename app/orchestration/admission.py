@@ -140,16 +140,18 @@ class Admission:
         await self._flush()
 
     async def _asked(self, claim: Claim, *, dry: bool = False) -> tuple[Verdict, bool]:
-        now = self.clock.monotonic()
-        if now >= self._away_until:
+        if self._may_ask():
             try:
-                return await self.ledger.admit(claim, dry=dry), False
+                verdict = await self.ledger.admit(claim, dry=dry, once=bool(self._away_until))
             except RunOver:
                 raise
             except StateUnavailable:
-                self._away_until = self.clock.monotonic() + RECHECK_S
+                self._note_away()
                 if not dry:  # it may have been taken all the same
                     self._unsettled.append(_Unsettled(claim, NOTHING, local=False))
+            else:
+                self._away_until = 0.0
+                return verdict, False
         if any(limit.kind in DAILY for limit in claim.limits):
             raise StateUnavailable("the state store is away and a daily budget cannot be checked without it; try again shortly")
         shared = replace(claim, limits=tuple(self._share(limit) for limit in claim.limits))
@@ -157,6 +159,18 @@ class Admission:
         if verdict is None:
             raise StateUnavailable("the run is over already")
         return verdict, True
+
+    def _may_ask(self) -> bool:
+        """Whether Redis is to be asked. While it is away one asks every `RECHECK_S`, and nobody else waits for that."""
+        now = self.clock.monotonic()
+        if now < self._away_until:
+            return False
+        if self._away_until:
+            self._away_until = now + RECHECK_S
+        return True
+
+    def _note_away(self) -> None:
+        self._away_until = self.clock.monotonic() + RECHECK_S
 
     def _share(self, limit: Limit) -> Limit:
         return replace(limit, size=max(1, ceil(limit.size * self.local_share)))
@@ -175,13 +189,14 @@ class Admission:
             shared = replace(claim, limits=tuple(self._share(limit) for limit in claim.limits))
             self._local.settle(shared, unsettled.used, round(self.clock.now() * 1_000_000))
             return True
-        if self.clock.monotonic() < self._away_until:
+        if not self._may_ask():
             return False
         try:
             await self.ledger.settle(claim, unsettled.used)
         except StateUnavailable:
-            self._away_until = self.clock.monotonic() + RECHECK_S
+            self._note_away()
             return False
+        self._away_until = 0.0
         return True
 
     async def _keep(self) -> None:

@@ -78,8 +78,7 @@ class Feed:
         try:
             with reaching_state():
                 if self._pushes is None:
-                    self._pushes = self._state.blocking.pubsub(ignore_subscribe_messages=True)
-                    await self._pushes.subscribe(self._registry.channel)
+                    self._pushes = await self._state.subscribe(self._registry.channel)
                 await self._pushes.get_message(timeout=self._poll_s)
         except StateUnavailable:
             await self._unsubscribe()

@@ -17,7 +17,7 @@ from typing import Any, Final, Literal, cast
 from redis.exceptions import NoScriptError
 
 from app.core.errors import StateUnavailable
-from app.state.client import StateClient, reaching_state
+from app.state.client import StateClient, evalsha, reaching_state
 from app.state.keys import IDEMPOTENT_LEASES, idempotency_keys
 from app.state.together import Together
 
@@ -123,8 +123,8 @@ class IdempotencyRecords:
         args = [fingerprint, owner, operation, lease_ms, keep_s * 1000, sealed, run_id]
 
         def queue(pipe: Any) -> None:
-            pipe.evalsha(self._lease.sha, 1, IDEMPOTENT_LEASES, lease_ms, "NX", request.member)
-            pipe.evalsha(self._begin.sha, 2, keys.record, keys.body, *args)
+            evalsha(pipe, self._lease, [IDEMPOTENT_LEASES], [lease_ms, "NX", request.member])
+            evalsha(pipe, self._begin, [keys.record, keys.body], args)
 
         _, found = await self._pipelined(queue)
         return _outcome(found)
@@ -138,11 +138,11 @@ class IdempotencyRecords:
             over = [write.id.member for write in writes if write.end]
             for write in writes:
                 keys = idempotency_keys(write.id.tenant, write.id.digest)
-                pipe.evalsha(self._write.sha, 2, keys.record, keys.body, *_arguments(write))
+                evalsha(pipe, self._write, [keys.record, keys.body], _arguments(write))
             if going:
-                pipe.evalsha(self._lease.sha, 1, IDEMPOTENT_LEASES, int(LEASE_S * 1000), "CH", *going)
+                evalsha(pipe, self._lease, [IDEMPOTENT_LEASES], [int(LEASE_S * 1000), "CH", *going])
             if left:
-                pipe.evalsha(self._lease.sha, 1, IDEMPOTENT_LEASES, 0, "CH", *left)
+                evalsha(pipe, self._lease, [IDEMPOTENT_LEASES], [0, "CH", *left])
             if over:
                 pipe.zrem(IDEMPOTENT_LEASES, *over)
 

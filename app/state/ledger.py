@@ -35,14 +35,17 @@ class Ledger:
         self._renew = state.script("renew")
         self._lease_ms = round(lease_s * 1000)
 
-    async def admit(self, claim: Claim, *, dry: bool = False) -> Verdict:
+    async def admit(self, claim: Claim, *, dry: bool = False, once: bool = False) -> Verdict:
         """Reserve what `claim` asks for; with `dry` only say whether it would be admitted.
+
+        Parameters:
+            once: do not send it again where its reply is lost: for who only tries whether Redis is back.
 
         Raises:
             RunOver: nothing can be reserved under this operation any more.
         """
         keys, arguments = self.admission(claim, dry=dry)
-        return self.verdict(claim, await _sent(self._admit, keys, arguments))
+        return self.verdict(claim, await _sent(self._admit, keys, arguments, once=once))
 
     def admission(self, claim: Claim, *, dry: bool = False) -> tuple[list[str], list[Any]]:
         """The keys and arguments of the script `admit`, for who sends it in one pipeline with other things."""
@@ -89,12 +92,14 @@ class Ledger:
         return bool(await _sent(self._renew, keys, [claim.operation, self._lease_ms]))
 
 
-async def _sent(script: Any, keys: list[str], arguments: list[Any]) -> Any:
-    """Send a script, and once more where its reply is lost: it names its operation and so counts once."""
+async def _sent(script: Any, keys: list[str], arguments: list[Any], *, once: bool = False) -> Any:
+    """Send a script, and unless `once` a second time where its reply is lost: it names its operation and so counts once."""
     try:
         with reaching_state():
             return await script(keys=keys, args=arguments)
     except StateUnavailable:
+        if once:
+            raise
         with reaching_state():
             return await script(keys=keys, args=arguments)
 

@@ -41,8 +41,7 @@ class RunOrders:
             try:
                 with reaching_state():
                     if self._pushes is None:
-                        self._pushes = self._state.blocking.pubsub(ignore_subscribe_messages=True)
-                        await self._pushes.subscribe(channel)
+                        self._pushes = await self._state.subscribe(channel)
                     message = cast("dict[str, bytes] | None", await self._pushes.get_message(timeout=30))
             except StateUnavailable:
                 await self._unsubscribe()

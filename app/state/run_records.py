@@ -17,7 +17,7 @@ from typing import Any, Final, Literal, cast
 from redis.exceptions import NoScriptError
 
 from app.core.run_json import LoggedEvent
-from app.state.client import StateClient, reaching_state
+from app.state.client import StateClient, evalsha, reaching_state
 from app.state.keys import RUN_OWNERS, run_index, run_keys
 
 LEASE_S: Final = 15.0
@@ -142,7 +142,7 @@ class RunRecords:
         pipe = self._state.commands.pipeline(transaction=False)
         for write in writes:
             keys = run_keys(write.whose.tenant, write.whose.run_id)
-            pipe.evalsha(self._append.sha, 2, keys.record, keys.events, *_arguments(write))
+            evalsha(pipe, self._append, [keys.record, keys.events], _arguments(write))
         return await pipe.execute(raise_on_error=False)
 
     async def enter(self, tenant: str, run_id: str, created_us: int, keep_s: int) -> None:

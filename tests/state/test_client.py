@@ -8,6 +8,7 @@ import time
 import pytest
 
 from app.core.errors import ConfigError, StateUnavailable
+from app.state.addresses import address
 from app.state.client import StateClient, reaching_state, without_password
 from app.state.embedded import EmbeddedValkey
 from tests.support.valkey import running_valkey, server_pid
@@ -54,10 +55,33 @@ async def test_a_server_that_evicts_is_warned_about(state: StateClient, valkey: 
     assert "noeviction" in warning
 
 
-@pytest.mark.parametrize("url", ["redis+sentinel://a,b/main", "rediss+cluster://a", "http://x", "nonsense"])
+@pytest.mark.parametrize("url", ["http://x", "nonsense"])
 def test_an_unknown_address_is_refused_with_what_would_be_right(url: str) -> None:
     with pytest.raises(ConfigError, match="redis://, rediss://, unix://"):
         StateClient(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "what"),
+    [
+        ("redis+sentinel://a,b", "names the service"),
+        ("redis+sentinel://a/main/x", "is no database"),
+        ("redis+sentinel://a/main?nonsense=1", "unknown option 'nonsense'"),
+        ("redis+cluster://a/3", "one database"),
+        ("redis+cluster://a:x", "is no address"),
+        ("redis+cluster://a,:1", "is no address"),
+    ],
+)
+def test_a_faulty_address_says_what_is_wrong(url: str, what: str) -> None:
+    with pytest.raises(ConfigError, match=what):
+        StateClient(url)
+
+
+def test_an_address_is_taken_apart() -> None:
+    found = address("rediss+sentinel://me:p%40ss@a:1,b,[::1]:2/main/3?ssl_ca_certs=/ca&sentinel_password=s")
+    assert found.hosts == (("a", 1), ("b", 26379), ("::1", 2))
+    assert (found.username, found.password, found.service, found.db, found.tls) == ("me", "p@ss", "main", 3, True)
+    assert "p@ss" not in repr(found)
 
 
 def test_an_address_is_shown_without_its_password() -> None:

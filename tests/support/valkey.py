@@ -8,13 +8,26 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 from app.state.embedded import EmbeddedValkey
+from tests.support.redis_shapes import external_url
+
+
+class External:
+    """A Redis that runs already, in place of an embedded one."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
 
 
 @contextmanager
 def running_valkey() -> Iterator[EmbeddedValkey]:
-    """A server that is gone afterwards, even where the test stopped or killed it."""
+    """A server that is gone afterwards, even where the test stopped or killed it; or the one that the environment names."""
+    url = external_url()
+    if url is not None:
+        yield cast("EmbeddedValkey", External(url))
+        return
     with tempfile.TemporaryDirectory(prefix="quorum-test-") as directory:
         server = EmbeddedValkey(Path(directory))
         server.start()

@@ -1,0 +1,147 @@
+"""A Redis Cluster of six and a Sentinel trio from Debian's `redis-server`, on loopback.
+
+`sentinel_trio()` and `cluster_of_six()` give their URL and their processes. Any test module runs on one of them with its URL in
+`QUORUM_TEST_REDIS_URL`: the `valkey` fixtures give that in place of an embedded server.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import redis
+
+from tests.support.needs import needs
+
+URL_VARIABLE = "QUORUM_TEST_REDIS_URL"
+_READY_S = 20.0
+
+
+@dataclass
+class RedisServers:
+    """Several servers. `url` is where the service finds them; `processes` are by port."""
+
+    url: str
+    processes: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict[int, "subprocess.Popen[bytes]"])
+
+    def kill(self, port: int) -> None:
+        self.processes[port].send_signal(signal.SIGKILL)
+        self.processes[port].wait(10)
+
+
+@contextmanager
+def sentinel_trio() -> Iterator[RedisServers]:
+    """A primary, two replicas, three sentinels that fail over after half a second."""
+    with _servers("redis+sentinel://") as (servers, start, directory):
+        primary, one, two, *sentinels = _ports(6)
+        start(primary)
+        for replica in (one, two):
+            start(replica, "--replicaof", "127.0.0.1", str(primary))
+        for port in sentinels:
+            path = directory / f"sentinel-{port}.conf"
+            path.write_text(
+                f"port {port}\nbind 127.0.0.1\nsentinel monitor quorum 127.0.0.1 {primary} 2\n"
+                "sentinel down-after-milliseconds quorum 500\nsentinel failover-timeout quorum 3000\n"
+            )
+            start(port, str(path), "--sentinel", plain=False)
+        servers.url += ",".join(f"127.0.0.1:{port}" for port in sentinels) + "/quorum"
+        watching = [redis.Redis(port=port, decode_responses=True) for port in sentinels]
+        _until(lambda: all(_knows(sentinel) for sentinel in watching))
+        yield servers
+
+
+@contextmanager
+def cluster_of_six() -> Iterator[RedisServers]:
+    """Three primaries with a replica each, which takes over after half a second."""
+    with _servers("redis+cluster://") as (servers, start, _):
+        ports = _ports(6)
+        for port in ports:
+            options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "500", "--cluster-replica-validity-factor", "0")
+            start(port, *options, "--cluster-config-file", f"nodes-{port}.conf")
+        nodes = [redis.Redis(port=port, decode_responses=True) for port in ports]
+        for number, node in enumerate(nodes[:3]):
+            first = 16384 * number // 3
+            node.execute_command("CLUSTER ADDSLOTSRANGE", first, 16384 * (number + 1) // 3 - 1)
+            node.execute_command("CLUSTER SET-CONFIG-EPOCH", number + 1)
+        for node in nodes[1:]:
+            node.execute_command("CLUSTER MEET", "127.0.0.1", ports[0])
+        _until(lambda: all(node.cluster("INFO")["cluster_known_nodes"] == "6" for node in nodes))
+        for primary, replica in zip(nodes[:3], nodes[3:], strict=True):
+            replica.execute_command("CLUSTER REPLICATE", primary.execute_command("CLUSTER MYID"))
+        _until(lambda: all(node.cluster("INFO")["cluster_state"] == "ok" for node in nodes))
+        _until(lambda: all(node.info("replication")["connected_slaves"] == 1 for node in nodes[:3]))
+        servers.url += ",".join(f"127.0.0.1:{port}" for port in ports[:3])
+        yield servers
+
+
+def _knows(sentinel: redis.Redis) -> bool:
+    primary = sentinel.sentinel_master("quorum")
+    return primary["num-slaves"] == 2 and primary["num-other-sentinels"] == 2
+
+
+@contextmanager
+def _servers(scheme: str) -> Iterator[tuple[RedisServers, Callable[..., None], Path]]:
+    program = needs("redis-server")
+    servers = RedisServers(scheme)
+    with tempfile.TemporaryDirectory(prefix="quorum-redis-") as name:
+
+        def start(port: int, *options: str, plain: bool = True) -> None:
+            own = ("--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no") if plain else ()
+            with Path(name, f"{port}.log").open("wb") as log:
+                servers.processes[port] = subprocess.Popen(
+                    [program, *options[:1], *own, *options[1:]] if not plain else [program, *own, *options],
+                    cwd=name,
+                    stdout=log,
+                    stderr=log,
+                )
+            _until(lambda: _listens(port))
+
+        try:
+            yield servers, start, Path(name)
+        finally:
+            for process in servers.processes.values():
+                process.kill()
+                process.wait(10)
+
+
+def _ports(count: int) -> list[int]:
+    """Free ports whose companions for the cluster bus, 10,000 above, are free too."""
+    found: list[int] = []
+    while len(found) < count:
+        with socket.socket() as one, socket.socket() as bus:
+            one.bind(("127.0.0.1", 0))
+            port = one.getsockname()[1]
+            try:
+                if port > 55_000:
+                    continue
+                bus.bind(("127.0.0.1", port + 10_000))
+            except OSError:
+                continue
+        if port not in found:
+            found.append(port)
+    return found
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + _READY_S
+    while not true():
+        assert time.monotonic() < deadline, "the servers are not ready"
+        time.sleep(0.02)
+
+
+def external_url() -> str | None:
+    """The Redis that the tests are to use instead of an embedded one."""
+    return os.environ.get(URL_VARIABLE)
