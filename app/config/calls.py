@@ -12,6 +12,7 @@ from app.config.spec import (
     LLMProvider,
     ModelConfig,
     PaceConfig,
+    RecipeReliability,
     ReliabilityConfig,
     ReliabilityOverrides,
     RepairConfig,
@@ -42,8 +43,14 @@ class CallConfig:
     credential: str = ""
 
 
-def call_config(general: ReliabilityConfig, provider: LLMProvider | None, model: ModelConfig | None) -> CallConfig:
-    """Settings of `model` at `provider`; without them those of a provider object, or of a model without an entry."""
+def call_config(
+    general: ReliabilityConfig,
+    provider: LLMProvider | None,
+    model: ModelConfig | None,
+    recipe: RecipeReliability = RecipeReliability(),  # noqa: B008 (frozen)
+) -> CallConfig:
+    """Settings of `model` at `provider`, for the calls of `recipe`; without them those of a provider object, or of a model
+    without an entry."""
     of_provider = provider.reliability if provider else ReliabilityOverrides()
     of_model = model.reliability if model else ReliabilityOverrides()
     timeouts = provider.timeouts if provider else RequestConfig()
@@ -51,11 +58,11 @@ def call_config(general: ReliabilityConfig, provider: LLMProvider | None, model:
         timeouts = model.timeouts
     return CallConfig(
         timeouts=timeouts,
-        retry=overridden(general.retry, of_provider.retry, of_model.retry),
+        retry=overridden(general.retry, of_provider.retry, of_model.retry, recipe.retry),
         breaker=overridden(general.breaker, of_provider.breaker, of_model.breaker),
         pace=overridden(general.pace, of_provider.pace, of_model.pace),
-        hedge=overridden(general.hedge, of_provider.hedge, of_model.hedge),
-        repair=overridden(general.repair, of_provider.repair, of_model.repair),
+        hedge=overridden(general.hedge, of_provider.hedge, of_model.hedge, recipe.hedge),
+        repair=overridden(general.repair, of_provider.repair, of_model.repair, recipe.repair),
         provider_bulkhead=overridden(general.bulkhead, of_provider.bulkhead),
         model_bulkhead=overridden(BulkheadConfig(), of_model.bulkhead),
         credential=provider.api_key.get_secret_value() if provider and provider.api_key else "",

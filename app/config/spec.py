@@ -107,6 +107,14 @@ class ReliabilityOverrides(Spec):
     hedge: HedgeConfig | None = None
 
 
+class RecipeReliability(Spec):
+    """What of `reliability` is different for the calls of a recipe. Breakers, pauses and bulkheads belong to the models."""
+
+    retry: RetryConfig | None = None
+    repair: RepairConfig | None = None
+    hedge: HedgeConfig | None = None
+
+
 class ReliabilityConfig(Spec):
     """What stands around a call to a model."""
 
@@ -200,6 +208,7 @@ class OrchestratorConfig(Spec):
     options: dict[str, Any] = Field(default_factory=dict)
     generation: GenerationConfig = GenerationConfig()
     cache: CacheMode | None = Field(default=None, description="For requests that say nothing; without it the default.")
+    reliability: RecipeReliability = RecipeReliability()
     description: str | None = None
 
 

@@ -25,7 +25,7 @@ from app.orchestration.context import RunContext
 from app.orchestration.drive import drive
 from app.orchestration.estimating import Estimate, estimated
 from app.orchestration.prompts import Prompts
-from app.orchestration.selection import ModelSource, Targets, select
+from app.orchestration.selection import ModelSource, Targets, select, tuned
 from app.orchestration.strategies import Strategies, parse_options
 from app.reliability.standings import LocalStandings
 
@@ -191,6 +191,9 @@ class Engine:
         if generation is not request.generation or deadline is not request.deadline or cache is not request.cache:
             request = replace(request, generation=generation, deadline=deadline, cache=cache)
         selected = select(self._source, self.spec, strategy, request, options)
+        recipe = self.spec.recipes.get(request.config.recipe or "")
+        if recipe is not None and recipe.reliability.model_fields_set:
+            selected = tuned(self._source, selected, recipe.reliability)
         run_id = run_id or new_run_id()
         context = RunContext(
             run_id=run_id,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from app.config.spec import GenerationConfig, OrchestratorConfig, QuorumSpec
+from app.config.spec import GenerationConfig, OrchestratorConfig, QuorumSpec, RecipeReliability
 from app.core.chat import CacheMode, Generation
 from app.core.errors import InvalidRequest, NotFound
 from app.core.models import Model
@@ -26,6 +26,10 @@ class ModelSource(Protocol):
         Raises:
             NotFound: there is none.
         """
+        ...
+
+    def tuned(self, model: Model, reliability: RecipeReliability) -> Model:
+        """`model` for the calls of a recipe that has settings of its own."""
         ...
 
     def models(self) -> Sequence[Model]:
@@ -157,6 +161,15 @@ def select(
         models = tuple(fitting if spec.defaults.models and not strategy.models_needed else fitting[:most])
     lead_name = config.lead_model or spec.defaults.lead_model
     return Selected(models, source.resolve(lead_name) if lead_name else None)
+
+
+def tuned(source: ModelSource, selected: Selected, reliability: RecipeReliability) -> Selected:
+    """`selected`, each for the calls of a recipe with these settings."""
+    return Selected(
+        tuple(source.tuned(model, reliability) for model in selected.models),
+        source.tuned(selected.lead, reliability) if selected.lead else None,
+        {name: source.tuned(model, reliability) for name, model in selected.named.items()},
+    )
 
 
 def _of_options(source: ModelSource, spec: QuorumSpec, request: RunRequest, named: Sequence[NamedModel]) -> Selected:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from app.config.calls import CallConfig, call_config
 from app.config.explaining import close_to, listed
-from app.config.spec import LLMProvider, ModelConfig, QuorumSpec
+from app.config.spec import LLMProvider, ModelConfig, QuorumSpec, RecipeReliability
 from app.core.errors import ConfigError, ConflictError, InvalidRequest, NotFound
 from app.core.models import Call, Model, ModelProfile
 from app.providers.base import Availability, Provider
@@ -84,6 +84,7 @@ class ModelRegistry:
         self._connections: dict[str, Connection] = {}
         self._entries: dict[str, _Entry] = {}
         self._on_demand: OrderedDict[str, Model] = OrderedDict()
+        self._tuned: dict[tuple[str, RecipeReliability], tuple[Model, Model]] = {}
         self._retired: dict[int, tuple[Provider, asyncio.TimerHandle | None]] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._reliability = spec.reliability
@@ -103,6 +104,22 @@ class ModelRegistry:
             self._on_demand.move_to_end(name)
             return model
         return self._demand(name)
+
+    def tuned(self, model: Model, reliability: RecipeReliability) -> Model:
+        """`model` for the calls of a recipe that has settings of its own."""
+        name = model.profile.name
+        kept = self._tuned.get((name, reliability))
+        if kept is not None and kept[0] is model:
+            return kept[1]
+        entry = self._entries.get(name)
+        connection = entry.connection if entry else self._connections.get(name.partition("/")[0])
+        if connection is None:  # it was removed a moment ago; the run goes on with what it has
+            return model
+        made = self._model(name, connection, model.profile.model, entry.config if entry else None, reliability)
+        if len(self._tuned) >= _ON_DEMAND:
+            self._tuned.clear()
+        self._tuned[name, reliability] = (model, made)
+        return made
 
     def models(self) -> tuple[Model, ...]:
         """All with an alias, in the configuration's order, and the known models of mock and replay providers without any."""
@@ -267,12 +284,19 @@ class ModelRegistry:
             )
         return entries
 
-    def _model(self, alias: str, connection: Connection, model: str, config: ModelConfig | None) -> Model:
+    def _model(
+        self,
+        alias: str,
+        connection: Connection,
+        model: str,
+        config: ModelConfig | None,
+        recipe: RecipeReliability = RecipeReliability(),  # noqa: B008 (frozen)
+    ) -> Model:
         known = connection.known.get(model)
         if known is None and connection.config is not None:
             known = default_profile(connection.name, connection.config, model)
         profile = profile_of(alias, known or ModelProfile(alias, connection.name, model), connection.config, config)
-        settings = call_config(self._reliability, connection.config, config)
+        settings = call_config(self._reliability, connection.config, config, recipe)
         return Model(profile, fitted(profile, self._wrap(profile, settings, connection.provider.stream)))
 
     def _forget(self, gone: Sequence[Connection]) -> None:

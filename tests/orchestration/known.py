@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from app.config.spec import QuorumSpec
+from app.config.spec import QuorumSpec, RecipeReliability
 from app.core.clock import SystemClock
 from app.core.errors import NotFound
 from app.core.messages import user
@@ -21,6 +21,9 @@ class Known:
 
     def __init__(self, *scripted: Scripted) -> None:
         self._models = {one.name: one.model for one in scripted}
+
+    def tuned(self, model: Model, reliability: RecipeReliability) -> Model:
+        return model
 
     def resolve(self, name: str) -> Model:
         if name not in self._models:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from app.config.spec import QuorumSpec
+from app.config.spec import QuorumSpec, RecipeReliability
 from app.core.chat import Generation
 from app.core.clock import SystemClock
 from app.core.errors import BudgetExceeded, InvalidRequest
@@ -37,6 +37,9 @@ class Known:
         price = PRICE if priced else None
         profiles = {one.name: replace(one.model.profile, price=price) for one in scripted}
         self._models = {one.name: Model(profiles[one.name], charge(profiles[one.name])(one.model.call)) for one in scripted}
+
+    def tuned(self, model: Model, reliability: RecipeReliability) -> Model:
+        return model
 
     def resolve(self, name: str) -> Model:
         return self._models[name]
