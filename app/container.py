@@ -91,6 +91,7 @@ class Container:
         if settings.redis_url is None:
             raise ConfigError("no Redis URL: start the service with `quorum serve`, or set QUORUM_REDIS_URL")
         self._drain_s = settings.grace_s + settings.drain_s
+        draining = Draining()
         self._clock = SystemClock()
         strategies = Strategies()
         self._configuration = configuration_of(settings, strategies)
@@ -112,10 +113,12 @@ class Container:
         self._registry = ModelRegistry(spec, wrap=self._policies)
         self._admission = Admission(Ledger(self._state), self._clock, spec.limits.local_share)
         standings = LocalStandings(self._clock, self._breakers)
-        self._engine = Engine(self._registry, strategies, spec, self._clock, self._admission, standings)
+        self._engine = Engine(self._registry, strategies, spec, self._clock, self._admission, standings, draining)
         records = RunRecords(self._state)
         self._host = RunHost(records, RunOrders(self._state), spec.runs)
         self.executions = Executions(IdempotencyRecords(self._state), secret.sealer("request"), spec.idempotency)
+        draining.at_end(self.executions.leave)  # before their runs: who waits for them is told by the requests
+        draining.at_end(self._host.leave)
         stored = DynamicProviders(self._state, secret)
         self._feed = ProviderFeed(self._state, stored, self._sync)
         self._reloads = ReloadFeed(self._state, self._reload)
@@ -134,7 +137,7 @@ class Container:
             state=self._state,
             breakers=self._breakers,
             dynamic_providers=stored,
-            draining=Draining(),
+            draining=draining,
             reload=self._reload,
             announce_reload=self._reloads.announce,
             sync_providers=sync_now,

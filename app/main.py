@@ -58,6 +58,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(
         Edge,
         max_header_bytes=lambda: container.services.engine.spec.limits.max_header_bytes,
+        draining=container.services.draining,
         keyed=lambda routes: Idempotency(routes, app, container.executions),
     )
     return app

@@ -46,6 +46,9 @@ unread data provokes overtakes it (nginx calls this `lingering_close`)."""
 GC_THRESHOLD: Final = 10_000
 """New container objects between two collections of the youngest: a request makes some hundred that all die with it."""
 
+SAY_S: Final = 0.5
+"""After the drain period: for those who read runs that belong to the process to hear of their end, and then for all others."""
+
 READY: Final = b"R"
 _LENGTH: Final = struct.Struct(">Q")
 
@@ -165,7 +168,7 @@ def configured(app: Application, *, drain_s: float) -> uvicorn.Config:
         proxy_headers=False,
         server_header=False,
         timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=math.ceil(drain_s),
+        timeout_graceful_shutdown=math.ceil(drain_s + 2 * SAY_S),
     )
 
 
@@ -180,7 +183,7 @@ async def serve(
 ) -> None:
     """Serves until SIGTERM (after `grace_s`), SIGINT (at once), or the end of the lifeline. Closes the sockets.
 
-    What is under way has `drain_s` to finish and is cancelled then.
+    What is under way has `drain_s` to finish; then what is left is ended, with word to whoever waits (`Draining`).
 
     A second signal ends it without that. SIGHUP reloads the configuration.
     """
@@ -201,6 +204,8 @@ async def serve(
             return
         draining.begin()
         loop.call_later(wait_s, leave)
+        loop.call_later(wait_s + drain_s, draining.end)
+        loop.call_later(wait_s + drain_s + SAY_S, lambda: draining.cut(server.server_state.tasks))
 
     def reload() -> None:
         task = loop.create_task(_reload(app))

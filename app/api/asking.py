@@ -158,4 +158,5 @@ def _stream(request: Request, services: Services, run: Run, events: AsyncIterato
         request_id=request.scope["request_id"],
         times=StreamTimes(settings.keep_alive_s, settings.stalled_s),
         headers=run_headers(run),
+        draining=services.draining,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import time
@@ -12,12 +13,15 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.errors import problem
+from app.api.sse import break_off
 from app.core.errors import InvalidRequest, report
+from app.core.lifecycle import Draining, stopping
 from app.core.streams import Abandoned
 from app.observability.metrics import http_answered
 
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 _TRACEPARENT = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")  # W3C Trace Context, level 1
+_CLOSE = (b"connection", b"close")
 _log = structlog.get_logger("quorum.http")
 
 
@@ -28,12 +32,19 @@ class Edge:
 
     Parameters:
         max_header_bytes: gives the longest header value that is taken, by the configuration in force.
+        draining: tells that the process stops, and cuts what is left.
         keyed: puts around the application what requests with an idempotency key go through.
     """
 
     def __init__(
-        self, app: ASGIApp, *, max_header_bytes: Callable[[], int], keyed: Callable[[ASGIApp], ASGIApp] | None = None
+        self,
+        app: ASGIApp,
+        *,
+        max_header_bytes: Callable[[], int],
+        draining: Draining,
+        keyed: Callable[[ASGIApp], ASGIApp] | None = None,
     ) -> None:
+        self._draining = draining
         self._app = app
         self._keyed = keyed(app) if keyed else app
         self._max_header_bytes = max_header_bytes
@@ -53,6 +64,8 @@ class Edge:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message["headers"], header]
+                if self._draining.begun:  # so that nobody's next request finds the connection closed
+                    message["headers"].append(_CLOSE)
             await send(message)
 
         try:
@@ -65,6 +78,13 @@ class Edge:
                 await app(scope, receive, answer)
         except (ClientDisconnect, Abandoned):
             status = status or 499
+        except asyncio.CancelledError:
+            if not self._draining.was_cut():
+                raise
+            if status:
+                break_off(scope)
+            else:
+                await problem(report(stopping()), request_id)(scope, receive, answer)
         except Exception as error:  # the boundary of the process: whatever it is, the client gets an answer and we a log
             _log.exception("request failed", request_id=request_id, path=scope["path"], error_type=type(error).__name__)
             if status:

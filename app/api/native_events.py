@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from app.core.errors import ErrorReport
-from app.core.run_events import RunEvent, RunFailed
-from app.core.run_json import LoggedEvent, logged, plain
-
-__all__ = ["NativeEncoder", "NativeFrames", "plain"]
+from app.core.run_json import LoggedEvent
 
 _BEFORE_IT_BEGINS = frozenset({"run.started", "plan.made", "link.passed"})
 
@@ -33,24 +30,5 @@ class NativeFrames:
     def encode(self, event: LoggedEvent) -> bytes:
         return b"event: %b\nid: %d\ndata: %b\n\n" % (event.type.encode(), event.seq, event.data)
 
-
-class NativeEncoder:
-    """Encodes the events of one run that nobody hosts, numbering them from 1."""
-
-    dialect = "native"
-    broken = False
-
-    def __init__(self, run_id: str) -> None:
-        self._run_id = run_id
-        self._seq = 0
-        self._frames = NativeFrames()
-
-    def commits(self, event: RunEvent) -> bool:
-        return event.type not in _BEFORE_IT_BEGINS
-
-    def failure(self, event: RunEvent) -> ErrorReport | None:
-        return event.error if isinstance(event, RunFailed) else None
-
-    def encode(self, event: RunEvent) -> bytes:
-        self._seq += 1
-        return self._frames.encode(logged(event, self._run_id, self._seq))
+    def interrupt(self, error: ErrorReport) -> bytes:
+        return b": %b; the run goes on: read on with Last-Event-ID\n\n" % error.message.encode()

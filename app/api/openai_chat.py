@@ -141,6 +141,9 @@ class ChunkEncoder:
             case _:
                 return b""
 
+    def interrupt(self, error: ErrorReport) -> bytes:
+        return b"" if self.broken else self._fail(error)
+
     def _delta(self, event: OutputDelta) -> bytes:
         if self.broken:
             return b""

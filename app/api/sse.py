@@ -17,8 +17,8 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from app.api.errors import problem
-from app.core.errors import ErrorReport
-from app.core.lifecycle import ABORT, FAILED, TICKET
+from app.core.errors import ErrorReport, report
+from app.core.lifecycle import ABORT, FAILED, INTERRUPT, TICKET, Draining, stopping
 from app.core.streams import Abandoned, Batches, batches, in_time, supervise
 from app.observability.metrics import OPEN_STREAMS
 
@@ -69,6 +69,10 @@ class Encoder(Protocol[E]):
         """What is answered in place of a stream that has not begun, None where the event is no failure."""
         ...
 
+    def interrupt(self, error: ErrorReport) -> bytes:
+        """The last frame of a stream that breaks off before its end, because of `error`."""
+        ...
+
 
 class EventStream(Response, Generic[T]):
     """Answers a request with the events of a run.
@@ -78,6 +82,7 @@ class EventStream(Response, Generic[T]):
         encoder: the dialect.
         request_id: for the problem document of a run that fails before it commits.
         headers: more response headers.
+        draining: tells that the process stops, and cuts what is left.
     """
 
     def __init__(
@@ -88,7 +93,9 @@ class EventStream(Response, Generic[T]):
         request_id: str,
         times: StreamTimes,
         headers: Mapping[str, str] | None = None,
+        draining: Draining | None = None,
     ) -> None:
+        self._draining = draining or Draining()
         self.status_code = 200
         self.background = None
         self.body = b""
@@ -102,16 +109,19 @@ class EventStream(Response, Generic[T]):
         gauge = OPEN_STREAMS.labels(self._encoder.dialect)
         gauge.inc()
         writer = _Writer(send, [*_HEADERS, *self._more_headers], self._times)
+        if TICKET in scope:
+            scope[INTERRUPT] = self._encoder.interrupt
         try:
             await supervise(self._write(writer, scope, receive, send), lambda: client_gone(receive), after_s=WATCH_AFTER_S)
         except Abandoned:
             return
         except (ReaderStalled, asyncio.CancelledError):
+            if self._draining.was_cut():
+                await self._break_off(writer, scope, receive, send)
+                return
             if not writer.cut():
                 raise
-            abort = scope.get("extensions", {}).get(ABORT)
-            if abort:
-                abort["call"]()
+            if break_off(scope):
                 await client_gone(receive)
         finally:
             writer.stop()
@@ -140,6 +150,14 @@ class EventStream(Response, Generic[T]):
                 break
         await writer.open()
         await writer.write(b"", last=True)
+
+    async def _break_off(self, writer: _Writer, scope: Scope, receive: Receive, send: Send) -> None:
+        """The process stops, and the run goes on without this reader."""
+        error = report(stopping())
+        if writer.opened:
+            await writer.write(self._encoder.interrupt(error), last=True)
+        else:
+            await self._refuse(error, scope, receive, send)
 
     async def _refuse(self, error: ErrorReport, scope: Scope, receive: Receive, send: Send) -> None:
         response = problem(error, self._request_id)
@@ -220,6 +238,14 @@ class _Writer:
         self._timer.cancel()
         if self._aside and not self._aside.done():
             self._aside.cancel()
+
+
+def break_off(scope: Scope) -> bool:
+    """Break the connection at once, if the server can, so that nobody takes a part of an answer for the whole."""
+    abort = scope.get("extensions", {}).get(ABORT)
+    if abort:
+        abort["call"]()
+    return bool(abort)
 
 
 async def client_gone(receive: Receive) -> None:

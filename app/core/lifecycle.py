@@ -9,9 +9,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
+
+from app.core.errors import OrchestratorError
 
 ABORT: Final = "quorum.abort"
 """Our ASGI extension: its `call` breaks the connection at once. Closing it would wait for a reader who may never read."""
@@ -25,6 +29,9 @@ FAILED: Final = "quorum.failed"
 
 REQUIRED: Final = "quorum.required"
 """In an ASGI scope: the key scope that the route has asked for."""
+
+INTERRUPT: Final = "quorum.interrupt"
+"""In an ASGI scope with a ticket: makes of an `ErrorReport` the frame that tells the reader of a stream that it breaks off."""
 
 PRINCIPAL: Final = "quorum.principal"
 """In an ASGI scope: who asks, where that is known already."""
@@ -42,15 +49,20 @@ class Ticket:
 
 
 class Draining:
-    """Whether this process is about to stop, and since when on the monotonic clock, in seconds.
+    """How this process comes to its stop.
 
-    Requests are still served; new ones should go elsewhere.
+    1. `begin`: requests are still served; new ones should go elsewhere. `begun_at` is on the monotonic clock, in seconds.
+    2. `end`: the time for what is under way is over. What belongs to the process is ended or released (`at_end`).
+    3. `cut`: tasks of requests that are not done by then are cancelled. Whoever catches that and finds that it `was_cut`
+       says so to the client, instead of breaking off.
     """
 
-    __slots__ = ("begun_at",)
+    __slots__ = ("_cut", "_leave", "begun_at")
 
     def __init__(self) -> None:
         self.begun_at: float | None = None
+        self._leave: list[Callable[[], None]] = []
+        self._cut: set[asyncio.Task[Any]] = set()
 
     @property
     def begun(self) -> bool:
@@ -58,3 +70,27 @@ class Draining:
 
     def begin(self) -> None:
         self.begun_at = time.monotonic()
+
+    def at_end(self, leave: Callable[[], None]) -> None:
+        """Have `leave` called by `end`, after those that were given before."""
+        self._leave.append(leave)
+
+    def end(self) -> None:
+        for leave in self._leave:
+            leave()
+
+    def cut(self, requests: Iterable[asyncio.Task[Any]]) -> None:
+        """Cancel `requests`, once each."""
+        for task in set(requests) - self._cut:
+            self._cut.add(task)
+            task.cancel()
+
+    def was_cut(self) -> bool:
+        """Whether the cancellation that the present task has just caught was `cut`'s; then the task may go on."""
+        task = asyncio.current_task()
+        return task is not None and task in self._cut and task.uncancel() == 0
+
+
+def stopping() -> OrchestratorError:
+    """The failure of what was not done when the process had to stop."""
+    return OrchestratorError("the service is stopping, and this was not done in time; ask again", code="draining")

@@ -11,6 +11,7 @@ from app.core.budgets import Purse
 from app.core.chat import CallContext, ChatRequest, Generation, ToolDefinition
 from app.core.clock import Clock
 from app.core.errors import FailureClass
+from app.core.lifecycle import Draining
 from app.core.messages import Message
 from app.core.models import Call, Model
 from app.core.runs import CallRole, Candidate, RunRequest
@@ -30,7 +31,8 @@ class RunContext:
     named one). `options` is an instance of the strategy's `Options`, and `named` holds the models that they name. `max_tokens`
     is the most that a call may ask for. `standings` knows how models have been doing. Where a budget applies, `purse` is what
     the calls draw on, and `default_max_tokens` bounds those whose generation does not. `finished` are candidates of this run
-    that had answered when it was taken over from another process: who is asked the same again says the same.
+    that had answered when it was taken over from another process: who is asked the same again says the same. `draining` tells
+    whether the process stops.
     """
 
     run_id: str
@@ -47,6 +49,7 @@ class RunContext:
     max_tokens: int | None = None
     standings: Standings | None = None
     finished: list[Candidate] = field(default_factory=list[Candidate])
+    draining: Draining = field(default_factory=Draining)
     _numbers: Any = field(default_factory=lambda: count(1))
 
     def ask(

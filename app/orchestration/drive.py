@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
 import structlog
 
 from app.core.errors import DeadlineExceeded, OrchestratorError, QuorumError, report
+from app.core.lifecycle import stopping
 from app.core.run_events import OutputDelta, RunEvent, RunFailed, RunFinished, RunStarted
 from app.core.run_fold import RunFold, parse_json
 from app.core.runs import RunRequest, Timing
@@ -47,6 +49,10 @@ async def drive(strategy: BaseOrchestrator, request: RunRequest, context: RunCon
                     first_output = (clock.monotonic() - began) * 1000
                 fold.add(event)
                 yield event
+    except asyncio.CancelledError:
+        if not context.draining.was_cut():
+            raise
+        end = end or RunFailed(report(stopping()))
     except QuorumError as error:
         end = end or RunFailed(report(error))
     except Exception as error:  # the boundary: a strategy's fault is the run's failure, not the server's

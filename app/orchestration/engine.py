@@ -12,6 +12,7 @@ from app.config.spec import QuorumSpec
 from app.core.budgets import NOTHING, Amount, Limit
 from app.core.clock import Clock
 from app.core.errors import InvalidRequest
+from app.core.lifecycle import Draining
 from app.core.run_events import RunEvent, RunFailed, RunFinished
 from app.core.runs import OrchestrationOutput, RunRequest
 from app.core.standing import Standings
@@ -127,6 +128,7 @@ class Engine:
         spec: the configuration; `configure` replaces it for runs that begin later.
         admission: who knows what tenants and keys have used; without it only the budgets of requests hold.
         standings: how models have been doing; without it, what the runs of this engine see.
+        draining: tells that the process stops, which ends runs.
     """
 
     def __init__(
@@ -137,7 +139,9 @@ class Engine:
         clock: Clock,
         admission: Admission | None = None,
         standings: Standings | None = None,
+        draining: Draining | None = None,
     ) -> None:
+        self._draining = draining or Draining()
         self.strategies = strategies
         self._admission = admission
         self._standings = standings or LocalStandings(clock)
@@ -207,6 +211,7 @@ class Engine:
             named=selected.named,
             max_tokens=self.spec.limits.max_tokens,
             standings=self._standings,
+            draining=self._draining,
         )
         strategy.check(request, context)
         return Run(run_id, strategy, request, context)

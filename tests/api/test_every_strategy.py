@@ -10,9 +10,9 @@ import orjson
 import pytest
 from pydantic import TypeAdapter
 
-from app.api.native_events import plain
 from app.core.run_events import RunEvent, RunFailed, RunFinished
 from app.core.run_fold import RunFold
+from app.core.run_json import plain
 from app.orchestration.strategies import BUILT_IN
 from tests.api.test_native_stream import same, streamed
 from tests.support.frames import Frame

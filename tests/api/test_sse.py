@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
-from app.api.native_events import NativeEncoder
 from app.api.sse import EventStream, StreamTimes
 from app.core.errors import ErrorReport
 from app.core.run_events import CandidateStarted, RunEvent, RunFailed, RunStarted
 from tests.support.frames import frames
+from tests.support.native import NativeEncoder
 
 
 class Exchange:

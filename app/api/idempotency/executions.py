@@ -65,6 +65,11 @@ class Executions:
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self._keep(), name="keyed requests"), loop.create_task(self._sweep(), name="takeovers")]
 
+    def leave(self) -> None:
+        """Stop what runs, so that other processes go on with it; `close` tells them."""
+        for execution in self._running.values():
+            execution.stop(released=True)
+
     async def close(self, draining: Draining, within_s: float) -> None:
         """Let requests end until `within_s` seconds after draining began, and leave the others to other processes."""
         deadline = 0.0 if draining.begun_at is None else draining.begun_at + within_s
@@ -72,9 +77,8 @@ class Executions:
         if sweep:
             sweep.cancel()
         await _ended(list(self._running.values()), deadline - time.monotonic())
-        left = [execution for execution in self._running.values() if not execution.over]
-        for execution in left:
-            execution.stop(released=True)
+        self.leave()
+        left = [execution for execution in self._running.values() if execution.released]
         await _ended(left, _STOPPED_S)
         with contextlib.suppress(StateUnavailable):
             if left:

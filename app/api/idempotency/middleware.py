@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -18,14 +18,15 @@ from app.api.idempotency.executions import Executions
 from app.api.idempotency.replay import Replay
 from app.api.idempotency.request import KeyedRequest, keyed_request, read_key, wait_of
 from app.api.services import Services, services_of
-from app.api.sse import WATCH_AFTER_S, client_gone
-from app.core.errors import Forbidden, InProgress, InvalidRequest, OrchestratorError, QuorumError
-from app.core.lifecycle import ABORT, REQUIRED
+from app.api.sse import WATCH_AFTER_S, break_off, client_gone
+from app.core.errors import ErrorReport, Forbidden, InProgress, InvalidRequest, OrchestratorError, QuorumError, report
+from app.core.lifecycle import INTERRUPT, REQUIRED
 from app.core.streams import Abandoned, supervise
 from app.observability.metrics import CONFLICTS, REPLAYS
 from app.state.idempotency import Answered, Begun
 
 T = TypeVar("T")
+Interrupt = Callable[[ErrorReport], bytes]
 PREFIX: Final = "/v1/"
 AGAIN_S: Final = 1.0
 """After which a client may ask again for an answer that is under way."""
@@ -126,14 +127,15 @@ class Reader:
     async def relayed(self, execution: Execution, *more: tuple[bytes, bytes]) -> None:
         """Read the answer of `execution` from its beginning on."""
         try:
-            await self.watched(execution.relay(self.take, self.stalled_s, *more))
+            await self.watched(execution.relay(self.take, self.stalled_s, *more), execution)
         finally:
             self.scope["route"] = execution.scope.get("route")
 
-    async def watched(self, work: Coroutine[Any, Any, T]) -> T:
-        """Await `work` for as long as the reader is there.
+    async def watched(self, work: Coroutine[Any, Any, T], execution: Execution | None = None) -> T:
+        """Await `work`, which reads the answer (of `execution`, where that is here), for as long as the reader is there.
 
-        An answer that breaks off after it has begun breaks the connection, so that nobody takes a part of it for the whole.
+        An answer that breaks off after it has begun says so, if its dialect has a frame for that; else the connection
+        breaks, so that nobody takes a part of it for the whole.
 
         Raises:
             Abandoned: the reader has left, or was cut.
@@ -142,13 +144,22 @@ class Reader:
         try:
             return await supervise(work, lambda: client_gone(self._receive), after_s=WATCH_AFTER_S)
         except (Lost, TimeoutError) as error:
+            lost = _gone(released=execution is not None and execution.released)
             if not self._begun:
-                message = "the request has gone to another process; ask again with the same key"
-                raise OrchestratorError(message, code="owner_lost") from error
-            abort = self.scope.get("extensions", {}).get(ABORT)
-            if abort:
-                abort["call"]()
+                raise lost from error
+            interrupt: Interrupt | None = execution.scope.get(INTERRUPT) if execution else None
+            if interrupt is None or isinstance(error, TimeoutError):
+                break_off(self.scope)
+            else:
+                await self.take({"type": "http.response.body", "body": interrupt(report(lost)), "more_body": False})
             raise Abandoned from error
+
+
+def _gone(*, released: bool) -> OrchestratorError:
+    if released:
+        message = "the service is stopping; ask again with the same key, and another process goes on with it"
+        return OrchestratorError(message, code="draining")
+    return OrchestratorError("the request has gone to another process; ask again with the same key", code="owner_lost")
 
 
 def _check(keyed: KeyedRequest, required: str) -> None:

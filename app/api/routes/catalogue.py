@@ -10,10 +10,10 @@ from starlette.responses import Response
 
 from app.api.access import Reader
 from app.api.describe import described
-from app.api.native_events import plain
 from app.api.schemas.answers import ModelEntry, ModelList, StrategyEntry, StrategyList
 from app.api.services import Services, services_of
 from app.core.models import Model
+from app.core.run_json import plain
 from app.core.usage import FlatPrice
 from app.orchestration.selection import STRATEGY_PREFIX
 

@@ -123,6 +123,7 @@ async def follow_run(
         request_id=request.scope["request_id"],
         times=StreamTimes(settings.keep_alive_s, settings.stalled_s, hold_headers_s=0),
         headers=headers,
+        draining=services.draining,
     )
 
 

@@ -14,7 +14,6 @@ from rich.live import Live
 from rich.rule import Rule
 from rich.text import Text
 
-from app.api.native_events import plain
 from app.cli.asking import lanes, words
 from app.cli.asking.escaping import escaped, escaped_json
 from app.cli.asking.wrapping import WordWrap
@@ -32,6 +31,7 @@ from app.core.run_events import (
     RunFinished,
     Warning,
 )
+from app.core.run_json import plain
 from app.core.runs import Analysis, Candidate, Deltas, OrchestrationOutput
 
 _MARGIN_ROWS: Final = 3

@@ -123,14 +123,18 @@ class RunHost:
         if hosted:
             hosted.cancel("request")
 
+    def leave(self) -> None:
+        """End what runs, or release it where another process goes on with it."""
+        for hosted in list(self._runs.values()):
+            hosted.cancel("released" if hosted.resumable else "draining")
+
     async def close(self, draining: Draining, within_s: float) -> None:
-        """Let runs end until `within_s` seconds after draining began, end the others, and write what the log lacks."""
+        """Let runs end until `within_s` seconds after draining began, `leave` the others, and write what the log lacks."""
         deadline = 0.0 if draining.begun_at is None else draining.begun_at + within_s
         overs = [asyncio.ensure_future(hosted.over.wait()) for hosted in self._runs.values()]
         if overs:
             await asyncio.wait(overs, timeout=max(0.0, deadline - time.monotonic()))
-            for hosted in list(self._runs.values()):
-                hosted.cancel("released" if hosted.resumable else "draining")
+            self.leave()
             await asyncio.wait(overs, timeout=2)
             for over in overs:
                 over.cancel()

@@ -12,7 +12,8 @@ import orjson
 import structlog
 
 from app.config.spec import RunsConfig
-from app.core.errors import ErrorReport, OrchestratorError
+from app.core.errors import OrchestratorError, report
+from app.core.lifecycle import stopping
 from app.core.run_events import (
     CandidateDelta,
     CandidateFailed,
@@ -141,12 +142,10 @@ class HostedRun:
     def _own_end(self, error: BaseException | None) -> RunFinished | RunFailed:
         timing = Timing((self.run.context.clock.monotonic() - self._began) * 1000)
         if error is not None:
-            report = ErrorReport("InternalError", "internal_error", "an internal error; the log has its details")
-            return RunFailed(report, timing=timing)
+            return RunFailed(report(error), timing=timing)
         if self._why in ("request", "unread"):
             return RunFinished("cancelled", endings=(), timing=timing)
-        message = "the service is stopping, and the run was not done in time; ask again"
-        return RunFailed(ErrorReport("OrchestratorError", "draining", message), timing=timing)
+        return RunFailed(report(stopping()), timing=timing)
 
     def _take(self, event: RunEvent) -> None:
         self._fold.add(event)

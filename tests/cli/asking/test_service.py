@@ -5,7 +5,6 @@ import socket
 
 import pytest
 
-from app.api.native_events import NativeEncoder
 from app.cli.asking.question import parse_options
 from app.cli.asking.service import reachable, read_events
 from app.config.spec import LLMProvider, QuorumSpec
@@ -13,6 +12,7 @@ from app.core.errors import OrchestratorError
 from app.core.run_events import AnalysisFinished, CandidateFailed, CandidateFinished, OutputDelta, RunFinished
 from app.orchestration.local import LocalRuntime
 from app.orchestration.simple import SimpleOrchestrator
+from tests.support.native import NativeEncoder
 
 QUESTION = "Is tea good? [[mock: model=mock-terse fault=overloaded]]"
 
