@@ -19,7 +19,8 @@ import uvloop
 
 CALM_S = 1.0
 """Between the opening of the last stream and the measurement."""
-KEY = b"KEY-OF-THIS-REQUEST"
+KEY = b"a-key-of-this-request-of-32-char"
+"""Wherever it stands in a request, 32 other characters stand in each one that is sent."""
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _OK = b"HTTP/1.1 200"
 _LAST = b"\r\n0\r\n\r\n"
@@ -40,7 +41,7 @@ class Order:
     keyed: bool = False
 
     def request(self) -> bytes:
-        """One request. With `keyed`, `KEY` stands in it for an idempotency key of its own."""
+        """One request. With `keyed` it has `KEY` as its idempotency key; its body may have it too."""
         body = self.body.encode()
         head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1:{self.port}\r\ncontent-type: application/json\r\n"
         key = b"idempotency-key: %b\r\n" % KEY if self.keyed else b""
@@ -59,6 +60,7 @@ class _Connection(asyncio.Protocol):
     def __init__(self, order: Order, report: Report, over: asyncio.Event) -> None:
         self._order, self._report, self._over = order, report, over
         self._request = order.request()
+        self._differs = KEY in self._request
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -72,7 +74,7 @@ class _Connection(asyncio.Protocol):
         self._received = b""
         self._need: int | None = None
         self._asked = time.monotonic()
-        request = self._request.replace(KEY, os.urandom(16).hex().encode(), 1) if self._order.keyed else self._request
+        request = self._request.replace(KEY, os.urandom(16).hex().encode()) if self._differs else self._request
         self._transport.write(request)
 
     def _fail(self, what: str) -> None:

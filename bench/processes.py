@@ -26,7 +26,7 @@ import orjson
 from bench.load import CALM_S, Order, Report
 
 ROOT = Path(__file__).parents[1]
-CONFIG = ROOT / "bench" / "quorum.yaml"
+CONFIG = Path("bench") / "quorum.yaml"
 READY_WITHIN_S = 30
 LOAD_ENDS_WITHIN_S = 30
 OPENING_S = 2.0 + CALM_S
@@ -133,7 +133,8 @@ def contestant(
     if name == "floor":
         target = ["bench.floor", "PORT"]
     else:
-        serve = ["serve", "--port", "PORT", "--workers", "1", "--config", str(CONFIG), "--data-dir", str(data)]
+        config = (before if name == "before" and before else ROOT) / CONFIG  # an older service may not know all of ours
+        serve = ["serve", "--port", "PORT", "--workers", "1", "--config", str(config), "--data-dir", str(data)]
         target = ["bench.command", *serve]
     command = [sys.executable, "-m", *(["bench.profiling", str(profile)] if profile else []), *target]
     environ = {

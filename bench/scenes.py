@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from bench.load import KEY
 from bench.processes import OPENING_S, BenchError, Contestant, Cores, Measured, Process, load
 from bench.upstream import CHUNKS, SLOW_S
 
@@ -60,8 +61,8 @@ class Scene:
     fresh: bool = False
 
 
-def _body(model: str, *, stream: bool = False) -> dict[str, object]:
-    return {"model": model, "messages": QUESTION, **({"stream": True} if stream else {})}
+def _body(model: str, *, stream: bool = False, messages: Sequence[object] = QUESTION) -> dict[str, object]:
+    return {"model": model, "messages": messages, **({"stream": True} if stream else {})}
 
 
 def _calls(server: Process, where: Cores, model: str, connections: int, seconds: float, *, stream: bool = False) -> Measured:
@@ -86,6 +87,16 @@ def _keyed(server: Process, seconds: float, where: Cores) -> Values:
     measured = load(server, "calls", _body("instant"), 32, seconds, where, warm_up_s=_WARM_UP_S, keyed=True)
     values = _rate(measured, "rate")
     return {**values, "share": values["rate"] / plain["rate"]}
+
+
+def _cached(server: Process, seconds: float, where: Cores) -> Values:
+    """Questions that nobody has asked before: each is looked for, asked, and kept."""
+    plain = _rate(_calls(server, where, "instant", 32, seconds), "rate")
+    new = _body("cached", messages=[{"role": "user", "content": f"Why is {KEY.decode()} blue?"}])
+    missed = load(server, "calls", new, 32, seconds, where, warm_up_s=_WARM_UP_S)
+    hit = _rate(_calls(server, where, "cached", 32, seconds), "hits")
+    values = _rate(missed, "rate")
+    return {**values, "share": values["rate"] / plain["rate"], "hits": hit["hits"] / plain["rate"]}
 
 
 def _stream(server: Process, seconds: float, where: Cores) -> Values:
@@ -139,6 +150,18 @@ SCENES: dict[str, Scene] = {
                 Measure("processor", "µs of processor a request", compares=False),
             ),
             _keyed,
+            ("quorum",),
+        ),
+        Scene(
+            "cached",
+            "The same with a look into the cache for each request, which is not there",
+            (
+                Measure("rate", "requests/s", compares=False),
+                Measure("share", "of the rate without", Budget("at least", 0.5), digits=2, compares=False),
+                Measure("hits", "of the rate without, found there", Budget("at least", 0.5), digits=2, compares=False),
+                Measure("processor", "µs of processor a request", compares=False),
+            ),
+            _cached,
             ("quorum",),
         ),
         Scene(
