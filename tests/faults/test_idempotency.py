@@ -190,6 +190,7 @@ async def test_a_stream_whose_process_is_killed_starts_over_at_another_for_whoev
     events = [frame.fields["event"] for frame in listener.frames]
     assert events.count("run.restarted") == 1
     assert events[-1] == "run.finished"
-    assert [int(frame.fields["id"]) for frame in listener.frames] == list(range(1, len(events) + 1))
+    numbers = [int(frame.fields["id"]) for frame in listener.frames]
+    assert numbers == sorted(set(numbers))
     asked = Counter(request.json["model"] for request in provider.received if _is_question(request))
     assert asked == {"m": 1, "m2": 2}

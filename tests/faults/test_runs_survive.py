@@ -40,7 +40,7 @@ async def two(directory: Path, store: EmbeddedValkey, provider: Loopback) -> Asy
             place = directory / name
             place.mkdir()
             (place / "quorum.yaml").write_text(yaml.safe_dump(upstream(provider.url)))
-            settings = {"redis_url": store.url, "config": place / "quorum.yaml", "log_level": "error"}
+            settings = {"redis_url": store.url, "config": place / "quorum.yaml", "log_level": "error", "secret": "x" * 32}
             found.append(stack.enter_context(service(place, factory="app.main:create_app", ready=False, **settings)))
         for one in found:
             await asyncio.to_thread(one.wait_ready)
@@ -104,6 +104,41 @@ async def test_who_listens_elsewhere_hears_that_the_owner_is_lost(
         else:
             with pytest.raises(httpx.HTTPError):
                 await asking
+
+
+async def test_who_has_read_what_never_came_into_the_log_hears_that_the_run_starts_over(
+    tmp_path: Path, store: EmbeddedValkey
+) -> None:
+    """The process dies while the log is away: its reader is ahead of the log, and of what the next process begins with."""
+    async with (
+        Loopback(slowly(1_000, 0.01)) as provider,
+        two(tmp_path, store, provider) as (owner, other),
+        httpx.AsyncClient(base_url=owner.url, timeout=60) as a,
+        httpx.AsyncClient(base_url=other.url, timeout=60) as b,
+    ):
+        reading, logged = Reading(), Reading()
+        asking = asyncio.create_task(reading.begin(a, **{"Idempotency-Key": "key"}))
+        await until(lambda: reading.text.count("output.delta") > 20)
+        pid = server_pid(store.data_dir)
+        assert pid
+        os.kill(pid, signal.SIGSTOP)
+        before = reading.last
+        await until(lambda: int(reading.last) > int(before) + 40)
+        owner.signal(signal.SIGKILL)
+        with pytest.raises(httpx.HTTPError):
+            await asking
+        os.kill(pid, signal.SIGCONT)
+        ahead = reading.last
+        await until(lambda: len(provider.received) == 2, within_s=25)
+        await reading.go_on(b)
+        logged.run_id = reading.run_id
+        await logged.go_on(b)
+    events = [frame.fields["event"] for frame in reading.frames]
+    restarted = events.index("run.restarted")
+    assert reading.frames[restarted - 1].fields["id"] == ahead
+    assert ahead not in [frame.fields["id"] for frame in logged.frames]
+    said = [frame.json["text"] for frame in reading.frames[restarted:] if frame.fields["event"] == "output.delta"]
+    assert "".join(said) == "".join(f"w{number} " for number in range(1_000))
 
 
 async def test_a_frozen_store_does_not_disturb_the_reader_of_a_run(tmp_path: Path, store: EmbeddedValkey) -> None:

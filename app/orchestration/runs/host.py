@@ -15,7 +15,7 @@ from app.core.lifecycle import Draining
 from app.observability.metrics import HOSTED_RUNS, LOG_APPEND_SECONDS, LOG_DROPPED_EVENTS
 from app.orchestration.engine import Run
 from app.orchestration.runs.hosted import HostedRun, OnDisconnect
-from app.orchestration.runs.taking import Taken, finished_candidates
+from app.orchestration.runs.taking import UNLOGGED, Taken, finished_candidates
 from app.state.run_orders import RunOrders
 from app.state.run_records import LEASE_S, RunRecords
 
@@ -80,7 +80,7 @@ class RunHost:
             return None
         epoch, last = found
         run.context.finished = await finished_candidates(self._records, tenant, run.id)
-        return Taken(epoch, last)
+        return Taken(epoch, last + UNLOGGED)
 
     async def begin(
         self, run: Run, *, on_disconnect: OnDisconnect = "cancel", resumable: bool = False, taken: Taken | None = None
@@ -99,7 +99,7 @@ class RunHost:
             on_disconnect=on_disconnect,
             resumable=resumable,
             epoch=taken.epoch if taken else 1,
-            after=taken.last if taken else 0,
+            after=taken.after if taken else 0,
         )
         self._runs[run.id] = hosted
         HOSTED_RUNS.inc()

@@ -57,7 +57,7 @@ class HostedRun:
         on_disconnect: `cancel` ends it when no reader was there for the grace period, `continue` does not.
         resumable: whether somebody goes on with it where this process dies or lets go of it.
         epoch: the number of this ownership: 1 for a new run, more for one taken over from a dead process.
-        after: the number of the log's last event, where it was taken over.
+        after: the number that its events follow, where it was taken over.
         notify: called, in the event loop, when the log lacks something.
     """
 
@@ -104,7 +104,7 @@ class HostedRun:
         self._timer: asyncio.TimerHandle | None = None
         self._reader_elsewhere = -1e9
         self._snapshot: Snapshot | None = None
-        self._snapshot_sent = 0
+        self._snapshot_sent = after
         self._logged_bytes = 0
         self._snapshot_bytes = 0
         self._task = self._loop.create_task(self._pump(), name=f"run {run.id}")
@@ -211,7 +211,10 @@ class HostedRun:
                     yield logged_event.event
 
     async def read(self, after: int) -> AsyncGenerator[LoggedEvent]:
-        """The events that follow number `after`, as they come. Ends with the run, or when they are not held here any more."""
+        """The events that follow number `after`, as they come; the last one in any case, where `after` is beyond it.
+
+        Ends with the run, or when they are not held here any more.
+        """
         self._readers += 1
         window = self.window
         try:
@@ -222,6 +225,8 @@ class HostedRun:
                     after = event.seq
                 if not events:
                     if self.over.is_set():
+                        for event in window.since(window.last - 1) if after > window.last else ():
+                            yield event
                         return
                     waiter: asyncio.Future[None] = self._loop.create_future()
                     self._waiting.append(waiter)

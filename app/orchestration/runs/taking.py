@@ -12,14 +12,20 @@ from app.state.run_records import RunRecords
 
 _CANDIDATE = TypeAdapter(Candidate)
 _AT_ONCE = 1_000
+UNLOGGED = 1_000_000
+"""More than a process sends of a run while its log is away."""
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A run that was taken over: the epoch of this ownership, and the number of the log's last event."""
+    """A run that was taken over: the epoch of this ownership, and the number that its events follow.
+
+    That is far above the number of the log's last event: the dead process may have sent events that never came into the log,
+    and who has read those must not find their numbers taken by others.
+    """
 
     epoch: int
-    last: int
+    after: int
 
 
 async def finished_candidates(records: RunRecords, tenant: str, run_id: str) -> list[Candidate]:
