@@ -70,7 +70,8 @@ def checks_of(strategies: Strategies) -> Checks:
             parse_options(strategy, config.options)
         except InvalidRequest as error:
             steps = (error.param or "options").split(".")
-            return [(tuple(int(step) if step.isdecimal() else step for step in steps), error.message)]
+            said = error.message.removeprefix(f"{error.param}: ")
+            return [(tuple(int(step) if step.isdecimal() else step for step in steps), said)]
         return []
 
     def recipe_models(config: OrchestratorConfig) -> list[tuple[tuple[str | int, ...], str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from app.api.ratelimit import ratelimit_headers
+from app.config.faults import deepest
 from app.core.errors import BudgetExceeded, ErrorReport, InvalidRequest, LimitExceeded, QuorumError, report
 from app.core.runs import OrchestrationOutput
 
@@ -145,42 +146,14 @@ def error_headers(error: ErrorReport) -> dict[str, str]:
 
 
 def validation_fault(error: ValidationError | RequestValidationError, body: Any = None) -> InvalidRequest:
-    """The deepest fault of `body` by the path of its member, with the number of the others.
-
-    A union's member that fits none of its kinds has a fault for each kind; the deepest is of the kind that was meant.
-    """
-    found: dict[str, list[str]] = {}
-    for fault in error.errors():
-        what = _WORDS.get(fault["type"], fault["msg"])
-        path = fault["loc"]
-        if len(path) > 1 and path[0] in _PARAMETERS and isinstance(error, RequestValidationError):
-            member = str(path[1])
-        else:
-            member = _member(path, body, missing=fault["type"] == "missing")
-        found.setdefault(member, []).append(what)
-    member = max(found, key=lambda path: path.count("."))
-    others = sum(not member.startswith(path) for path in found)
-    more = f" (and {others} more)" if others else ""
-    whats = " or ".join(dict.fromkeys(found[member]))
-    return InvalidRequest(f"{member or 'the body'}: {whats}{more}", param=member or None)
-
-
-_PARAMETERS = frozenset({"query", "header", "path"})
-_WORDS = {"extra_forbidden": "is not a member of this request", "missing": "is missing"}
-
-
-def _member(path: Sequence[str | int], body: Any, *, missing: bool) -> str:
-    """The steps of `path` that lead into `body`; the others name kinds of a union."""
-    steps: list[str] = []
-    for step in path:
-        try:
-            body = body[step]
-        except (KeyError, IndexError, TypeError):
-            continue
-        steps.append(str(step))
-    if missing:
-        steps.append(str(path[-1]))
-    return ".".join(steps)
+    """The fault of `body` that tells most, by the path of its member, with the number of the others."""
+    faults: list[Any] = list(error.errors())
+    if isinstance(error, RequestValidationError):  # of the path, the query or the headers: the first step says which
+        faults = [{**fault, "loc": fault["loc"][1:]} for fault in faults]
+        body = {step: None for fault in faults for step in fault["loc"][:1]}
+    told = deepest(faults, body)
+    more = f" (and {told.others} more)" if told.others else ""
+    return InvalidRequest(f"{told.member or 'the body'}: {told.what}{more}", param=told.member or None)
 
 
 _HTTP_CODES: Mapping[int, str] = {

@@ -39,6 +39,7 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _PLACE = re.compile(r"ERROR: <input>:(\d+):(\d+): (?:Syntax error: )?([^\n]*)")
+_REASON = re.compile(r"(?m)^error: ([^.\n]*)")
 _EXPECTING = re.compile(r" expecting \{.*")
 
 
@@ -99,7 +100,29 @@ def compiled(source: str, known: frozenset[str]) -> Condition:
     if unknown:
         listed = ", ".join(sorted(known))
         raise InvalidRequest(f"there is no variable {unknown[0]!r}{_at(source, unknown[0])}; there are {listed}")
-    return Condition(source, loops > 0, program)
+    _check_constants(source)
+    condition = Condition(source, loops > 0, program)
+    if not program.variables():
+        try:
+            condition.decide({})
+        except Unanswerable as error:
+            raise InvalidRequest(f"is no condition: {error}") from None
+    return condition
+
+
+def _check_constants(source: str) -> None:
+    """Raises InvalidRequest: a pattern that is written in `source` is none."""
+    from cel import evaluate
+
+    pieces = [found for found in _TOKEN.finditer(source) if found.lastgroup != "space"]
+    for word, bracket, text in zip(pieces, pieces[1:], pieces[2:], strict=False):
+        if word[0] == "matches" and bracket[0] == "(" and text.lastgroup in ("raw", "long", "text"):
+            try:
+                evaluate(f"''.matches({text[0]})", {})
+            except (ValueError, RuntimeError) as error:
+                reason = _REASON.findall(str(error))
+                why = f": {reason[-1]}" if reason else ""
+                raise InvalidRequest(f"{_place(source, text.start())}: {text[0]} is no pattern{why}") from None
 
 
 def _said(message: str) -> str:

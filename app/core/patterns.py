@@ -35,6 +35,17 @@ class Pattern:
         """The first place in `text` where it matches."""
         return self._pattern.search(text)
 
+    def template_fault(self, template: str) -> str | None:
+        r"""What is wrong with `template` (`\1` stands for a group), None where nothing is."""
+        anywhere: Found = _re2().compile(f"(?:{self.source})|").search("")
+        try:
+            anywhere.expand(template)
+        except IndexError:
+            return f"names a group that {self.source!r} has not; it has {self.groups}"
+        except ValueError:
+            return "has a backslash that stands for nothing; write two for one"
+        return None
+
     def replaced(self, text: str, template: str, *, most: int) -> str | None:
         r"""`text` with every match replaced by `template` (`\1` stands for a group); None where it grows beyond `most`."""
         pieces: list[str] = []

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from app.config.faults import deepest
 from app.core.errors import ConfigError, InvalidRequest, NotFound
 from app.orchestration.base import BaseOrchestrator, StrategyOptions
 from app.orchestration.direct import DirectOrchestrator
@@ -14,6 +15,7 @@ from app.orchestration.fallback.orchestrator import FallbackOrchestrator
 from app.orchestration.simple import SimpleOrchestrator
 
 ENTRY_POINT_GROUP = "quorum.orchestrators"
+_WORDS = {"extra_forbidden": "is no option", "missing": "is missing"}
 BUILT_IN: tuple[type[BaseOrchestrator], ...] = (DirectOrchestrator, FallbackOrchestrator, SimpleOrchestrator)
 
 
@@ -66,12 +68,10 @@ def parse_options(strategy: BaseOrchestrator, options: Any) -> StrategyOptions:
     try:
         return strategy.Options.model_validate(options)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        path = ".".join(str(step) for step in ("options", *first["loc"]))
-        said = first["msg"].removeprefix("Value error, ")
+        told = deepest(error.errors(include_url=False, include_input=False, include_context=False), options, words=_WORDS)
+        path = f"options.{told.member}" if told.member else "options"
         known = ", ".join(strategy.Options.model_fields) or "none"
-        message = f"{path}: {said}; the options of {strategy.name!r} are {known}"
-        raise InvalidRequest(message, param=path) from None
+        raise InvalidRequest(f"{path}: {told.what}; the options of {strategy.name!r} are {known}", param=path) from None
 
 
 def _loaded(name: str, strategy: Any) -> BaseOrchestrator:

@@ -81,7 +81,7 @@ async def test_a_recipe_is_a_chain(tmp_path: Path, valkey: EmbeddedValkey, recip
     ("link", "said"),
     [
         ({"model": "nobody"}, "recipes.bad.options.chain.0.model: 'nobody' is not a model"),
-        ({"model": "m", "when": "tokens >> 1"}, "options.chain.0.when: options.chain.0.when: line 1, column 9"),
+        ({"model": "m", "when": "tokens >> 1"}, "options.chain.0.when: line 1, column 9"),
         ({"model": "m", "check": {"judge": {"model": "nobody"}}}, "options.chain.0.check.judge.model: 'nobody' is not a model"),
     ],
 )

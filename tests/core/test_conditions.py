@@ -68,7 +68,7 @@ def test_what_is_refused_and_where(source: str, message: str) -> None:
         ("tokens + 1", "it gives int, not true or false"),
         ("tokens / 0 == 1", "division by zero"),
         ("text + 1 == ''", "Unsupported operation"),
-        ("text.matches('(')", "not a valid regex"),
+        ("text.matches(metadata.kind)", "there is no 'kind'"),
         ("tokens * 9223372036854775807 > 0", "overflow"),
     ],
 )

@@ -99,6 +99,13 @@ class Replace(StrategyOptions):
     pattern: Pattern
     text: str = Field(default="", max_length=2_000)
 
+    @model_validator(mode="after")
+    def _its_groups(self) -> Replace:
+        fault = patterns.compiled(self.pattern).template_fault(self.text)
+        if fault:
+            raise ValueError(f"text {fault}")
+        return self
+
 
 class Pointer(StrategyOptions):
     """Keeps what a JSON pointer (RFC 6901) points at in an answer that is JSON."""
@@ -133,6 +140,8 @@ class CheckOptions(StrategyOptions):
     def _something(self) -> CheckOptions:
         if not self.model_fields_set:
             raise ValueError("is empty; it wants min_chars, max_chars, pattern, schema or judge")
+        if self.min_chars and self.max_chars and self.min_chars > self.max_chars:
+            raise ValueError(f"min_chars is {self.min_chars} and max_chars {self.max_chars}: no answer has both")
         return self
 
 

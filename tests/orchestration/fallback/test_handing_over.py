@@ -197,7 +197,25 @@ def test_where_no_model_can_the_request_is_refused_before_anything_runs() -> Non
         ({"chain": [{"model": "a", "check": {}}]}, "options.chain.0.check", "is empty"),
         ({"chain": [{"model": "a", "check": {"pattern": "("}}]}, "options.chain.0.check.pattern", "no pattern of RE2"),
         ({"chain": [{"model": "a", "check": {"schema": {"type": 7}}}]}, "options.chain.0.check.schema", "no JSON schema"),
-        ({"chain": [{"model": "a", "retry": {"auth": 1}}]}, "options.chain.0.retry", "Input should be"),
+        ({"chain": [{"model": "a", "retry": {"auth": 1}}]}, "options.chain.0.retry.auth", "Input should be 'connection', "),
+        (
+            {"chain": [{"model": "a", "retry": {"overloaded": 99}}]},
+            "options.chain.0.retry.overloaded",
+            "less than or equal to 10",
+        ),
+        ({"chain": [{"model": "a", "when": "1 + 1"}]}, "options.chain.0.when", "it gives int, not true or false"),
+        ({"chain": [{"model": "a", "when": "text.matches('(')"}]}, "options.chain.0.when", "'(' is no pattern: unclosed group"),
+        ({"chain": [{"model": "a", "check": {"min_chars": 9, "max_chars": 3}}]}, "options.chain.0.check", "no answer has both"),
+        (
+            {"chain": [{"model": "a", "response": [{"do": "replace", "pattern": "(a)", "text": "\\2"}]}]},
+            "options.chain.0.response.0",
+            "names a group that '(a)' has not; it has 1",
+        ),
+        (
+            {"chain": [{"model": "a", "response": [{"do": "replace", "pattern": "a", "text": "\\x"}]}]},
+            "options.chain.0.response.0",
+            "has a backslash that stands for nothing",
+        ),
         (
             {"chain": [{"model": "a", "request": {"generation": {"max_tokens": 2_000}}}]},
             "options.chain.0.request.generation.max_tokens",
