@@ -59,6 +59,9 @@ async def test_cancelled_calls_leave_nothing_behind(tmp_path: Path, valkey: Embe
         assert len(provider.received) >= 2 * GOOD + POOL
         await until(lambda: open_descriptors() <= descriptors + 4)
         await until(lambda: len(asyncio.all_tasks()) <= tasks + 4)
+        now = open_descriptors(), len(asyncio.all_tasks())
+    kept = f"descriptors {descriptors} before, {now[0]} after; tasks {tasks}, {now[1]}"
+    print(f"cancel-churn: {calls} callers left, then {GOOD} answers right; {kept}")
 
 
 async def good_calls(service: Serving, number: int) -> None:

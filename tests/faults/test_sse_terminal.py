@@ -77,6 +77,7 @@ async def test_cut_at_every_byte(tmp_path: Path, valkey: EmbeddedValkey, ask: As
     assert {endings[offset] for offset in offsets if offset <= begun} == {early}
     assert {endings[offset] for offset in offsets if begun < offset < over} == {early, "error"}
     assert endings[len(WHOLE)] == "done"
+    print(f"sse-terminal: {ask.__name__}, cut at {len(offsets)} places, one last frame each")
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.6, 0.95])
