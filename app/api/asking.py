@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import TypedDict, TypeVar
 from fastapi import Request
 
 from app.api.body import wanted
+from app.api.deadline import DEADLINE, LONGEST_MS, deadline_ms
 from app.api.native_events import NativeFrames
 from app.api.ratelimit import ratelimit_headers
 from app.api.services import Services
@@ -27,8 +27,6 @@ from app.orchestration.runs.hosted import HostedRun, OnDisconnect
 from app.orchestration.runs.taking import Taken
 
 T = TypeVar("T")
-DEADLINE = "x-quorum-deadline-ms"
-_LONGEST_MS = 3_600_000
 
 
 class Asked(TypedDict):
@@ -61,10 +59,11 @@ def asked(request: Request, principal: Principal) -> Asked:
 def _deadline(header: str | None) -> float | None:
     if header is None:
         return None
-    if not re.fullmatch(r"[0-9]{1,7}", header) or not 0 < int(header) <= _LONGEST_MS:
-        message = f"X-Quorum-Deadline-Ms is {header[:20]!r}; it wants whole milliseconds from 1 to {_LONGEST_MS}"
+    after_ms = deadline_ms(header)
+    if after_ms is None:
+        message = f"X-Quorum-Deadline-Ms is {header[:20]!r}; it wants whole milliseconds from 1 to {LONGEST_MS}"
         raise InvalidRequest(message, param="X-Quorum-Deadline-Ms")
-    return time.monotonic() + int(header) / 1000
+    return time.monotonic() + after_ms / 1000
 
 
 def run_headers(run: Run, result: OrchestrationOutput | None = None) -> dict[str, str]:

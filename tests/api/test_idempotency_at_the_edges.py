@@ -7,12 +7,14 @@ import os
 import signal
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import orjson
 import pytest
 
 from app.state.client import StateClient
 from app.state.embedded import EmbeddedValkey
-from app.state.idempotency import Begun, IdempotencyRecords, RequestId
+from app.state.idempotency import Asked, Begun, IdempotencyRecords, RequestId
 from tests.support.frames import frames
 from tests.support.loopback import Answer, Loopback, Received, as_json, sse
 from tests.support.lossy_proxy import lossy_proxy
@@ -38,6 +40,80 @@ async def test_json_that_says_the_same_is_the_same_request(tmp_path: Path, valke
         other = await service.client.post(CHATS, json={**CHAT, "seed": 1}, headers=KEY)
         assert other.status_code == 422
         assert len(provider.received) == 1
+
+
+SAME = [
+    ({"temperature": 1}, {"temperature": 1.0}),
+    ({"temperature": 0}, {"temperature": -0.0}),
+    ({"metadata": {"a": "1"}, "top_p": 0.5}, {"top_p": 0.50, "metadata": {"a": "1"}}),
+]
+DIFFERENT = [({"seed": 1}, {"seed": 2}), ({"n": 1}, {"n": True}), ({"temperature": 1}, {"temperature": 1.5})]
+
+
+@pytest.mark.parametrize(("first", "second"), [*SAME, *DIFFERENT], ids=str)
+async def test_numbers_are_compared_by_what_they_say(
+    tmp_path: Path, valkey: EmbeddedValkey, state: StateClient, first: dict[str, Any], second: dict[str, Any]
+) -> None:
+    async with (
+        Loopback(as_json(completion())) as provider,
+        serving(tmp_path, valkey.url, upstream(provider.url)) as service,
+    ):
+        assert (await service.client.post(CHATS, json=CHAT | first, headers=KEY)).status_code == 200
+        again = await service.client.post(CHATS, json=CHAT | second, headers=KEY)
+    assert again.status_code == (200 if (first, second) in SAME else 422)
+
+
+async def test_a_content_type_with_a_parameter_is_the_same_request(
+    tmp_path: Path, valkey: EmbeddedValkey, state: StateClient
+) -> None:
+    kinds = ["application/json", "application/json; charset=utf-8", "application/json;charset=UTF-8"]
+    async with (
+        Loopback(as_json(completion())) as provider,
+        serving(tmp_path, valkey.url, upstream(provider.url)) as service,
+    ):
+        body = orjson.dumps(CHAT)
+        answers = [await service.client.post(CHATS, content=body, headers=KEY | {"content-type": kind}) for kind in kinds]
+    assert [answer.status_code for answer in answers] == [200] * 3
+    assert len(provider.received) == 1
+
+
+@pytest.mark.parametrize("deadline", ["abc", "0", "-1", "1.5", "99999999", "3600001", ""])
+async def test_a_deadline_that_is_none_is_refused_as_it_is_without_a_key(
+    tmp_path: Path, valkey: EmbeddedValkey, state: StateClient, deadline: str
+) -> None:
+    async with (
+        Loopback(as_json(completion())) as provider,
+        serving(tmp_path, valkey.url, upstream(provider.url)) as service,
+    ):
+        sent = {"X-Quorum-Deadline-Ms": deadline}
+        plain = await service.client.post(CHATS, json=CHAT, headers=sent)
+        keyed = await service.client.post(CHATS, json=CHAT, headers=sent | KEY)
+        assert plain.status_code == keyed.status_code == 400
+        assert keyed.json()["error"] == plain.json()["error"]
+        assert not provider.received
+        mended = await service.client.post(CHATS, json=CHAT, headers=KEY | {"X-Quorum-Deadline-Ms": "3600000"})
+        assert mended.status_code == 200
+
+
+@pytest.mark.parametrize("wish", ["wait=999999", "wait=99999999999999999999999999", "respond-async, wait = 100000"])
+async def test_whoever_would_wait_for_longer_than_is_allowed_waits_for_as_long_as_that(
+    tmp_path: Path, valkey: EmbeddedValkey, state: StateClient, wish: str
+) -> None:
+    go = asyncio.Event()
+    async with (
+        Loopback(lambda _: replace(as_json(completion()), wait_for=go)) as provider,
+        serving(tmp_path, valkey.url, {**upstream(provider.url), "idempotency": {"max_wait_s": 1}}) as service,
+    ):
+        asking = asyncio.create_task(service.client.post(CHATS, json=CHAT, headers=KEY))
+        await until(lambda: provider.received)
+        began = asyncio.get_running_loop().time()
+        refused = await service.client.post(CHATS, json=CHAT, headers=KEY | {"Prefer": wish})
+        assert refused.status_code == 409
+        assert asyncio.get_running_loop().time() - began >= 0.95
+        waiting = asyncio.create_task(service.client.post(CHATS, json=CHAT, headers=KEY | {"Prefer": wish}))
+        await asyncio.sleep(0.1)
+        go.set()
+        assert (await waiting).content == (await asking).content
 
 
 async def test_on_disconnect_cancel_and_a_key_exclude_each_other(
@@ -83,12 +159,12 @@ async def test_a_lost_reply_is_asked_for_again(valkey: EmbeddedValkey, state: St
     async with lossy_proxy(valkey.url, seed=3) as proxy:
         client = StateClient(proxy.url)
         records = IdempotencyRecords(client)
-        await records.begin(RequestId("t", "warm"), owner="o", operation="w", keep_s=60, fingerprint="f")
+        await records.begin(RequestId("t", "warm"), operation="w", keep_s=60, asked=Asked("f", "", ""))
         proxy.share, lost, begun = 0.2, proxy.lost, 0
         for number in range(40):
             try:
                 found = await records.begin(
-                    RequestId("t", f"d{number}"), owner="o", operation=f"op{number}", keep_s=60, fingerprint="f"
+                    RequestId("t", f"d{number}"), operation=f"op{number}", keep_s=60, asked=Asked("f", "", "")
                 )
             except Exception:  # lost twice in a row
                 continue

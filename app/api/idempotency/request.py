@@ -9,13 +9,15 @@ from __future__ import annotations
 import hashlib
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import orjson
+from starlette.datastructures import Headers
 from starlette.types import Scope
 
+from app.api.deadline import DEADLINE, deadline_ms
 from app.core.errors import InvalidRequest
 from app.core.principal import Principal
 from app.state.idempotency import RequestId
@@ -25,9 +27,10 @@ LONGEST_KEY: Final = 255
 """Characters, as Stripe's API takes."""
 _QUOTED = re.compile(r'"((?:[^"\\]|\\["\\])*)"')
 _PLAIN = re.compile(r"[\x21\x23-\x7e][\x20-\x7e]*")
-_WAIT = re.compile(r"(?:^|[,;\s])wait(?:\s*=\s*([0-9]{1,4}))?(?:$|[,;\s])", re.IGNORECASE)
+_WAIT = re.compile(r"(?:^|[,;\s])wait(?:\s*=\s*([0-9]+))?(?:$|[,;\s])", re.IGNORECASE)
 _KEPT_HEADERS: Final = frozenset({b"accept", b"content-type", b"traceparent", b"x-request-id"})
-_DEADLINE: Final = b"x-quorum-deadline-ms"
+_EXACT: Final = 2**53
+"""Whole numbers below it are the same with a point and without."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,7 @@ class KeyedRequest:
         headers = list(self.headers)
         if self.deadline is not None:
             left_ms = max(1, int((self.deadline - time.time()) * 1000))
-            headers.append((_DEADLINE, str(left_ms).encode()))
+            headers.append((DEADLINE.encode(), str(left_ms).encode()))
         return {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.4"},
@@ -117,44 +120,68 @@ def wait_of(headers: list[tuple[bytes, bytes]], longest_s: float) -> float | Non
 def keyed_request(scope: Scope, key: str, body: bytes, principal: Principal) -> KeyedRequest:
     """The request of `scope`. Keys are per tenant and route."""
     method, path, query = scope["method"], scope["path"], scope["query_string"]
-    given: Mapping[bytes, bytes] = dict(scope["headers"])
     digest = hashlib.sha256(f"{method} {path}\0{key}".encode()).hexdigest()[:40]
-    streamed = b"event-stream" if b"text/event-stream" in given.get(b"accept", b"") else b""
-    what = hashlib.sha256(b"\0".join((query, streamed, given.get(b"content-type", b""), _canonical(body)))).hexdigest()
-    deadline = given.get(_DEADLINE, b"")
+    headers = tuple((name, value) for name, value in scope["headers"] if name in _KEPT_HEADERS)
+    deadline = Headers(scope=scope).get(DEADLINE)
+    after_ms = None if deadline is None else deadline_ms(deadline)
+    if deadline is not None and after_ms is None:  # the route is to refuse it
+        headers = (*headers, (DEADLINE.encode(), deadline.encode("latin-1")))
     return KeyedRequest(
         RequestId(principal.tenant, digest),
-        what,
+        _fingerprint(query, headers, body),
         method,
         path,
         query,
-        tuple((name, value) for name, value in scope["headers"] if name in _KEPT_HEADERS),
+        headers,
         body,
         principal,
-        time.time() + int(deadline) / 1000 if deadline.isdigit() and len(deadline) < 8 else None,
+        None if after_ms is None else time.time() + after_ms / 1000,
     )
 
 
+def _fingerprint(query: bytes, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> str:
+    given = dict(headers)
+    streamed = b"event-stream" if b"text/event-stream" in given.get(b"accept", b"") else b""
+    kind = given.get(b"content-type", b"json")
+    json = b"json" in kind  # as the routes decide it
+    return hashlib.sha256(b"\0".join((query, streamed, b"json" if json else kind, _canonical(body)))).hexdigest()
+
+
 def _canonical(body: bytes) -> bytes:
-    """`body`; JSON without its spaces and with its members in order, since an SDK may write them otherwise the next time."""
+    """`body`; JSON by what it says, since an SDK may write it otherwise the next time: without its spaces, its members in
+    order, whole numbers without a point."""
     try:
-        return orjson.dumps(orjson.loads(body), option=orjson.OPT_SORT_KEYS)
+        return orjson.dumps(_said(orjson.loads(body)), option=orjson.OPT_SORT_KEYS)
     except orjson.JSONDecodeError:
         return body
+
+
+def _said(value: Any) -> Any:
+    match value:
+        case float() if value.is_integer() and abs(value) < _EXACT:
+            return int(value)
+        case dict():
+            return {name: _said(member) for name, member in cast("dict[str, Any]", value).items()}
+        case list():
+            return [_said(item) for item in cast("list[Any]", value)]
+        case _:
+            return value
 
 
 def unpacked(request: RequestId, packed: str) -> KeyedRequest:
     """The inverse of `KeyedRequest.packed`."""
     held = orjson.loads(packed)
     tenant, key_id, name, scopes = held["who"]
+    query, body = held["query"].encode("latin-1"), held["body"].encode("latin-1")
+    headers = tuple((name.encode("latin-1"), value.encode("latin-1")) for name, value in held["headers"])
     return KeyedRequest(
         request,
-        "",
+        _fingerprint(query, headers, body),
         held["method"],
         held["path"],
-        held["query"].encode("latin-1"),
-        tuple((name.encode("latin-1"), value.encode("latin-1")) for name, value in held["headers"]),
-        held["body"].encode("latin-1"),
+        query,
+        headers,
+        body,
         Principal(tenant, key_id, name, frozenset(scopes)),
         held["deadline"],
     )
