@@ -41,11 +41,12 @@ PRINCIPAL: Final = "quorum.principal"
 class Ticket:
     """A request that runs apart from its connection: whoever takes it over gives its run the same id.
 
-    `epoch` counts the processes that have run it, from 1 on.
+    `epoch` counts the processes that have run it, from 1 on; `digest` names it in the store, within its tenant.
     """
 
     run_id: str
     epoch: int
+    digest: str
 
 
 class Draining:

@@ -55,6 +55,9 @@ RESUMES = Counter("quorum_run_resumes_total", "Readers of a run that came back f
 RUNS_LOST = Counter("quorum_runs_lost_total", "Runs that ended because their process had died.")
 REPLAYS = Counter("quorum_idempotent_replays_total", "Requests answered with what the first one with their key got.")
 CONFLICTS = Counter("quorum_idempotent_conflicts_total", "Requests refused for their idempotency key, by reason.", ["reason"])
+UNTOLD = Counter(
+    "quorum_idempotent_untold_total", "Ends of requests that a store that was away for too long was never told.", ["kind"]
+)
 TAKEOVERS = Counter("quorum_takeovers_total", "Requests gone on with after their process had died or left.")
 CONFIG_RELOADS = Counter("quorum_config_reloads_total", "Reloads of the configuration.", ["outcome"])
 RETRIES = Counter("quorum_retries_total", "Calls made again, by the failure before.", ["provider", "model", "failure"])

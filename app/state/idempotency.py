@@ -1,8 +1,10 @@
 """Requests that carry an idempotency key: who runs one, since when, and what was answered.
 
-A record is `running` under a lease, owned by one process in one epoch, or `done` with its answer. Whoever finds a lease that
-has passed may take the request over, which counts the epoch up; from then on every write of the owner before is refused. All
-times are the server's.
+A record is `running` under a lease, or `done` with its answer. It belongs to the operation that began it, a call of `begin`, in
+one epoch. Whoever finds a lease that has passed may take the request over, which counts the epoch up; from then on every write
+of the operation before is refused. A record that was `dropped` leaves a mark for a while: what comes late finds that it was
+there, which is not so where the whole store was emptied. One whose run was `deleted` leaves a mark until its key would have
+expired. All times are the server's.
 """
 
 # pyright: reportUnknownMemberType=false
@@ -23,6 +25,9 @@ from app.state.together import Together
 
 LEASE_S: Final = 15.0
 """An owner that has not been heard of for so long counts as dead."""
+DROPPED_S: Final = 5.0
+"""How long the mark of a dropped request stays, for those who wait for its answer. Of one that was taken over it stays for as
+long as the answer would have: the process that has lost it may come back any time."""
 _AT_ONCE: Final = 1_024
 
 
@@ -39,9 +44,20 @@ class RequestId:
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
-    """It is the caller's to run, in this epoch, under this run id. `request` is what was stored when it first began."""
+class Asked:
+    """What was asked: its fingerprint, the request as another process can run it, and its run's id."""
 
+    fingerprint: str
+    sealed: str
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """It is the caller's to run, by this operation, in this epoch, under this run id. `request` is what was stored when it
+    first began."""
+
+    operation: str
     epoch: int
     run_id: str
     request: str
@@ -62,24 +78,29 @@ class Busy:
     left_s: float
 
 
-Outcome = Begun | Answered | Busy | Literal["other", "absent"]
-"""`other`: the key was used for another request. `absent`: there is nothing to take over."""
+Outcome = Begun | Answered | Busy | Literal["other", "absent", "deleted"]
+"""`other`: the key was used for another request. `absent`: there is nothing to take over. `deleted`: with its run."""
+
+Told = Literal["ok", "lost", "missing"]
+"""What became of a `Write`. `lost`: the request is another operation's by now. `missing`: the store was emptied."""
 
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """What an owner tells.
+    """What is told of a request by who runs it.
 
     Parameters:
+        operation, epoch: those of `Begun`.
         head: of the answer, once it is known; `scope` is what a reader's key must allow.
         first: the number of the first of `pieces`, from 1 on.
         end: `keep` stores the answer, `drop` forgets the request, so that it may be asked again.
         keep_s: how long it is kept from now on.
         release: somebody else may go on with it, at once.
+        again: where the store was emptied, what it is to know again; then `pieces` are all.
     """
 
     id: RequestId
-    owner: str
+    operation: str
     epoch: int
     keep_s: int
     head: bytes = b""
@@ -88,6 +109,10 @@ class Write:
     pieces: Sequence[bytes] = ()
     end: Literal["", "keep", "drop"] = ""
     release: bool = False
+    again: Asked | None = None
+
+
+_NOTHING: Final = Asked("", "", "")
 
 
 class IdempotencyRecords:
@@ -100,37 +125,28 @@ class IdempotencyRecords:
         self._write = state.script("idem_write")
         self._lease = state.script("idem_lease")
         self._due = state.script("idem_due")
+        self._delete = state.script("idem_delete")
 
-    async def begin(
-        self,
-        request: RequestId,
-        *,
-        owner: str,
-        operation: str,
-        keep_s: int,
-        fingerprint: str = "",
-        sealed: str = "",
-        run_id: str = "",
-    ) -> Outcome:
-        """Begin `request`, or learn what has become of it. Without a fingerprint only what is there is taken over.
+    async def begin(self, request: RequestId, *, operation: str, keep_s: int, asked: Asked | None = None) -> Outcome:
+        """Begin `request`, or learn what has become of it. Without `asked` only what is there is taken over.
 
         Parameters:
             operation: names this call; sent again with the same, it changes nothing.
-            sealed: the request as it is to be run by another process.
         """
         keys = idempotency_keys(request.tenant, request.digest)
         lease_ms = int(LEASE_S * 1000)
-        args = [fingerprint, owner, operation, lease_ms, keep_s * 1000, sealed, run_id]
+        what = asked or _NOTHING
+        args = [what.fingerprint, operation, lease_ms, keep_s * 1000, what.sealed, what.run_id]
 
         def queue(pipe: Any) -> None:
             evalsha(pipe, self._lease, [IDEMPOTENT_LEASES], [lease_ms, "NX", request.member])
             evalsha(pipe, self._begin, [keys.record, keys.body], args)
 
         _, found = await self._pipelined(queue)
-        return _outcome(found)
+        return _outcome(found, operation)
 
-    async def write(self, writes: Sequence[Write]) -> list[bool]:
-        """Tell of several requests at once. False for those that their owner has lost. May be sent again."""
+    async def write(self, writes: Sequence[Write]) -> list[Told]:
+        """Tell of several requests at once. May be sent again."""
 
         def queue(pipe: Any) -> None:
             going = [write.id.member for write in writes if not write.end and not write.release]
@@ -147,11 +163,17 @@ class IdempotencyRecords:
                 pipe.zrem(IDEMPOTENT_LEASES, *over)
 
         replies = await self._pipelined(queue)
-        taken = [reply == b"ok" for reply in replies[: len(writes)]]
-        refused = [write.id for write, ours in zip(writes, taken, strict=True) if not ours]
-        if refused:  # their leases were somebody else's: have them looked at
-            await self._look_after(refused, 0)
-        return taken
+        told: list[Told] = [cast("Told", reply.decode()) for reply in replies[: len(writes)]]
+        lost = [write.id for write, outcome in zip(writes, told, strict=True) if outcome == "lost"]
+        if lost:  # their leases were somebody else's: have them looked at
+            await self._look_after(lost, 0)
+        return told
+
+    async def delete(self, request: RequestId, run_id: str) -> None:
+        """Remove what is stored of `request`, if that is still of the run `run_id`; its key is not run again."""
+        keys = idempotency_keys(request.tenant, request.digest)
+        with reaching_state():
+            await self._delete(keys=[keys.record, keys.body], args=[run_id])
 
     async def due(self, most: int) -> list[RequestId]:
         """Requests whose lease has passed, `most` at most."""
@@ -186,7 +208,7 @@ class IdempotencyRecords:
         return [(int(name.split(b"-")[0]), values[b"d"]) for name, values in found]
 
     async def standing(self, request: RequestId) -> tuple[str, int, bytes, str]:
-        """State (empty where nothing is stored), epoch, head of the answer (empty before it), and the scope it needs."""
+        """State (empty where nothing is known of it), epoch, head of the answer (empty before it), and the scope it needs."""
         key = idempotency_keys(request.tenant, request.digest).record
         with reaching_state():
             found: Any = await self._state.commands.hmget(key, "state", "epoch", "head", "scope")
@@ -214,19 +236,24 @@ class IdempotencyRecords:
 
 def _arguments(write: Write) -> list[Any]:
     lease_ms = 0 if write.release else int(LEASE_S * 1000)
-    head = (write.owner, write.epoch, lease_ms, write.keep_s * 1000, write.head, write.scope, write.end, write.first)
-    return [*head, *write.pieces]
+    keep_ms = write.keep_s * 1000
+    mark_ms = int(DROPPED_S * 1000) if write.epoch == 1 else keep_ms
+    what = write.again or _NOTHING
+    head = (write.operation, write.epoch, lease_ms, keep_ms, write.head, write.scope, write.end, write.first)
+    return [*head, what.fingerprint, what.sealed, what.run_id, mark_ms, *write.pieces]
 
 
-def _outcome(found: Any) -> Outcome:
+def _outcome(found: Any, operation: str) -> Outcome:
     match found:
         case [b"run", epoch, run_id, request]:
-            return Begun(int(epoch), run_id.decode(), request.decode())
+            return Begun(operation, int(epoch), run_id.decode(), request.decode())
         case [b"done", head, scope]:
             return Answered(head, scope.decode())
         case [b"busy", left_ms]:
             return Busy(left_ms / 1000)
         case [b"other"]:
             return "other"
+        case [b"deleted"]:
+            return "deleted"
         case _:
             return "absent"

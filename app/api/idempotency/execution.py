@@ -17,7 +17,7 @@ from app.api.sse import COMMENT
 from app.core.errors import ErrorReport
 from app.core.lifecycle import FAILED, PRINCIPAL, REQUIRED, TICKET, Ticket
 from app.core.streams import in_time
-from app.state.idempotency import Write
+from app.state.idempotency import Asked, Begun, Write
 
 NEVER_KEPT: Final = frozenset({401, 403, 408, 409, 413, 429})
 """Client errors that say nothing of the request itself. 5xx are not kept either: the next try may fare better."""
@@ -71,7 +71,7 @@ class Execution:
 
     Parameters:
         request: what to run.
-        ticket: the run's id, and the number of this ownership.
+        begun: by which operation, under which run id.
         finish: stores the answer; raises Lost where another process has taken over.
         notify: called when there is something to store.
     """
@@ -79,22 +79,21 @@ class Execution:
     def __init__(
         self,
         request: KeyedRequest,
-        ticket: Ticket,
+        begun: Begun,
         *,
-        owner: str,
         keep_s: int,
         most_bytes: int,
         finish: Callable[[Execution], Any],
         notify: Callable[[], None],
     ) -> None:
         self.request = request
-        self.ticket = ticket
+        self.ticket = Ticket(begun.run_id, begun.epoch, request.id.digest)
         self.head: Head | None = None
         self.over = False
         self.lost = False
         self.released = False
         self.scope: dict[str, Any] = {}
-        self._owner = owner
+        self._operation = begun.operation
         self._keep_s = keep_s
         self._most_bytes = most_bytes
         self._finish = finish
@@ -164,27 +163,29 @@ class Execution:
 
     # ---- what is stored
 
-    def next_write(self, *, last: bool = False) -> Write:
-        """What the store lacks. Short of its end, a whole answer waits for it; only streams are stored as they come."""
-        going = self._streamed or last
-        pieces = self._pieces[self._stored :] if going else []
+    def next_write(self, *, last: bool = False, again: Asked | None = None) -> Write:
+        """What the store lacks; with `again` all of it. Short of its end, a whole answer waits for it; only streams are
+        stored as they come."""
+        going, stored = self._streamed or last, 0 if again else self._stored
+        pieces = self._pieces[stored:] if going else []
         kept = self.head and not self._error and self._size <= self._most_bytes and keeps(self.head, self.scope.get(FAILED))
         return Write(
             self.request.id,
-            self._owner,
+            self._operation,
             self.ticket.epoch,
             self._keep_s,
             self.head.packed() if going and self.head else b"",
             self.scope.get(REQUIRED, ""),
-            self._stored + 1,
+            stored + 1,
             pieces,
             "" if not last else "keep" if kept else "drop",
             release=self.released,
+            again=again,
         )
 
     def written(self, write: Write) -> None:
         """The store has taken `write`."""
-        self._stored += len(write.pieces)
+        self._stored = max(self._stored, write.first - 1 + len(write.pieces))
 
     @property
     def due(self) -> bool:

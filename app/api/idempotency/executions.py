@@ -6,20 +6,20 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections import Counter, deque
 from typing import Final
 
 import structlog
 from starlette.types import ASGIApp
 
 from app.api.idempotency.execution import Execution, Lost
+from app.api.idempotency.late import Late
 from app.api.idempotency.request import KeyedRequest, unpacked
 from app.config.spec import IdempotencyConfig
 from app.core.errors import ConfigError, StateUnavailable
-from app.core.lifecycle import Draining, Ticket
+from app.core.lifecycle import Draining
 from app.observability.metrics import TAKEOVERS
 from app.orchestration.engine import new_run_id
-from app.state.idempotency import LEASE_S, Begun, Busy, IdempotencyRecords, Outcome, RequestId, Write
+from app.state.idempotency import LEASE_S, Asked, Begun, Busy, IdempotencyRecords, Outcome, RequestId, Told, Write
 from app.state.secrets import Sealer
 
 FLUSH_S: Final = 0.05
@@ -28,8 +28,8 @@ HEARTBEAT_S: Final = LEASE_S / 3
 SWEEP_S: Final = 4.0
 """How often one looks for requests whose owner is dead: with the lease before it, within 20 s of the death."""
 _MOST_TAKEN: Final = 64
-_MOST_LATE: Final = 1_000
-"""Ends of requests that are kept for a Redis that is away."""
+_AWAY_S: Final = 0.5
+"""How often a Redis that was away is told what is late."""
 _STOPPED_S: Final = 2.0
 
 _log = structlog.get_logger("quorum.idempotency")
@@ -47,11 +47,9 @@ class Executions:
         self.records = records
         self.config = config
         self._sealer = sealer
-        self._owner = f"w_{secrets.token_hex(8)}"
         self._running: dict[RequestId, Execution] = {}
-        self._late: deque[Write] = deque(maxlen=_MOST_LATE)
+        self._late = Late()
         self._needless: set[RequestId] = set()
-        self._beginning: Counter[RequestId] = Counter()
         self._wake = asyncio.Event()
         self._app: ASGIApp | None = None
         self._root: object = None
@@ -82,8 +80,8 @@ class Executions:
         await _ended(left, _STOPPED_S)
         with contextlib.suppress(StateUnavailable):
             if left:
-                await self.records.write([execution.next_write() for execution in left])
-            await self._late_ends()
+                await self._tell(left)
+            await self._tell_late()
         for task in (*self._tasks, *([sweep] if sweep else [])):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -91,27 +89,23 @@ class Executions:
     async def begin(self, request: KeyedRequest) -> Outcome:
         """Begin `request`, or learn what has become of it. What has begun is to be given to `run`.
 
+        What runs here needs no store for that; of what has ended here the store is told before it is asked.
+
         Raises:
             StateUnavailable: Redis is away, so that nobody knows whether it runs.
         """
-        self._beginning[request.id] += 1
+        running = self._running.get(request.id)
+        if running is not None and not running.lost:
+            return Busy(LEASE_S) if running.request.fingerprint == request.fingerprint else "other"
+        await self._late.tell_end(request.id, self._tell_end)
+        operation = secrets.token_hex(8)
+        asked = self._asked(request, new_run_id())
         try:
-            outcome = await self.records.begin(
-                request.id,
-                owner=self._owner,
-                operation=secrets.token_hex(8),
-                keep_s=self.config.keep_s,
-                fingerprint=request.fingerprint,
-                sealed=self._sealer.seal(request.packed(), owner=request.id.member),
-                run_id=new_run_id(),
-            )
+            outcome = await self.records.begin(request.id, operation=operation, keep_s=self.config.keep_s, asked=asked)
         except StateUnavailable:  # it may have begun all the same, and nobody is to go on with what was refused
-            self._late.append(Write(request.id, self._owner, 1, 1, end="drop"))
+            self._late.dropped(Write(request.id, operation, 1, self.config.keep_s, end="drop"))
+            self._wake.set()
             raise
-        finally:
-            self._beginning[request.id] -= 1
-            if not self._beginning[request.id]:
-                del self._beginning[request.id]
         if not isinstance(outcome, Begun) and request.id not in self._running:
             self._needless.add(request.id)
         return outcome
@@ -125,8 +119,7 @@ class Executions:
             _log.info("a request is taken over", run_id=begun.run_id, epoch=begun.epoch)
         execution = Execution(
             request,
-            Ticket(begun.run_id, begun.epoch),
-            owner=self._owner,
+            begun,
             keep_s=self.config.keep_s,
             most_bytes=self.config.max_answer_bytes,
             finish=self._finished,
@@ -142,13 +135,12 @@ class Executions:
 
     async def _finished(self, execution: Execution) -> None:
         """Store the end. While Redis is away it is stored later, and the answer given all the same."""
-        write = execution.next_write(last=True)
         try:
-            [ours] = await self.records.write([write])
-            if not ours:
+            if await self._tell_end(execution) == "lost":
                 raise Lost
         except StateUnavailable:
-            self._late.append(write)
+            self._late.ended(execution)
+            self._wake.set()
         finally:
             self._gone(execution)
 
@@ -162,16 +154,16 @@ class Executions:
         told = time.monotonic()
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(HEARTBEAT_S / 2):
+                async with asyncio.timeout(_AWAY_S if self._late else HEARTBEAT_S / 2):
                     await self._wake.wait()
                     await asyncio.sleep(FLUSH_S)
             self._wake.clear()
             heartbeat = time.monotonic() - told >= HEARTBEAT_S
             try:
                 await self._store([e for e in self._running.values() if heartbeat or e.due])
+                await self._tell_late()
                 if heartbeat:
                     told = time.monotonic()
-                    await self._late_ends()
                     await self._forget_needless()
             except StateUnavailable:
                 pass
@@ -179,23 +171,42 @@ class Executions:
                 _log.exception("leases could not be renewed")
 
     async def _store(self, executions: list[Execution]) -> None:
-        if not executions:
-            return
-        writes = [execution.next_write() for execution in executions]
-        for execution, write, ours in zip(executions, writes, await self.records.write(writes), strict=True):
-            if ours:
-                execution.written(write)
-            elif not execution.over:
+        for execution, told in zip(executions, await self._tell(executions), strict=True):
+            if told == "lost" and not execution.over:
                 _log.warning("a request has gone to another process", run_id=execution.ticket.run_id)
                 execution.stop(released=False)
                 self._gone(execution)
 
-    async def _late_ends(self) -> None:
-        while self._late:
-            write = self._late[0]
-            if write.id not in self._running and write.id not in self._beginning:  # else it is a later one's by now
-                await self.records.write([write])
-            self._late.popleft()
+    async def _tell(self, executions: list[Execution], *, last: bool = False) -> list[Told]:
+        """Tell the store what it lacks of `executions`: all, where it was emptied."""
+        if not executions:
+            return []
+        writes = [execution.next_write(last=last) for execution in executions]
+        told = await self.records.write(writes)
+        missing = [place for place, outcome in enumerate(told) if outcome == "missing"]
+        if missing:
+            _log.warning("the store has lost requests under way; they are recorded again", requests=len(missing))
+            for place in missing:
+                execution = executions[place]
+                asked = self._asked(execution.request, execution.ticket.run_id)
+                writes[place] = execution.next_write(last=last, again=asked)
+            again = await self.records.write([writes[place] for place in missing])
+            for place, outcome in zip(missing, again, strict=True):
+                told[place] = outcome
+        for execution, write, outcome in zip(executions, writes, told, strict=True):
+            if outcome == "ok":
+                execution.written(write)
+        return told
+
+    async def _tell_end(self, execution: Execution) -> Told:
+        [told] = await self._tell([execution], last=True)
+        return told
+
+    async def _tell_late(self) -> None:
+        await self._late.tell(self._tell_end, self.records.write)
+
+    def _asked(self, request: KeyedRequest, run_id: str) -> Asked:
+        return Asked(request.fingerprint, self._sealer.seal(request.packed(), owner=request.id.member), run_id)
 
     async def _forget_needless(self) -> None:
         """Leases that were noted for requests that have their answer."""
@@ -211,7 +222,7 @@ class Executions:
             await asyncio.sleep(SWEEP_S)
             try:
                 for request in await self.records.due(_MOST_TAKEN):
-                    if request not in self._running:
+                    if request not in self._running and request not in self._late.ends:
                         await self._take(request)
             except StateUnavailable:
                 pass
@@ -221,7 +232,7 @@ class Executions:
     async def _take(self, request: RequestId) -> None:
         """Go on with a request whose owner is dead."""
         operation = secrets.token_hex(8)
-        found = await self.records.begin(request, owner=self._owner, operation=operation, keep_s=self.config.keep_s)
+        found = await self.records.begin(request, operation=operation, keep_s=self.config.keep_s)
         if isinstance(found, Busy):
             await self.records.look_later(request, found.left_s)
             return
@@ -232,7 +243,7 @@ class Executions:
             keyed = unpacked(request, self._sealer.open(found.request, owner=request.member))
         except ConfigError as error:
             _log.error("a request cannot be taken over", run_id=found.run_id, reason=error.message)
-            await self.records.write([Write(request, self._owner, found.epoch, 1, end="drop")])
+            await self.records.write([Write(request, operation, found.epoch, self.config.keep_s, end="drop")])
             return
         self.run(keyed, found, f"req_{secrets.token_hex(12)}", None)
 

@@ -1,21 +1,25 @@
 -- Decides what becomes of a request with an idempotency key.
--- Safe to repeat with the same operation: who has begun is told so again.
+-- Safe to repeat with the same operation: who has begun is told so again, what was dropped stays dropped.
 -- KEYS: record, body.
--- ARGV: fingerprint ("" for a sweeper, who begins nothing new), owner, operation, lease in ms, ms to keep, the request, run id.
--- Returns {"run", epoch, run id, request}, {"done", head, scope}, {"busy", ms left of the lease}, {"other"} or {"absent"}.
+-- ARGV: fingerprint ("" for a sweeper, who begins nothing new), operation, lease in ms, ms to keep, the request, run id.
+-- Returns {"run", epoch, run id, request}, {"done", head, scope}, {"busy", ms left of the lease}, {"other"}, {"absent"} or
+-- {"deleted"}.
 local held = redis.call("HMGET", KEYS[1], "state", "fingerprint", "epoch", "lease_until", "operation", "run_id", "request")
 local time = redis.call("TIME")
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local lease = string.format("%.0f", now + ARGV[4])
-if not held[1] then
-  if ARGV[1] == "" then
+local lease = string.format("%.0f", now + ARGV[3])
+if held[1] == "deleted" then
+  return {"deleted"}
+end
+if not held[1] or held[1] == "dropped" then
+  if ARGV[1] == "" or held[5] == ARGV[2] then
     return {"absent"}
   end
-  redis.call("DEL", KEYS[2])
-  redis.call("HSET", KEYS[1], "state", "running", "fingerprint", ARGV[1], "owner", ARGV[2], "operation", ARGV[3], "epoch", 1,
-    "lease_until", lease, "request", ARGV[6], "run_id", ARGV[7])
-  redis.call("PEXPIRE", KEYS[1], ARGV[5])
-  return {"run", 1, ARGV[7], ARGV[6]}
+  redis.call("DEL", KEYS[1], KEYS[2])
+  redis.call("HSET", KEYS[1], "state", "running", "fingerprint", ARGV[1], "operation", ARGV[2], "epoch", 1,
+    "lease_until", lease, "request", ARGV[5], "run_id", ARGV[6])
+  redis.call("PEXPIRE", KEYS[1], ARGV[4])
+  return {"run", 1, ARGV[6], ARGV[5]}
 end
 if ARGV[1] ~= "" and held[2] ~= ARGV[1] then
   return {"other"}
@@ -25,7 +29,7 @@ if held[1] == "done" then
   return {"done", done[1], done[2] or ""}
 end
 local epoch = tonumber(held[3])
-if held[5] ~= ARGV[3] then
+if held[5] ~= ARGV[2] then
   local left = tonumber(held[4]) - now
   if left > 0 then
     return {"busy", left}
@@ -34,6 +38,6 @@ if held[5] ~= ARGV[3] then
   redis.call("DEL", KEYS[2])
   redis.call("HDEL", KEYS[1], "head", "chunks")
 end
-redis.call("HSET", KEYS[1], "owner", ARGV[2], "operation", ARGV[3], "epoch", epoch, "lease_until", lease)
-redis.call("PEXPIRE", KEYS[1], ARGV[5])
+redis.call("HSET", KEYS[1], "operation", ARGV[2], "epoch", epoch, "lease_until", lease)
+redis.call("PEXPIRE", KEYS[1], ARGV[4])
 return {"run", epoch, held[6], held[7]}
