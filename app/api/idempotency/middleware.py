@@ -19,7 +19,7 @@ from app.api.idempotency.replay import Replay
 from app.api.idempotency.request import KeyedRequest, keyed_request, read_key, wait_of
 from app.api.services import Services, services_of
 from app.api.sse import WATCH_AFTER_S, break_off, client_gone
-from app.core.errors import ErrorReport, Forbidden, InProgress, InvalidRequest, OrchestratorError, QuorumError, report
+from app.core.errors import ErrorReport, Forbidden, Gone, InProgress, InvalidRequest, OrchestratorError, QuorumError, report
 from app.core.lifecycle import INTERRUPT, REQUIRED
 from app.core.streams import Abandoned, supervise
 from app.observability.metrics import CONFLICTS, REPLAYS
@@ -82,10 +82,13 @@ class Idempotency:
                 await reader.relayed(execution)
                 return
             if isinstance(outcome, Answered):
-                REPLAYS.inc()
                 replay = Replay(executions.records, keyed.id, partial(_check, keyed), reader.stalled_s)
-                await reader.watched(replay.answered(reader.take, outcome.head, outcome.scope))
-                return
+                if await reader.watched(replay.answered(reader.take, outcome.head, outcome.scope)):
+                    REPLAYS.inc()
+                    return
+                continue
+            if outcome == "deleted":
+                raise Gone("the run of this Idempotency-Key was deleted; use a new key for each request")
             if outcome == "other":
                 CONFLICTS.labels("mismatch").inc()
                 message = "this Idempotency-Key was used for another request; use a new key for each request"
@@ -149,7 +152,8 @@ class Reader:
                 raise lost from error
             interrupt: Interrupt | None = execution.scope.get(INTERRUPT) if execution else None
             if interrupt is None or isinstance(error, TimeoutError):
-                break_off(self.scope)
+                if break_off(self.scope):
+                    await client_gone(self._receive)  # a server takes an answer for forgotten that ends before its connection
             else:
                 await self.take({"type": "http.response.body", "body": interrupt(report(lost)), "more_body": False})
             raise Abandoned from error
