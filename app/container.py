@@ -117,7 +117,8 @@ class Container:
         self._engine = Engine(self._registry, strategies, spec, self._clock, self._admission, standings, draining)
         records = RunRecords(self._state)
         self._host = RunHost(records, RunOrders(self._state), spec.runs)
-        self.executions = Executions(IdempotencyRecords(self._state), secret.sealer("request"), spec.idempotency)
+        requests = IdempotencyRecords(self._state)
+        self.executions = Executions(requests, secret.sealer("request"), spec.idempotency)
         draining.at_end(self.executions.leave)  # before their runs: who waits for them is told by the requests
         draining.at_end(self._host.leave)
         stored = DynamicProviders(self._state, secret)
@@ -132,7 +133,7 @@ class Container:
             settings=settings,
             engine=self._engine,
             host=self._host,
-            runs=StoredRuns(self._host, records),
+            runs=StoredRuns(self._host, records, requests),
             registry=self._registry,
             keys=self._keys,
             state=self._state,

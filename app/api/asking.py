@@ -86,26 +86,26 @@ async def begin(request: Request, services: Services, asking: RunRequest) -> Beg
     run = services.engine.begin(asking, ticket.run_id)
     ended = await services.runs.ended(asking.tenant, ticket.run_id) if ticket.epoch > 1 else None
     if ended:
-        return Begun(run, keyed=True, ended=ended)
+        return Begun(run, ticket.digest, ended=ended)
     taken = await services.host.take(run) if ticket.epoch > 1 else None
     await services.engine.admit(run)
-    return Begun(run, keyed=True, taken=taken)
+    return Begun(run, ticket.digest, taken=taken)
 
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A run that may go. One that is `keyed` goes on whoever leaves, also in another process (`taken`), which may have come to
-    its end already (`ended`): it is only to be answered."""
+    """A run that may go. One that is `keyed` (the digest of its request) goes on whoever leaves, also in another process
+    (`taken`), which may have come to its end already (`ended`): it is only to be answered."""
 
     run: Run
-    keyed: bool = False
+    keyed: str = ""
     taken: Taken | None = None
     ended: OrchestrationOutput | None = None
 
     @property
     def logged(self) -> bool:
         """Whether it is kept in the log although nobody asked for that: so that no answer of several has to be paid twice."""
-        return self.keyed and self.run.strategy.models_needed != 1
+        return bool(self.keyed) and self.run.strategy.models_needed != 1
 
     async def host(self, services: Services, on_disconnect: OnDisconnect) -> HostedRun:
         """Have the process run it."""

@@ -221,6 +221,12 @@ class RunRecords:
             status = await self._cancel(keys=[run_keys(tenant, run_id).record], args=args)
         return status.decode() if status else None
 
+    async def request_of(self, tenant: str, run_id: str) -> str | None:
+        """The digest of the request that has the run, where it can be gone on with."""
+        with reaching_state():
+            found = cast("bytes | None", await self._state.commands.hget(run_keys(tenant, run_id).record, "resumable"))
+        return found.decode() if found else None
+
     async def delete(self, tenant: str, run_id: str) -> bool:
         """Remove a run from the store. False where it was not there."""
         keys = run_keys(tenant, run_id)

@@ -24,7 +24,11 @@ ROOT = Path(__file__).parents[2]
 Shape = Callable[[], AbstractContextManager[RedisServers]]
 SHAPES = pytest.mark.parametrize("shape", [sentinel_trio, cluster_of_six], ids=["sentinel", "cluster"])
 PROMISES = {
-    "idempotency": ["tests/api/test_idempotency.py"],
+    "idempotency": [
+        "tests/api/test_idempotency.py",
+        "tests/api/test_idempotency_of_deleted_runs.py",
+        "tests/state/test_idempotency_races.py",
+    ],
     "breakers": ["tests/faults/test_breakers.py", "-k", "not frozen"],
     "budgets": ["tests/api/test_budgets.py", "-k", "not without_the_store"],
     "resume": ["tests/api/test_runs.py", "tests/state/test_run_records.py"],

@@ -138,7 +138,7 @@ async def cancel_run(request: Request, run_id: RunId, who: Runner) -> Response:
 
 @router.delete("/v1/orchestrations/{id}", status_code=204, summary="Delete a run", openapi_extra=described(status=204))
 async def delete_run(request: Request, run_id: RunId, who: Runner) -> Response:
-    """Cancel a run if it goes on, and remove all that is stored of it."""
+    """Cancel a run if it goes on, and remove all that is stored of it, also what its idempotency key would be answered."""
     runs = services_of(request).runs
     await runs.delete(who.tenant, await _checked(runs, who.tenant, run_id))
     return Response(status_code=204)

@@ -83,12 +83,12 @@ class RunHost:
         return Taken(epoch, last + UNLOGGED)
 
     async def begin(
-        self, run: Run, *, on_disconnect: OnDisconnect = "cancel", resumable: bool = False, taken: Taken | None = None
+        self, run: Run, *, on_disconnect: OnDisconnect = "cancel", resumable: str = "", taken: Taken | None = None
     ) -> HostedRun:
         """Start a run; it is known to the log when this returns, unless Redis is away (which costs 250 ms once).
 
         Parameters:
-            resumable: whether somebody goes on with it where this process dies.
+            resumable: where somebody goes on with it when this process dies: the digest of the request that has it.
             taken: where it was taken over.
         """
         hosted = HostedRun(

@@ -55,7 +55,8 @@ class HostedRun:
         run: what to run. Nothing of it has begun.
         config: bounds and times; those of the moment when it began hold for all of it.
         on_disconnect: `cancel` ends it when no reader was there for the grace period, `continue` does not.
-        resumable: whether somebody goes on with it where this process dies or lets go of it.
+        resumable: where somebody goes on with it when this process dies or lets go of it,
+            the digest of the request that has it.
         epoch: the number of this ownership: 1 for a new run, more for one taken over from a dead process.
         after: the number that its events follow, where it was taken over.
         notify: called, in the event loop, when the log lacks something.
@@ -69,7 +70,7 @@ class HostedRun:
         owner: str,
         notify: Callable[[], None],
         on_disconnect: OnDisconnect = "cancel",
-        resumable: bool = False,
+        resumable: str = "",
         epoch: int = 1,
         after: int = 0,
     ) -> None:
@@ -351,7 +352,7 @@ class HostedRun:
             "request": orjson.dumps(about, default=plain),
         }
         if self.resumable:
-            fields["resumable"] = "1"
+            fields["resumable"] = self.resumable
         if request.config.recipe:
             fields["recipe"] = request.config.recipe
         return fields

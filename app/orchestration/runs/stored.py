@@ -19,6 +19,7 @@ from app.core.streams import in_time
 from app.observability.metrics import RUNS_LOST
 from app.orchestration.runs.host import RunHost
 from app.orchestration.runs.hosted import HostedRun, resync_event
+from app.state.idempotency import IdempotencyRecords, RequestId
 from app.state.run_records import Record, RunRecords, Standing
 
 _LOOK_S: Final = 2.0
@@ -44,9 +45,10 @@ class Page:
 class StoredRuns:
     """The runs of all processes. Raises `StateUnavailable` while Redis is away, unless the run is hosted here."""
 
-    def __init__(self, host: RunHost, records: RunRecords) -> None:
+    def __init__(self, host: RunHost, records: RunRecords, requests: IdempotencyRecords) -> None:
         self._host = host
         self._records = records
+        self._requests = requests
 
     async def read(self, tenant: str, run_id: str) -> bytes:
         """The JSON of the result; of a run that has not ended, of what is known of it.
@@ -141,7 +143,7 @@ class StoredRuns:
         return False
 
     async def delete(self, tenant: str, run_id: str) -> None:
-        """End a run and remove all that is stored of it.
+        """End a run and remove all that is stored of it, also as the answer to its request with an idempotency key.
 
         Raises:
             NotFound: nothing of that id is kept for `tenant`.
@@ -150,6 +152,9 @@ class StoredRuns:
         hosted = self._host.find(tenant, run_id)
         if hosted:
             await self._host.flush()
+        digest = await self._records.request_of(tenant, run_id)
+        if digest:
+            await self._requests.delete(RequestId(tenant, digest), run_id)
         if not await self._records.delete(tenant, run_id):
             raise _unknown(run_id)
 
