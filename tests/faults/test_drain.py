@@ -135,7 +135,7 @@ async def test_who_still_waits_at_the_end_is_told(tmp_path: Path) -> None:
         await until(lambda: "run.restarted" in keyed.text)
         going.cancel()
         numbers = [int(frame.fields["id"]) for frame in keyed.frames]
-        assert numbers == list(range(1, len(numbers) + 1))
+        assert numbers == sorted(set(numbers))
         waited = len(plain) + len(streams) + len(readers) + 1
         print(
             f"drain: {waited} requests at the end of {drain_s:g} s: all told after {took:.1f} s; "
