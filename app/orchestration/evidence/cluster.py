@@ -1,0 +1,75 @@
+"""Clusters of texts that say the same, and the text that stands for each. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from app.orchestration.evidence.similarity import Distances
+
+LEXICAL_THRESHOLD: Final = 0.75
+"""The mean distance of words up to which texts are one cluster: answers to one question that say the same in their own words lie
+around 0.6 to 0.75 apart, texts on different things beyond 0.85."""
+EMBEDDING_THRESHOLD: Final = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Places of texts, the medoid's among them: the one nearest to all others. `share` is of the whole weight."""
+
+    places: tuple[int, ...]
+    medoid: int
+    weight: float
+    share: float
+
+
+def clusters(distances: Distances, *, threshold: float, weights: Sequence[float] | None = None) -> tuple[Cluster, ...]:
+    """The texts in clusters, the heaviest first: average linkage, merging the nearest two while they are within `threshold`.
+
+    Args:
+        distances: Between each two texts.
+        threshold: The most that the members of two clusters may be apart on average to be one.
+        weights: How much each text counts; alike where None.
+
+    The outcome does not depend on the order of the texts, but that of two equally near pairs, or of two clusters of one weight,
+    the one with the earlier texts goes first.
+    """
+    count = len(distances)
+    counted = list(weights) if weights is not None else [1.0] * count
+    groups: dict[int, list[int]] = {place: [place] for place in range(count)}
+    apart = {(one, other): distances[one][other] for one in range(count) for other in range(one + 1, count)}
+    while apart:
+        one, other = min(apart, key=lambda pair: (apart[pair], pair))
+        if apart[one, other] > threshold:
+            break
+        sizes = len(groups[one]), len(groups[other])
+        for third in groups:
+            if third not in (one, other):
+                near, far = _pair(one, third), _pair(other, third)
+                apart[near] = (apart[near] * sizes[0] + apart.pop(far) * sizes[1]) / sum(sizes)
+        del apart[one, other]
+        groups[one] += groups.pop(other)
+    whole = sum(counted)
+    found: list[Cluster] = []
+    for places in groups.values():
+        weight = sum(counted[place] for place in places)
+        medoid = medoid_of(sorted(places), distances, counted)
+        found.append(Cluster(tuple(sorted(places)), medoid, weight, weight / whole if whole else 0.0))
+    return tuple(sorted(found, key=lambda one: (-one.weight, one.places)))
+
+
+def medoid_of(places: Sequence[int], distances: Distances, weights: Sequence[float]) -> int:
+    """The place whose weighted distance to the others is least; the heavier, then the earlier one of two."""
+    return min(
+        places,
+        key=lambda place: (
+            round(sum(distances[place][other] * weights[other] for other in places), 9),
+            -weights[place],
+            place,
+        ),
+    )
+
+
+def _pair(one: int, other: int) -> tuple[int, int]:
+    return (one, other) if one < other else (other, one)

@@ -1,0 +1,72 @@
+"""Predicts from a prompt's text how likely each model is to answer it well: TF-IDF and a logistic regression, as JSON numbers. Pure.
+
+What is fitted with scikit-learn by `text_fit` is evaluated here without it; the two agree to rounding.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Final
+
+from app.orchestration.evidence.confidence import sigmoid
+
+READ_CHARACTERS: Final = 20_000
+"""How much of a prompt is read: half from its start, half from its end."""
+SCALE: Final = 1_000
+"""Coefficients are whole thousandths: three digits are more than they are known to, and a third of the bytes."""
+_WORD = re.compile(r"\w{1,40}")
+
+
+@dataclass(frozen=True)
+class SuccessPredictor:
+    """`terms` with their inverse document frequencies; per model its coefficients, in thousandths, and its intercept.
+
+    `mean` is each model's success over all that was learned from, which is what is said of a model without coefficients.
+    """
+
+    terms: tuple[str, ...] = ()
+    idf: tuple[float, ...] = ()
+    coefficients: Mapping[str, Sequence[int]] = field(default_factory=dict[str, Sequence[int]])
+    intercepts: Mapping[str, float] = field(default_factory=dict[str, float])
+    mean: Mapping[str, float] = field(default_factory=dict[str, float])
+    rows: int = 0
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {term: place for place, term in enumerate(self.terms)}
+
+    def features(self, text: str, tags: Sequence[str] = ()) -> dict[int, float]:
+        """The weight of each known term in `text`: (1 + ln count) * idf, to unit length."""
+        counts: dict[int, int] = {}
+        for term in terms(text, tags):
+            place = self._places.get(term)
+            if place is not None:
+                counts[place] = counts.get(place, 0) + 1
+        weights = {place: (1 + math.log(count)) * self.idf[place] for place, count in counts.items()}
+        length = math.sqrt(sum(weight**2 for weight in weights.values()))
+        return {place: weight / length for place, weight in weights.items()} if length else {}
+
+    def success(self, text: str, tags: Sequence[str] = ()) -> dict[str, float]:
+        """By model: the probability that it answers `text` well. `tags` are the task's category and the like, as when it was fitted."""
+        weights = self.features(text, tags)
+        known = {
+            model: sigmoid(self.intercepts[model] + sum(own[place] * weight for place, weight in weights.items()) / SCALE)
+            for model, own in self.coefficients.items()
+        }
+        return {**self.mean, **known}
+
+
+def terms(text: str, tags: Sequence[str] = ()) -> Iterator[str]:
+    """The words of `text` in lower case, each two that follow each other, and the tags."""
+    if len(text) > READ_CHARACTERS:
+        text = f"{text[: READ_CHARACTERS // 2]} {text[-READ_CHARACTERS // 2 :]}"
+    words = _WORD.findall(text.lower())
+    yield from words
+    for first, second in zip(words, words[1:], strict=False):
+        yield f"{first} {second}"
+    for tag in tags:
+        yield f"#{tag}"
