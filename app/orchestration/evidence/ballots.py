@@ -41,7 +41,7 @@ def masses(ballots: Iterable[Ballot], *, by_stated: bool = False) -> dict[str, d
     counts: dict[str, int] = {}
     for ballot in listed:
         counts[ballot.member] = counts.get(ballot.member, 0) + 1
-    factor = _stated_factors(listed) if by_stated else {}
+    factor: Mapping[tuple[str, int], float] = _stated_factors(listed) if by_stated else {}
     result: dict[str, dict[str, float]] = {member: {} for member in counts}
     for ballot in listed:
         if ballot.label is not None:

@@ -9,8 +9,8 @@ from typing import Final
 from app.orchestration.evidence.similarity import Distances
 
 LEXICAL_THRESHOLD: Final = 0.75
-"""The mean distance of words up to which texts are one cluster: answers to one question that say the same in their own words lie
-around 0.6 to 0.75 apart, texts on different things beyond 0.85."""
+"""The mean distance of words up to which texts are one cluster: answers to one question that say the same in their own words
+lie around 0.6 to 0.75 apart, texts on different things beyond 0.85."""
 EMBEDDING_THRESHOLD: Final = 0.25
 
 

@@ -21,9 +21,11 @@ PRIOR_PRECISIONS: Final[Vector] = (1.0, 10.0, 1.0, 10.0)
 """One over the variance of each coefficient: an offset of one in log-odds is no surprise, a slope of two would be."""
 FLOOR: Final = 1e-3
 """A vote's probability is taken between this and one less this: a softmax far out says nothing about how far."""
-SPREAD: Final = 3.0
-"""How much wider than the calibrator's own covariance the uncertainty is taken: the weights beneath it were fitted from the same
-answers and with more coefficients, which its covariance does not know. It pulls extreme probabilities in and widens intervals."""
+SPREAD: Final = 2.0
+"""How much wider than the calibrator's own covariance the uncertainty is taken: the weights beneath it were fitted from the
+same answers, and that uncertainty, which its covariance does not know, is taken to be as large."""
+UNEARNED: Final = 0.95
+"""No outcome is called surer than this before as sure ones were judged and found right, see `learning.calibrator_fit`."""
 _NORMAL_95: Final = 1.959964
 
 
@@ -38,13 +40,15 @@ class Confidence:
 
 @dataclass(frozen=True, slots=True)
 class Calibrator:
-    """`coefficients` of `features` with their `covariance`. `rows` is how many judged outcomes it was fitted to."""
+    """`coefficients` of `features` with their `covariance`. No probability is above `ceiling`; `rows` is how many outcomes it
+    was fitted to."""
 
     coefficients: Vector = PRIOR_COEFFICIENTS
     covariance: tuple[Vector, ...] = tuple(
         tuple(1 / precision if row == column else 0.0 for column in range(len(PRIOR_PRECISIONS)))
         for row, precision in enumerate(PRIOR_PRECISIONS)
     )
+    ceiling: float = UNEARNED
     rows: int = 0
 
     def confidence(self, values: Sequence[float]) -> Confidence:
@@ -59,7 +63,7 @@ class Calibrator:
             for column in range(len(values))
         )
         reach = _NORMAL_95 * math.sqrt(variance)
-        probability = sigmoid(mean / math.sqrt(1 + math.pi * variance / 8))
+        probability = min(self.ceiling, sigmoid(mean / math.sqrt(1 + math.pi * variance / 8)))
         return Confidence(probability, min(probability, sigmoid(mean - reach)), max(probability, sigmoid(mean + reach)))
 
 

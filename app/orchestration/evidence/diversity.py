@@ -24,8 +24,8 @@ def panel_diversity(families: Sequence[str], providers: Sequence[str]) -> float:
 
 
 def diverse(members: Sequence[str], kinds: Mapping[str, str], most: int) -> tuple[str, ...]:
-    """At most `most` of `members`, which come best first: each next one from the kind that is chosen least so far, so that a panel
-    spans families before it repeats one."""
+    """At most `most` of `members`, which come best first: each next one from the kind that is chosen least so far, so that a
+    panel spans families before it repeats one."""
     chosen: list[str] = []
     left = list(members)
     while left and len(chosen) < most:
@@ -39,9 +39,7 @@ def diverse(members: Sequence[str], kinds: Mapping[str, str], most: int) -> tupl
 def error_agreement(wrong: Mapping[str, Sequence[bool]]) -> dict[tuple[str, str], float]:
     """For each two members, the correlation (phi) of their being wrong on the same questions; 0 where one never varies."""
     members = list(wrong)
-    return {
-        (one, other): _phi(wrong[one], wrong[other]) for place, one in enumerate(members) for other in members[place + 1 :]
-    }
+    return {(one, other): _phi(wrong[one], wrong[other]) for place, one in enumerate(members) for other in members[place + 1 :]}
 
 
 def _phi(one: Sequence[bool], other: Sequence[bool]) -> float:

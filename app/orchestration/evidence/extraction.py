@@ -34,7 +34,7 @@ _STATEMENT_END = re.compile(r"(?<=[^\d])\.(?:\s|$)|(?<=\d)\.(?:\s{1,3}[A-Z]|$)|\
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """One of `labels`; `texts` are what they stand for where that is told (`{"A": "Paris"}`), so that a text counts as its label."""
+    """One of `labels`; `texts` say what they stand for (`{"A": "Paris"}`), so that a text counts as its label."""
 
     labels: tuple[str, ...]
     texts: Mapping[str, str] | None = None
@@ -82,7 +82,11 @@ class Extracted:
 
 def instruction(kind: AnswerKind, *, confidence: bool = False) -> str:
     """What is added to the prompt, so that the answer can be read; "" where nothing is needed."""
-    sure = "\nThen, on a line of its own, write `Confidence:` and how likely your answer is right, from 0 to 100 %." if confidence else ""
+    sure = (
+        "\nThen, on a line of its own, write `Confidence:` and how likely your answer is right, from 0 to 100 %."
+        if confidence
+        else ""
+    )
     match kind:
         case Choices(labels=labels):
             listed = ", ".join(json.dumps(label, ensure_ascii=False) for label in labels)
@@ -100,8 +104,9 @@ def instruction(kind: AnswerKind, *, confidence: bool = False) -> str:
 
 
 def extract(text: str, kind: AnswerKind) -> Extracted:
-    """What `text` says as a `kind`, the first of these that can be read: the caller's pattern, a JSON member (`answer` or alike),
-    `\\boxed{}`, `[bracketed]`, `#### x`, "the answer is x", and what the kind allows beside (a last number, a lone choice).
+    """What `text` says as a `kind`, the first of these that can be read: the caller's pattern, a JSON member (`answer` or
+    alike), `\\boxed{}`, `[bracketed]`, `#### x`, "the answer is x", and what the kind allows beside (a last number, a lone
+    choice).
 
     Raises:
         InvalidRequest: the pattern or the schema is none.

@@ -16,8 +16,8 @@ MOST_DEPTH: Final = 32
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One leaf: its path (`address.city`, `items[0].price`), the value that won, the share of the weight that is for it, and the
-    values of the objects, in their order and None where one has none, as the minority report needs them."""
+    """One leaf: its path (`address.city`, `items[0].price`), the value that won, the share of the weight that is for it, and
+    the values of the objects, in their order and None where one has none, as the minority report needs them."""
 
     path: str
     value: Any
@@ -49,8 +49,8 @@ class FieldConsensus:
 def field_consensus(values: Sequence[Any], weights: Sequence[float] | None = None) -> FieldConsensus:
     """The consensus of JSON values, at least one.
 
-    Objects are joined member by member; a member is in the result when more weight has it than lacks it. Lists are joined place by
-    place, as long as most say. Values of different kinds, and everything else, are voted on whole: texts by their normalised
+    Objects are joined member by member; a member is in the result when more weight has it than lacks it. Lists are joined place
+    by place, as long as most say. Values of different kinds, and everything else, are voted on whole: texts by their normalised
     label, numbers by value. Ties go to the value that came first.
 
     Raises:
@@ -85,7 +85,7 @@ def _joined(path: str, values: list[Any], weights: list[float], fields: list[Fie
 def _objects(
     path: str, values: list[Any], of_kind: list[int], weights: list[float], fields: list[Field], depth: int
 ) -> dict[str, Any]:
-    objects = [cast("Mapping[str, Any]", value) if place in of_kind else {} for place, value in enumerate(values)]
+    objects: list[Mapping[str, Any]] = [value if place in of_kind else {} for place, value in enumerate(values)]
     names = dict.fromkeys(name for one in objects for name in one)
     result: dict[str, Any] = {}
     for name in names:
@@ -132,5 +132,5 @@ def _label(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return f"literal {value}"
     if isinstance(value, (int, float)):
-        return f"number {number_label(float(value))}"
-    return f"text {normalised(value)}" if isinstance(value, str) else f"json {value!r}"
+        return f"said {number_label(float(value))}"  # as a text that says the number
+    return f"said {normalised(value)}" if isinstance(value, str) else f"json {value!r}"

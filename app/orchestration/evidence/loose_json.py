@@ -57,7 +57,7 @@ def _decoded(text: str, start: int) -> Any | None:
         value, _ = _DECODER.raw_decode(text, start)
     except (ValueError, RecursionError):
         return None
-    return value if isinstance(value, (dict, list)) else None
+    return cast("Any", value) if isinstance(value, (dict, list)) else None
 
 
 def closed(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from random import Random
 from typing import Final
 
@@ -32,8 +33,8 @@ class Bin:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """`ece` is the expected calibration error; `excess` is it less its mean under labels redrawn from the probabilities, which a
-    perfect forecaster would still show on as few rows. `sure` answers had more than 0.95, and `sure_right` of them were right."""
+    """`ece` is the expected calibration error, `excess` what of it is not chance: `ece` less its mean under labels redrawn from
+    the probabilities. `sure` answers had more than 0.95, and `sure_right` of them were right."""
 
     rows: int
     ece: float
@@ -80,7 +81,7 @@ def reliability_bins(probabilities: Sequence[float], right: Sequence[bool], bins
     order = sorted(range(len(probabilities)), key=lambda place: probabilities[place])
     edges = [len(order) * edge // bins for edge in range(bins + 1)]
     result: list[Bin] = []
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         places = order[start:end]
         if places:
             count = len(places)

@@ -11,13 +11,8 @@ READ_CHARACTERS: Final = 20_000
 """How much of an answer is read, from its end: a result comes last, and what a model writes has no bound."""
 
 _MULTIPLES: Final = {"thousand": 1e3, "k": 1e3, "million": 1e6, "mn": 1e6, "billion": 1e9, "bn": 1e9, "trillion": 1e12}
-_WORDS: Final = {
-    word: float(value)
-    for value, word in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-        "eighteen nineteen twenty".split()
-    )
-}
+_TO_TWELVE: Final = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+_WORDS: Final = {word: float(value) for value, word in enumerate(_TO_TWELVE)}
 _UNITS: Final[dict[str, tuple[str, float]]] = {
     **{name: ("length", factor) for name, factor in (("mm", 1e-3), ("cm", 1e-2), ("m", 1.0), ("km", 1e3))},
     **{name: ("mass", factor) for name, factor in (("mg", 1e-6), ("g", 1e-3), ("kg", 1.0), ("t", 1e3))},
@@ -87,7 +82,7 @@ def number_label(value: float) -> str:
 
 
 def plain(text: str) -> str:
-    """`text` with LaTeX fractions as `a/b`, its spacing and text commands undone, and inline calculations (`<<2*3=6>>`) left out."""
+    """`text` with LaTeX fractions as `a/b`, its spacing and text commands undone, without calculations in `<<2*3=6>>`."""
     text = text[-READ_CHARACTERS:]
     if "<<" in text:
         text = _CALCULATION.sub("", text)

@@ -26,8 +26,8 @@ _STUDENT_95: Final = (
 class NumericConsensus:
     """`value` with the 95 % interval `low` to `high`; `outliers` are places in the values, and are not counted in the mean.
 
-    `agreement` is the share of the weight that lies within `tolerance` of the value. One value has no interval: it is as wide as
-    the line.
+    `agreement` is the share of the weight that lies within `tolerance` of the value. One value has no interval: it is as wide
+    as the line.
     """
 
     value: float
@@ -53,7 +53,8 @@ def numeric_consensus(
 
     Args:
         values: The answers, at least one, all finite.
-        weights: How much each counts for the median and the agreement; alike where None. The interval and the trimmed mean count
+        weights: How much each counts for the median and the agreement; alike where None. The interval and the trimmed mean
+            count
             answers, for an interval speaks of how many there are.
         estimator: `median`, or `trimmed_mean` without the outliers.
         tolerance: Relative to the value, how near an answer agrees.
@@ -77,7 +78,7 @@ def numeric_consensus(
 
 
 def settled(consensus: NumericConsensus, epsilon: float) -> bool:
-    """Whether the interval is within `epsilon` of the value, relative to it (absolute below one): further answers would add little."""
+    """Whether the interval is within `epsilon` of the value, relative to it (to one, below that)."""
     return consensus.half_width <= epsilon * max(1.0, abs(consensus.value))
 
 
@@ -128,7 +129,7 @@ def _deviation(values: Sequence[float]) -> float:
 
 
 def _median_interval(ordered: Sequence[float]) -> tuple[float, float]:
-    """The interval between two order statistics that holds the median at least 95 % of the time, by the binomial distribution."""
+    """The two order statistics that hold the median at least 95 % of the time, by the binomial distribution."""
     count = len(ordered)
     if count == 1:
         return -math.inf, math.inf

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from operator import mul
 from typing import Final
 
@@ -17,8 +18,9 @@ READ_CHARACTERS: Final = 8_000
 """How much of a text is compared, from its start and from its end each half: a panel of twenty stays within milliseconds."""
 _PIECE = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+|[^\s\w]", re.UNICODE)
 _COMMON: Final = frozenset(
-    "the a an of to in on at is are was were be been it its this that these those and or as for with by from so we i you he she "
-    "they there then than which who what also can will would".split()
+    {"a", "also", "an", "and", "are", "as", "at", "be", "been", "by", "can", "for", "from", "he", "i", "in", "is", "it", "its"}
+    | {"of", "on", "or", "she", "so", "than", "that", "the", "then", "there", "these", "they", "this", "those", "to", "was"}
+    | {"we", "were", "what", "which", "who", "will", "with", "would", "you"}
 )
 _NUMBER_WEIGHT: Final = 3
 """A number counts as three words: two answers that differ in one are about different results."""
@@ -70,7 +72,7 @@ def _features(text: str) -> tuple[frozenset[str], int]:
     if len(text) > READ_CHARACTERS:
         text = f"{text[: READ_CHARACTERS // 2]} {text[-READ_CHARACTERS // 2 :]}"
     words = [word for word in _PIECE.findall(text.casefold()) if word not in _COMMON and (word[0].isalnum() or len(text) < 40)]
-    found = frozenset([*words, *map(" ".join, zip(words, words[1:], strict=False))])
+    found = frozenset([*words, *map(" ".join, pairwise(words))])
     return found, _weight(found)
 
 

@@ -14,13 +14,15 @@ _WORDS: Final = {
 }  # fmt: skip
 """What the words are taken for; an answer's own confidence is a hint that measured reliability outweighs."""
 _WRITTEN = re.compile(
-    r"(?:confidence|certainty|confident|certain|sure)(?:\s(?:level|score))?[\"'*]{0,3}\s{0,3}(?:is|of|:|=)?\s{0,3}[\"'*(]{0,3}"
-    r"(?:about|around|approximately|~)?\s{0,2}(?P<number>\d{1,3}(?:\.\d{1,6})?)\s{0,2}(?P<unit>%|/\s{0,2}100?)?",
+    r"(?:confidence|certainty|confident|certain|sure)(?:\s(?:level|score))?[\"'*]{0,3}\s{0,3}(?:is|of|:|=)?"
+    r"\s{0,3}[\"'*(]{0,3}(?:about|around|approximately|~)?"
+    r"\s{0,2}(?P<number>\d{1,3}(?:\.\d{1,6})?)\s{0,2}(?P<unit>%|/\s{0,2}100?)?",
     re.IGNORECASE,
 )
 _BEFORE = re.compile(r"(?P<number>\d{1,3}(?:\.\d{1,3})?)\s{0,2}%\s{1,3}(?:confident|certain|sure|confidence)", re.IGNORECASE)
 _WORDED = re.compile(
-    r"confidence(?:\s(?:level|score))?[\"'*]{0,3}\s{0,3}(?:is|:|=)\s{0,3}[\"'*]{0,3}(very high|very low|high|medium|moderate|low)",
+    r"confidence(?:\s(?:level|score))?[\"'*]{0,3}\s{0,3}(?:is|:|=)"
+    r"\s{0,3}[\"'*]{0,3}(very high|very low|high|medium|moderate|low)",
     re.IGNORECASE,
 )
 

@@ -63,8 +63,8 @@ def is_decided(
     *,
     category: str | None = None,
 ) -> bool:
-    """Whether no answers of `remaining` can give another winner than `decision`'s: for each rival, and for a label that nobody gave
-    yet, everything still to come is counted for it or against the winner, whichever does more harm."""
+    """Whether no answers of `remaining` can give another winner than `decision`'s: for each rival, and for a label that nobody
+    gave yet, everything still to come is counted for it or against the winner, whichever does more harm."""
     leader = decision.winner
     if leader is None:
         return False
@@ -101,10 +101,10 @@ def chance_of_change(
 ) -> float:
     """About how likely the answers still to come are to give another winner.
 
-    Two cases are weighed by how likely the leader is right: where it is, each member to come says so as often as it is right, and
-    half of what it gets wrong falls on one rival; where it is not, they say the rival as often as they are right. So members are
-    right or wrong together as they are with the leader. The rival is the one that does most harm, and within a case the sum of
-    what is to come is taken as normal. An estimate: it is checked on data, not proven.
+    Two cases are weighed by how likely the leader is right: where it is, each member to come says so as often as it is right,
+    and half of what it gets wrong falls on one rival; where it is not, they say the rival as often as they are right. So
+    members are right or wrong together as they are with the leader. The rival is the one that does most harm, and within a case
+    the sum of what is to come is taken as normal. An estimate: it is checked on data, not proven.
 
     Args:
         right: How likely the leader is right, calibrated; the vote's own probability where that is not known.

@@ -104,9 +104,7 @@ def decide(
     known = {label: sum(weights.reliability.get(member, 0.0) for member in members) for label, members in who.items()}
     order = sorted(who, key=lambda label: (-round(scores[label], 9), -round(votes[label], 9), -round(known[label], 9)))
     return Decision(
-        tuple(
-            Standing(label, scores[label], odds[label] / whole, votes[label] / cast, who[label]) for label in order
-        ),
+        tuple(Standing(label, scores[label], odds[label] / whole, votes[label] / cast, who[label]) for label in order),
         tuple(given),
         none_odds / whole,
     )

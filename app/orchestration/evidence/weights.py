@@ -26,8 +26,8 @@ PRIOR_RELIABILITY: Final = 0.7
 FAMILY_CORRELATION: Final = 0.3
 """How alike the errors of two models of one family are taken to be while nothing is measured.
 
-Kim et al., "Correlated Errors in Large Language Models" (2025, https://arxiv.org/abs/2506.07962): models agree far more often than
-chance when both are wrong, most so within one provider.
+Kim et al., "Correlated Errors in Large Language Models" (2025, https://arxiv.org/abs/2506.07962): models agree far more often
+than chance when both are wrong, most so within one provider.
 """
 MOST_LOG_ODDS: Final = 4.0
 """A reliability of 98 %: no number of observations makes one member outweigh a whole panel."""
@@ -73,7 +73,7 @@ class PanelWeights:
 
 
 def log_odds(probability: float) -> float:
-    """The log-odds of a reliability, clipped: a member below chance in an open set of answers is ignored, not believed inversely."""
+    """The log-odds of a reliability, clipped: a member below chance is ignored, not believed inversely."""
     probability = min(max(probability, 1e-9), 1 - 1e-9)
     return min(MOST_LOG_ODDS, max(LEAST_LOG_ODDS, math.log(probability / (1 - probability))))
 

@@ -1,4 +1,4 @@
-"""What is learned from judged answers: weights of a panel, calibrators, predictors of success. Pure functions to JSON artefacts.
+"""What is learned from judged answers: weights of a panel, calibrators, predictors of success. Pure, from rows to JSON.
 
-Fitting needs numpy, scipy and scikit-learn, which are imported when a fit begins and not before; what serves needs none of them.
+Fitting imports numpy, scipy and scikit-learn when it begins and not before; what serves needs none of them.
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from random import Random
 from typing import Any, Final
@@ -12,6 +12,7 @@ from typing import Any, Final
 from app.orchestration.evidence.confidence import (
     PRIOR_COEFFICIENTS,
     PRIOR_PRECISIONS,
+    UNEARNED,
     Calibrator,
     Calibrators,
     Vector,
@@ -26,6 +27,10 @@ PARTS: Final = 5
 LEAST_IN_CATEGORY: Final = 100
 """Judged outcomes that a category needs for a calibrator of its own; it starts from the one for all tasks."""
 CATEGORY_PRECISIONS: Final[Vector] = (10.0, 20.0, 10.0, 20.0)
+LEAST_SURE: Final = 20
+"""Outcomes that a calibrator must have called very sure before it may say so, ..."""
+SLACK: Final = 0.02
+"""... and how far short of that they may have fallen, after one right and one wrong more (Laplace)."""
 _STEPS: Final = 50
 
 
@@ -51,7 +56,9 @@ def fit_calibrator(
 
     def loss(at: Any) -> float:
         scores = values @ at
-        return float((importance * (np.logaddexp(0, scores) - right * scores)).sum() + 0.5 * (precision * (at - middle) ** 2).sum())
+        return float(
+            (importance * (np.logaddexp(0, scores) - right * scores)).sum() + 0.5 * (precision * (at - middle) ** 2).sum()
+        )
 
     def curvature(at: Any) -> tuple[Any, Any]:
         chance = 1 / (1 + np.exp(-(values @ at)))
@@ -68,10 +75,17 @@ def fit_calibrator(
         before, now = now, loss(at)
         if before - now < 1e-9:
             break
-    covariance = np.linalg.inv(curvature(at)[1])
-    return Calibrator(
-        tuple(float(value) for value in at), tuple(tuple(float(value) for value in row) for row in covariance), len(outcomes)
-    )
+    covariance = tuple(tuple(float(value) for value in row) for row in np.linalg.inv(curvature(at)[1]))
+    open_ended = Calibrator(tuple(float(value) for value in at), covariance, 1.0, len(outcomes))
+    return replace(open_ended, ceiling=1.0 if earned(outcomes, open_ended) else UNEARNED)
+
+
+def earned(outcomes: Sequence[Outcome], calibrator: Calibrator) -> bool:
+    """Whether enough of the outcomes that `calibrator` calls surer than `UNEARNED` were judged, and found right as it says."""
+    sure = [one for one in outcomes if calibrator.confidence(one.features).probability > UNEARNED]
+    count = sum(one.importance for one in sure)
+    right = sum(one.importance for one in sure if one.right)
+    return count >= LEAST_SURE and (right + 1) / (count + 2) >= UNEARNED - SLACK
 
 
 def fit_calibrators(outcomes: Sequence[Outcome]) -> Calibrators:
@@ -84,7 +98,9 @@ def fit_calibrators(outcomes: Sequence[Outcome]) -> Calibrators:
     return Calibrators(
         overall,
         {
-            name: fit_calibrator(own, centre=overall.coefficients, precisions=CATEGORY_PRECISIONS)
+            name: replace(
+                fit_calibrator(own, centre=overall.coefficients, precisions=CATEGORY_PRECISIONS), ceiling=overall.ceiling
+            )
             for name, own in sorted(by_category.items())
             if len(own) >= LEAST_IN_CATEGORY
         },

@@ -33,9 +33,7 @@ class Observation:
 
     def ballots(self, members: Sequence[str] | None = None) -> list[Ballot]:
         """The ballots of `members` (of all that answered), in their order."""
-        return [
-            Ballot(member, self.answers[member].label) for member in members or self.answers if member in self.answers
-        ]
+        return [Ballot(member, self.answers[member].label) for member in members or self.answers if member in self.answers]
 
     def judged(self, label: str | None) -> bool | None:
         """Whether `label` is right; None where that is not known. No label is no right answer."""

@@ -1,8 +1,8 @@
 """Fits the weights of a panel: which of the answers given to a question is right, told from who gave it.
 
-A conditional logit (McFadden, 1974) over the labels of each question and "none of them", with Gaussian priors. It is fitted to all
-members at once, so what correlated members say twice is counted once; each question counts half as it was and half as it stood
-when only some members had answered, so that a vote that stops early or lacks a member is weighed soundly too.
+A conditional logit (McFadden, 1974) over the labels of each question and "none of them", with Gaussian priors. It is fitted to
+all members at once, so what correlated members say twice is counted once; each question counts half as it was and half as it
+stood when only some members had answered, so that a vote that stops early or lacks a member is weighed soundly too.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from app.orchestration.evidence.weights import OTHER, PanelWeights, log_odds
 from app.orchestration.learning.observations import Observation, members_of, partial
 
 PRECISION_MEMBER: Final = 5.0
-"""Priors, as one over the variance in log-odds: a member's weight lies 0.45 around the log-odds of its own reliability; a class of
-labels is right 1 more or less often; a member differs by class 0.3, by category 0.2; a missing member says 0.45."""
+"""Priors, as one over the variance in log-odds: a member's weight lies 0.45 around the log-odds of its own reliability; a class
+of labels is right 1 more or less often; a member differs by class 0.3, by category 0.2; a missing member says 0.45."""
 PRECISION_BIAS: Final = 1.0
 PRECISION_CLASS: Final = 10.0
 PRECISION_CATEGORY: Final = 20.0

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Final
 
+from app.orchestration.learning.observations import folds
 from app.orchestration.learning.text_model import SCALE, SuccessPredictor, terms
 
-STRENGTH: Final = 0.3
-"""scikit-learn's `C`. Prompts tell little about success, so it is regularised more than text usually is; from 0.1 to 1 the
-out-of-fold loss is flat on every set that it was tried on."""
+STRENGTHS: Final = (0.1, 0.3, 1.0, 3.0)
+"""scikit-learn's `C`, the inverse of the regularisation: the one with the least loss in cross-validation is taken."""
+PARTS: Final = 3
 LEAST_PROMPTS: Final = 2
 """A term counts that stands in as many prompts."""
 MOST_NUMBERS: Final = 120_000
@@ -32,7 +34,7 @@ class Scored:
     tags: tuple[str, ...] = field(default=())
 
 
-def fit_text(rows: Sequence[Scored], *, strength: float = STRENGTH) -> SuccessPredictor:
+def fit_text(rows: Sequence[Scored]) -> SuccessPredictor:
     """The predictor that `rows` teach. A score between 0 and 1 counts as that much of a success."""
     sums: dict[str, list[float]] = {}
     for row in rows:
@@ -46,7 +48,9 @@ def fit_text(rows: Sequence[Scored], *, strength: float = STRENGTH) -> SuccessPr
     idf = _rarity(rows, names)
     blank = SuccessPredictor(names, idf)
     features = [blank.features(row.text, row.tags) for row in rows]
-    found = {model: _regression(features, [row.scores.get(model) for row in rows], len(names), strength) for model in fitted}
+    targets = {model: [row.scores.get(model) for row in rows] for model in fitted}
+    strength = _strength(features, targets, len(names))
+    found = {model: _regression(features, target, len(names), strength) for model, target in targets.items()}
     return SuccessPredictor(
         names,
         idf,
@@ -60,7 +64,9 @@ def fit_text(rows: Sequence[Scored], *, strength: float = STRENGTH) -> SuccessPr
 def _vocabulary(rows: Sequence[Scored], most: int) -> tuple[str, ...]:
     """The terms of at least `LEAST_PROMPTS` prompts, the most frequent `most` of them, in alphabetical order."""
     prompts = Counter(term for row in rows for term in set(terms(row.text, row.tags)))
-    common = sorted((term for term, count in prompts.items() if count >= LEAST_PROMPTS), key=lambda term: (-prompts[term], term))
+    common = sorted(
+        (term for term, count in prompts.items() if count >= LEAST_PROMPTS), key=lambda term: (-prompts[term], term)
+    )
     return tuple(sorted(common[:most]))
 
 
@@ -70,6 +76,29 @@ def _rarity(rows: Sequence[Scored], names: Sequence[str]) -> tuple[float, ...]:
     prompts = Counter(term for row in rows for term in set(terms(row.text, row.tags)))
     counts = numpy.array([prompts[name] for name in names])
     return tuple(round(float(value), 4) for value in numpy.log((1 + len(rows)) / (1 + counts)) + 1)
+
+
+def _strength(features: Sequence[Mapping[int, float]], targets: Mapping[str, Sequence[float | None]], width: int) -> float:
+    """The strength that predicts rows best which it was not fitted to, by log loss over all models."""
+    losses = dict.fromkeys(STRENGTHS, 0.0)
+    for fitted, left_out in folds(len(features), PARTS):
+        inner = [features[place] for place in fitted]
+        for target in targets.values():
+            known = [target[place] for place in fitted]
+            if not 0 < sum(score or 0.0 for score in known) < sum(score is not None for score in known):
+                continue
+            for strength in STRENGTHS:
+                coefficients, intercept = _regression(inner, known, width, strength)
+                losses[strength] += sum(
+                    _loss(intercept + sum(coefficients[at] * value for at, value in features[place].items()), score)
+                    for place in left_out
+                    if (score := target[place]) is not None
+                )
+    return min(STRENGTHS, key=lambda strength: losses[strength])
+
+
+def _loss(score: float, target: float) -> float:
+    return max(score, 0.0) + math.log1p(math.exp(-abs(score))) - target * score
 
 
 def _regression(

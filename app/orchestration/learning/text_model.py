@@ -1,4 +1,4 @@
-"""Predicts from a prompt's text how likely each model is to answer it well: TF-IDF and a logistic regression, as JSON numbers. Pure.
+"""Predicts from a prompt's text how likely each model is to answer it well: TF-IDF and a logistic regression. Pure.
 
 What is fitted with scikit-learn by `text_fit` is evaluated here without it; the two agree to rounding.
 """
@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from typing import Final
 
 from app.orchestration.evidence.confidence import sigmoid
@@ -51,7 +52,7 @@ class SuccessPredictor:
         return {place: weight / length for place, weight in weights.items()} if length else {}
 
     def success(self, text: str, tags: Sequence[str] = ()) -> dict[str, float]:
-        """By model: the probability that it answers `text` well. `tags` are the task's category and the like, as when it was fitted."""
+        """By model: the probability that it answers `text` well. `tags` are as when it was fitted."""
         weights = self.features(text, tags)
         known = {
             model: sigmoid(self.intercepts[model] + sum(own[place] * weight for place, weight in weights.items()) / SCALE)
@@ -66,7 +67,7 @@ def terms(text: str, tags: Sequence[str] = ()) -> Iterator[str]:
         text = f"{text[: READ_CHARACTERS // 2]} {text[-READ_CHARACTERS // 2 :]}"
     words = _WORD.findall(text.lower())
     yield from words
-    for first, second in zip(words, words[1:], strict=False):
+    for first, second in pairwise(words):
         yield f"{first} {second}"
     for tag in tags:
         yield f"#{tag}"
