@@ -22,6 +22,7 @@ _COMMON: Final = frozenset(
     | {"of", "on", "or", "she", "so", "than", "that", "the", "then", "there", "these", "they", "this", "those", "to", "was"}
     | {"we", "were", "what", "which", "who", "will", "with", "would", "you"}
 )
+_SHORT: Final = 40
 _NUMBER_WEIGHT: Final = 3
 """A number counts as three words: two answers that differ in one are about different results."""
 
@@ -32,8 +33,22 @@ def lexical_distances(texts: Sequence[str]) -> Distances:
     Words that carry no content and case do not count. Two empty texts are the same, an empty and another one have nothing in
     common.
     """
-    sets = [_features(text) for text in texts]
-    return _matrix(len(texts), lambda one, other: _apart(sets[one], sets[other]))
+    pieces = [_pieces(text) for text in texts]
+    places = {piece: place for place, piece in enumerate(dict.fromkeys(piece for own in pieces for piece in own))}
+    digits = _mask([place for piece, place in places.items() if piece[0].isdigit() and " " not in piece], len(places))
+    masks = [_mask([places[piece] for piece in own], len(places)) for own in pieces]
+
+    def weight(mask: int) -> int:
+        return mask.bit_count() + (_NUMBER_WEIGHT - 1) * (mask & digits).bit_count()
+
+    weights = [weight(mask) for mask in masks]
+
+    def apart(one: int, other: int) -> float:
+        shared = weight(masks[one] & masks[other])
+        whole = weights[one] + weights[other] - shared
+        return 1 - shared / whole if whole else 0.0
+
+    return _matrix(len(texts), apart)
 
 
 def cosine_distances(vectors: Sequence[Sequence[float]]) -> Distances:
@@ -66,24 +81,22 @@ def label_distances(labels: Sequence[str | None]) -> Distances:
     return _matrix(len(labels), lambda one, other: 0.0 if labels[one] is not None and labels[one] == labels[other] else 1.0)
 
 
-def _features(text: str) -> tuple[frozenset[str], int]:
-    """The words and word pairs of a text, numbers marked, and their weight in all."""
+def _pieces(text: str) -> list[str]:
+    """The words, numbers and word pairs of a text. Signs count only in a short one, where they may be all there is."""
     text = plain(text)
     if len(text) > READ_CHARACTERS:
         text = f"{text[: READ_CHARACTERS // 2]} {text[-READ_CHARACTERS // 2 :]}"
-    words = [word for word in _PIECE.findall(text.casefold()) if word not in _COMMON and (word[0].isalnum() or len(text) < 40)]
-    found = frozenset([*words, *map(" ".join, pairwise(words))])
-    return found, _weight(found)
+    short = len(text) < _SHORT
+    words = [word for word in _PIECE.findall(text.casefold()) if word not in _COMMON and (short or word[0].isalnum())]
+    return [*words, *map(" ".join, pairwise(words))]
 
 
-def _weight(found: frozenset[str]) -> int:
-    return len(found) + (_NUMBER_WEIGHT - 1) * sum(1 for word in found if word[0].isdigit() and " " not in word)
-
-
-def _apart(one: tuple[frozenset[str], int], other: tuple[frozenset[str], int]) -> float:
-    shared = _weight(one[0] & other[0])
-    whole = one[1] + other[1] - shared
-    return 1 - shared / whole if whole else 0.0
+def _mask(places: Sequence[int], width: int) -> int:
+    """A whole number with the bits at `places` set: sets of thousands of words that are joined in a microsecond."""
+    held = bytearray(width // 8 + 1)
+    for place in places:
+        held[place >> 3] |= 1 << (place & 7)
+    return int.from_bytes(held, "little")
 
 
 def _matrix(count: int, apart: Callable[[int, int], float]) -> Distances:

@@ -11,11 +11,16 @@ from app.orchestration.evidence.ballots import Ballot
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A member's answer: its label (None where it could not be read), and what it took where that is known."""
+    """A member's answer: its label (None where it could not be read), those of its further replicates, and what it took."""
 
     label: str | None
+    replicates: tuple[str | None, ...] = ()
     latency_s: float | None = None
     cost_usd: float | None = None
+
+    @property
+    def labels(self) -> tuple[str | None, ...]:
+        return (self.label, *self.replicates)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +38,10 @@ class Observation:
 
     def ballots(self, members: Sequence[str] | None = None) -> list[Ballot]:
         """The ballots of `members` (of all that answered), in their order."""
-        return [Ballot(member, self.answers[member].label) for member in members or self.answers if member in self.answers]
+        asked = [member for member in members or self.answers if member in self.answers]
+        return [
+            Ballot(member, label, replicate) for member in asked for replicate, label in enumerate(self.answers[member].labels)
+        ]
 
     def judged(self, label: str | None) -> bool | None:
         """Whether `label` is right; None where that is not known. No label is no right answer."""

@@ -8,12 +8,13 @@ stood when only some members had answered, so that a vote that stops early or la
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from random import Random
 from typing import Any, Final
 
+from app.orchestration.evidence.ballots import masses
 from app.orchestration.evidence.weights import OTHER, PanelWeights, log_odds
 from app.orchestration.learning.observations import Observation, members_of, partial
 
@@ -58,7 +59,8 @@ def fit_panel(observations: Sequence[Observation], *, seed: int = 0) -> PanelWei
 
 def _reliability(member: str, observations: Sequence[Observation]) -> float:
     """How often `member` was right where that is known, shrunk by one right and one wrong answer (Laplace)."""
-    judged = [one.judged(one.answers[member].label) for one in observations if member in one.answers]
+    own = [(one, one.answers[member].labels) for one in observations if member in one.answers]
+    judged = [one.judged(label) for one, labels in own for label in labels]
     known = [verdict for verdict in judged if verdict is not None]
     return (sum(known) + 1) / (len(known) + 2)
 
@@ -73,7 +75,7 @@ class _Columns:
 
     @staticmethod
     def of(members: tuple[str, ...], observations: Sequence[Observation]) -> _Columns:
-        given = Counter(answer.label for one in observations for answer in one.answers.values() if answer.label is not None)
+        given = Counter(ballot.label for one in observations for ballot in one.ballots() if ballot.label is not None)
         common = [label for label, count in given.most_common(MOST_CLASSES) if count >= LEAST_SHARE * given.total()]
         closed = sum(given[label] for label in common) >= CLOSED_SHARE * given.total()
         categories = Counter(one.category for one in observations if one.category is not None)
@@ -95,18 +97,18 @@ class _Columns:
         by_category = by_class + len(self.members) * len(self.all_classes)
         return bias, by_class, by_category, by_category + len(self.members) * len(self.categories)
 
-    def for_label(self, label: str, supporters: Sequence[int], category: str | None) -> list[int]:
-        """The columns that stand at one for `label`, which the members at `supporters` gave."""
+    def for_label(self, label: str, supporters: Mapping[int, float], category: str | None) -> dict[int, float]:
+        """The columns that `label` has something in, which the members at `supporters` gave with these masses."""
         bias, by_class, by_category, _ = self.starts
-        found = list(supporters)
+        found = dict(supporters)
         if self.classes:
             kinds = self.all_classes
             kind = kinds.index(label) if label in self.classes else len(kinds) - 1
-            found.append(bias + kind)
-            found += [by_class + member * len(kinds) + kind for member in supporters]
+            found[bias + kind] = 1.0
+            found |= {by_class + member * len(kinds) + kind: mass for member, mass in supporters.items()}
         if category in self.categories:
-            place = self.categories.index(category)
-            found += [by_category + member * len(self.categories) + place for member in supporters]
+            place, count = self.categories.index(category), len(self.categories)
+            found |= {by_category + member * count + place: mass for member, mass in supporters.items()}
         return found
 
     def precisions(self) -> list[float]:
@@ -162,26 +164,28 @@ class _Design:
         place = {member: at for at, member in enumerate(columns.members)}
         at_row: list[int] = []
         at_column: list[int] = []
+        values: list[float] = []
         question: list[int] = []
         allowed: list[bool] = []
         none_allowed: list[bool] = []
         absent = np.ones((len(rows), len(columns.members)))
         for number, (one, _) in enumerate(rows):
-            supporters: dict[str, list[int]] = {}
-            for member, answer in one.answers.items():
+            supporters: dict[str, dict[int, float]] = {}
+            for member, given in masses(one.ballots()).items():
                 absent[number, place[member]] = 0
-                if answer.label is not None:
-                    supporters.setdefault(answer.label, []).append(place[member])
+                for label, mass in given.items():
+                    supporters.setdefault(label, {})[place[member]] = mass
             right = [label for label in supporters if one.judged(label)]
             none_allowed.append(not right)
             for label, gave in supporters.items():
-                ones = columns.for_label(label, gave, one.category)
-                at_row += [len(question)] * len(ones)
-                at_column += ones
+                entries = columns.for_label(label, gave, one.category)
+                at_row += [len(question)] * len(entries)
+                at_column += entries.keys()
+                values += entries.values()
                 question.append(number)
                 allowed.append(label in right if right else one.judged(label) is None)
         shape = (len(question), columns.starts[-1])
-        features = sparse.csr_matrix((np.ones(len(at_row)), (at_row, at_column)), shape=shape)
+        features = sparse.csr_matrix((values, (at_row, at_column)), shape=shape)
         return _Design(
             features,
             np.array(question, dtype=int),
