@@ -78,7 +78,7 @@ def number_label(value: float) -> str:
     """One text for one value: whole numbers without a point, others to nine digits, so that 1/3 and 0.333333333 are one."""
     if value == 0:
         return "0"
-    return str(int(value)) if value.is_integer() and abs(value) < 1e15 else f"{value:.9g}"
+    return str(int(value)) if float(value).is_integer() and abs(value) < 1e15 else f"{value:.9g}"
 
 
 def plain(text: str) -> str:
@@ -102,7 +102,7 @@ def numbers(text: str) -> list[Number]:
 
 def number(text: str) -> Number | None:
     """The number that `text` states: its last one, a decimal comma or a number word where it holds nothing else."""
-    text = plain(text).strip().strip("*_`$.()[]{} \n")
+    text = plain(text).strip("*_`$()[]{} \n").rstrip(".")
     if re.fullmatch(r"[-−]?\d{1,15},\d{1,2}", text):
         return Number(float(text.replace(",", ".").replace("−", "-")))
     found = numbers(text)

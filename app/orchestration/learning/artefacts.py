@@ -48,7 +48,7 @@ def artefact_of(lesson: Lesson) -> Artefact:
     size = len(_canonical(body))
     if size > MOST_BYTES:
         raise BadArtefact(f"the {kind} artefact takes {size:,} bytes, and at most {MOST_BYTES:,} are kept")
-    return Artefact(kind, _digest(kind, body), body)
+    return Artefact(kind, version_of(kind, body), body)
 
 
 def lesson_of(artefact: Artefact) -> Lesson:
@@ -57,7 +57,7 @@ def lesson_of(artefact: Artefact) -> Lesson:
     Raises:
         BadArtefact: the kind is unknown, the content is not what its version says, or it is not of that shape.
     """
-    if artefact.version != _digest(artefact.kind, artefact.body):
+    if artefact.version != version_of(artefact.kind, artefact.body):
         raise BadArtefact(
             f"the {artefact.kind!r} artefact {artefact.version!r} is not what its version says, or of another format"
         )
@@ -76,7 +76,8 @@ def _canonical(body: JsonObject) -> bytes:
     return json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
-def _digest(kind: str, body: JsonObject) -> str:
+def version_of(kind: str, body: JsonObject) -> str:
+    """The version that names this content in this format."""
     return hashlib.sha256(f"{kind}/{FORMAT}/".encode() + _canonical(body)).hexdigest()[:16]
 
 

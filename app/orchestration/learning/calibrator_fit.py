@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from random import Random
@@ -22,6 +22,7 @@ from app.orchestration.evidence.vote import decide
 from app.orchestration.evidence.weights import PanelWeights
 from app.orchestration.learning.observations import Observation, folds, members_of, partial
 from app.orchestration.learning.panel_fit import fit_panel
+from app.orchestration.learning.threads import one_thread
 
 PARTS: Final = 5
 LEAST_IN_CATEGORY: Final = 100
@@ -65,19 +66,28 @@ def fit_calibrator(
         slope = values.T @ (importance * (chance - right)) + precision * (at - middle)
         return slope, (values.T * (importance * chance * (1 - chance))) @ values + np.diag(precision)
 
-    at, now = middle.copy(), loss(middle)
+    with one_thread():
+        at = _least(loss, curvature, middle)
+        inverse = np.linalg.inv(curvature(at)[1])
+    covariance = tuple(tuple(float(value) for value in row) for row in inverse)
+    open_ended = Calibrator(tuple(float(value) for value in at), covariance, 1.0, len(outcomes))
+    return replace(open_ended, ceiling=1.0 if earned(outcomes, open_ended) else UNEARNED)
+
+
+def _least(loss: Callable[[Any], float], curvature: Callable[[Any], tuple[Any, Any]], start: Any) -> Any:
+    """Where `loss` is least, by Newton's method with halved steps where a whole one would not go down."""
+    solve = import_module("numpy").linalg.solve
+    at, now = start.copy(), loss(start)
     for _ in range(_STEPS):
         slope, bend = curvature(at)
-        step, reach = np.linalg.solve(bend, slope), 1.0
+        step, reach = solve(bend, slope), 1.0
         while loss(at - reach * step) > now and reach > 1e-6:
             reach /= 2
         at = at - reach * step
         before, now = now, loss(at)
         if before - now < 1e-9:
             break
-    covariance = tuple(tuple(float(value) for value in row) for row in np.linalg.inv(curvature(at)[1]))
-    open_ended = Calibrator(tuple(float(value) for value in at), covariance, 1.0, len(outcomes))
-    return replace(open_ended, ceiling=1.0 if earned(outcomes, open_ended) else UNEARNED)
+    return at
 
 
 def earned(outcomes: Sequence[Outcome], calibrator: Calibrator) -> bool:

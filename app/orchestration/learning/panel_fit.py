@@ -17,6 +17,7 @@ from typing import Any, Final
 from app.orchestration.evidence.ballots import masses
 from app.orchestration.evidence.weights import OTHER, PanelWeights, log_odds
 from app.orchestration.learning.observations import Observation, members_of, partial
+from app.orchestration.learning.threads import one_thread
 
 PRECISION_MEMBER: Final = 5.0
 """Priors, as one over the variance in log-odds: a member's weight lies 0.45 around the log-odds of its own reliability; a class
@@ -220,5 +221,6 @@ def _solve(design: _Design, columns: _Columns, prior: dict[str, float]) -> list[
         gradient = np.concatenate([design.absent.T @ by_none, turned @ by_label]) + precision * away
         return -likelihood + 0.5 * (precision * away**2).sum(), gradient
 
-    found = minimize(loss, centre, jac=True, method="L-BFGS-B", options={"maxiter": MOST_ITERATIONS})
+    with one_thread():
+        found = minimize(loss, centre, jac=True, method="L-BFGS-B", options={"maxiter": MOST_ITERATIONS})
     return [float(value) for value in found.x]

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from app.orchestration.learning.observations import folds
 from app.orchestration.learning.text_model import SCALE, SuccessPredictor, terms
+from app.orchestration.learning.threads import one_thread
 
 STRENGTHS: Final = (0.1, 0.3, 1.0, 3.0)
 """scikit-learn's `C`, the inverse of the regularisation: the one with the least loss in cross-validation is taken."""
@@ -123,5 +124,6 @@ def _regression(
                 importance.append(share)
     matrix = sparse.csr_matrix((values, (at_row, at_column)), shape=(len(target), width))
     regression: Any = import_module("sklearn.linear_model").LogisticRegression(C=strength, max_iter=300)
-    regression.fit(matrix, numpy.array(target), sample_weight=numpy.array(importance))
+    with one_thread():
+        regression.fit(matrix, numpy.array(target), sample_weight=numpy.array(importance))
     return [float(value) for value in regression.coef_[0]], float(regression.intercept_[0])
