@@ -13,7 +13,7 @@ from app.orchestration.learning.observations import folds
 from app.orchestration.learning.text_model import SCALE, SuccessPredictor, terms
 from app.orchestration.learning.threads import one_thread
 
-STRENGTHS: Final = (0.1, 0.3, 1.0, 3.0)
+STRENGTHS: Final = (0.1, 0.3, 1.0)
 """scikit-learn's `C`, the inverse of the regularisation: the one with the least loss in cross-validation is taken."""
 PARTS: Final = 3
 LEAST_PROMPTS: Final = 2

@@ -33,7 +33,7 @@ def kind_of(name: str) -> AnswerKind:
 
 @cache
 def observations(name: str) -> list[Observation]:
-    """A set as the fits take it. Labels are read from the raw texts, where there are any, and judged by the gold answer alone."""
+    """A set as the fits take it. Labels are read from the raw texts, where there are any, and judged by the gold answer."""
     found: list[Observation] = []
     for row in rows(name):
         answers = {model: _answer(given, kind_of(name)) for model, given in row["answers"].items()}

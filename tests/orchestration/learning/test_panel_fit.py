@@ -14,8 +14,8 @@ from app.orchestration.learning.panel_fit import fit_panel
 
 def asked(
     skills: dict[str, float], rows: int, *, labels: str = "abcdefgh", copies: dict[str, str] | None = None, seed: int = 1
-):
-    """Questions whose answer is one of `labels`; each member knows it with its skill, else guesses; copies say what another says."""
+) -> list[Observation]:
+    """Questions whose answer is one of `labels`. A member knows it with its skill, else guesses; a copy says what another does."""
     draw = random.Random(seed)
     found = []
     for _ in range(rows):
