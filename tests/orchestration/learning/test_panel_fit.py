@@ -15,7 +15,7 @@ from app.orchestration.learning.panel_fit import fit_panel
 def asked(
     skills: dict[str, float], rows: int, *, labels: str = "abcdefgh", copies: dict[str, str] | None = None, seed: int = 1
 ) -> list[Observation]:
-    """Questions whose answer is one of `labels`. A member knows it with its skill, else guesses; a copy says what another does."""
+    """Questions about `labels`: a member knows the answer with its skill, else it guesses; a copy says what another does."""
     draw = random.Random(seed)
     found = []
     for _ in range(rows):
