@@ -13,7 +13,9 @@ _TRAILING_COMMA = re.compile(r",(\s*[}\]])")
 _BAD_ESCAPE = re.compile(r"\\(?![\"\\/bfnrtu])")
 _DECODER: Final = json.JSONDecoder(strict=False)
 _MOST_STARTS: Final = 20
-"""How many opening brackets of a text are tried, so that a text of nothing else stays cheap."""
+"""How many opening brackets of a text are tried, and ..."""
+_MOST_MENDED: Final = 3
+"""... at how many of them repairs are, so that a text of nothing else stays cheap."""
 
 
 def loose_json(text: str) -> Any | None:
@@ -42,19 +44,20 @@ def loose_member(text: str, names: tuple[str, ...]) -> str | None:
 
 
 def _first(text: str) -> Any | None:
-    for mended in (text, _TRAILING_COMMA.sub(r"\1", _BAD_ESCAPE.sub(r"\\\\", text))):
-        starts = [at for at, character in enumerate(mended) if character in "{["][:_MOST_STARTS]
-        for start in starts:
-            value = _decoded(mended, start)
-            if value:
-                return value
-    start = text.find("{")
-    return _decoded(closed(text[start:]), 0) if start >= 0 else None
+    starts = [at for at, character in enumerate(text) if character in "{["][:_MOST_STARTS]
+    for number, start in enumerate(starts):
+        value = _decoded(text[start:])
+        if value is None and number < _MOST_MENDED:
+            mended = _TRAILING_COMMA.sub(r"\1", _BAD_ESCAPE.sub(r"\\\\", text[start:]))
+            value = _decoded(mended) or _decoded(closed(mended))
+        if value:
+            return value
+    return None
 
 
-def _decoded(text: str, start: int) -> Any | None:
+def _decoded(text: str) -> Any | None:
     try:
-        value, _ = _DECODER.raw_decode(text, start)
+        value, _ = _DECODER.raw_decode(text)
     except (ValueError, RecursionError):
         return None
     return cast("Any", value) if isinstance(value, (dict, list)) else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, product
 from typing import Final
 
 from app.orchestration.evidence.confidence import Calibrators
@@ -13,7 +13,7 @@ from app.orchestration.evidence.waiting import Arrival, Waited, wait_for
 from app.orchestration.evidence.weights import PanelWeights
 from app.orchestration.learning.observations import Observation
 
-SURE_AT: Final = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.99)
+SURE_AT: Final = (0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.99)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,20 +71,23 @@ def choose_cascade(
 
 @dataclass(frozen=True, slots=True)
 class WaitingOutcome:
-    """How waiting until `sure_at` did: mean seconds, the share of right answers, how many answers were waited for."""
+    """How waiting until `sure_at`, or for `patience_s`, did: mean seconds, the share of right answers, answers waited for."""
 
     sure_at: float
+    patience_s: float | None
     seconds: float
     accuracy: float
     answers: float
 
 
-def run_waiting(one: Observation, weights: PanelWeights, calibrators: Calibrators, sure_at: float) -> Waited:
-    """What a panel asked all at once decides on a question whose latencies are known; a call that took forever is left out."""
+def run_waiting(
+    one: Observation, weights: PanelWeights, calibrators: Calibrators, sure_at: float, patience_s: float | None = None
+) -> Waited:
+    """What a panel asked all at once decides on a question; answers whose latency is not known are left out."""
     arrivals = [
         Arrival(ballot, latency) for ballot in one.ballots() if (latency := one.answers[ballot.member].latency_s) is not None
     ]
-    return wait_for(arrivals, weights, calibrators, sure_at=sure_at, category=one.category)
+    return wait_for(arrivals, weights, calibrators, sure_at=sure_at, patience_s=patience_s, category=one.category)
 
 
 def judge_waiting(
@@ -93,21 +96,28 @@ def judge_waiting(
     calibrators: Calibrators,
     *,
     levels: Sequence[float] = SURE_AT,
+    patiences: Sequence[float | None] = (None,),
 ) -> tuple[WaitingOutcome, ...]:
-    """The trade of time for accuracy: how each level of sureness would have done."""
+    """The trade of time for accuracy: how each level of sureness with each patience would have done.
+
+    Raises:
+        ValueError: there are no observations.
+    """
+    if not observations:
+        raise ValueError("waiting is judged on at least one question")
     found: list[WaitingOutcome] = []
-    count = max(1, len(observations))
-    for level in levels:
-        waited = [run_waiting(one, weights, calibrators, level) for one in observations]
+    count = len(observations)
+    for level, patience in product(levels, patiences):
+        waited = [run_waiting(one, weights, calibrators, level, patience) for one in observations]
         right = sum(one.judged(at.decision.winner) is True for one, at in zip(observations, waited, strict=True))
         seconds, answers = sum(at.seconds for at in waited), sum(at.answers for at in waited)
-        found.append(WaitingOutcome(level, seconds / count, right / count, answers / count))
+        found.append(WaitingOutcome(level, patience, seconds / count, right / count, answers / count))
     return tuple(found)
 
 
-def choose_sure_at(outcomes: Sequence[WaitingOutcome], *, most_seconds: float) -> float:
-    """The level that was most accurate within `most_seconds` on average; the quickest where none was."""
+def choose_waiting(outcomes: Sequence[WaitingOutcome], *, most_seconds: float) -> WaitingOutcome:
+    """The way that was most accurate within `most_seconds` on average; the quickest where none was."""
     within = [one for one in outcomes if one.seconds <= most_seconds]
     if not within:
-        return min(outcomes, key=lambda one: one.seconds).sure_at
-    return max(within, key=lambda one: (one.accuracy, -one.seconds)).sure_at
+        return min(outcomes, key=lambda one: one.seconds)
+    return max(within, key=lambda one: (one.accuracy, -one.seconds))

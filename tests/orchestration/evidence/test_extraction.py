@@ -161,6 +161,25 @@ def test_labels_that_do_not_are_not():
     assert among("maybe", ("Yes", "No")) is None
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a": "line\nbreak", "b": 2}',
+        '{"a": "line\\nbreak", "b": 2,}',
+        'Here: {"a": "line\\nbreak", "b": 2} as {asked}.',
+        '```json\n{"a": "line\\nbreak",\n"b": 2}\n```',
+        '{"a": "line\\nbreak", "b": 2',
+    ],
+)
+def test_broken_json_is_repaired(text):
+    assert loose_json(text) == {"a": "line\nbreak", "b": 2}
+
+
+def test_json_that_was_cut_keeps_what_was_said():
+    assert loose_json('{"a": [1, 2], "b": "half a sen') == {"a": [1, 2], "b": "half a sen"}
+    assert loose_json('{"a": {"c": 1}, "b":') == {"a": {"c": 1}, "b": None}
+
+
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=8), lambda inner: st.lists(inner, max_size=3)))
 def test_json_in_prose_is_read_back(value):
     held = {"value": value}

@@ -46,8 +46,8 @@ def test_one_answer_has_no_interval_and_settles_nothing(estimator):
 
 def test_the_interval_of_a_median_is_between_the_order_statistics_that_hold_it():
     """Tables of the sign test: with 10 values the second and the ninth hold the median 97.9 % of the time."""
-    found = numeric_consensus(list(range(1, 11)))
-    assert (found.low, found.high) == (2, 9)
+    found = {count: numeric_consensus(list(range(1, count + 1))) for count in (6, 8, 10, 20)}
+    assert [(one.low, one.high) for one in found.values()] == [(1, 6), (1, 8), (2, 9), (6, 15)]
 
 
 def test_it_is_settled_when_the_interval_is_within_epsilon_of_the_value():

@@ -24,6 +24,14 @@ def test_three_of_five_that_agree_are_enough_and_two_are_not():
     assert enough(said(a="x", b="x", c="x"), {"d": 1, "e": 1}, UNIFORM, rule="decided")
 
 
+def test_what_labels_are_worth_by_themselves_counts_in_what_is_decided():
+    weights = PanelWeights(dict.fromkeys(MEMBERS, 1.0), classes=("x", "y"), bias={"x": 0.0, "y": 1.5, "": 0.0})
+    two = said(a="x", b="x")
+    assert not is_decided(two, decide(two, weights), {"c": 1}, weights)
+    assert decide([*two, Ballot("c", "y")], weights).winner == "y"
+    assert is_decided(two, decide(two, uniform(MEMBERS)), {"c": 1}, uniform(MEMBERS))
+
+
 def test_never_asks_everybody():
     assert not enough(said(a="x", b="x", c="x", d="x"), {"e": 1}, UNIFORM, rule="never")
     assert enough(said(a="x", b="x"), {"e": 0}, UNIFORM, rule="never")

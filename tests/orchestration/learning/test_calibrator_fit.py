@@ -89,6 +89,27 @@ def test_a_fitted_panel_is_calibrated_on_questions_that_it_did_not_see():
     assert calibration(said, right).excess < 0.03
 
 
+def test_a_panel_fitted_to_few_questions_is_not_surer_than_it_may_be():
+    draw = random.Random(4)
+
+    def ask(count: int) -> list[Observation]:
+        rows = []
+        for _ in range(count):
+            gold = draw.choice("abcd")
+            said = {f"m{at}": gold if draw.random() < 0.15 else draw.choice("abcd") for at in range(12)}
+            rows.append(Observation({name: Answer(label) for name, label in said.items()}, frozenset({gold})))
+        return rows
+
+    new, gaps = ask(1000), []
+    for seed in range(3):
+        weights, calibrators = fit_vote(ask(60), seed=seed)
+        decisions = [decide(one.ballots(), weights) for one in new]
+        said = sum(calibrators.confidence(decision, 12).probability for decision in decisions) / len(new)
+        gaps.append(said - sum(one.judged(made.winner) is True for one, made in zip(new, decisions, strict=True)) / len(new))
+    print(f"surer than right by {sum(gaps) / len(gaps):+.3f}")
+    assert sum(gaps) / len(gaps) < 0.08
+
+
 def test_nothing_to_learn_from_gives_the_priors():
     weights, calibrators = fit_vote([])
     assert (weights.members, calibrators.overall.rows, calibrators.by_category) == ({}, 0, {})

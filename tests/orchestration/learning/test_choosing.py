@@ -7,7 +7,7 @@ from app.orchestration.evidence.weights import uniform
 from app.orchestration.learning.choosing import (
     Cascade,
     choose_cascade,
-    choose_sure_at,
+    choose_waiting,
     judge_cascade,
     judge_waiting,
     run_cascade,
@@ -57,5 +57,13 @@ def test_the_level_is_the_most_accurate_within_the_seconds():
     ]
     outcomes = judge_waiting(rows, uniform(("quick", "slow", "slower")), Calibrators(), levels=(0.1, 0.99))
     assert [(one.seconds, one.accuracy, one.answers) for one in outcomes] == [(1.0, 0.0, 1.0), (6.0, 1.0, 3.0)]
-    assert (choose_sure_at(outcomes, most_seconds=10), choose_sure_at(outcomes, most_seconds=2)) == (0.99, 0.1)
-    assert choose_sure_at(outcomes, most_seconds=0.5) == 0.1
+    patient, quick = outcomes[1], outcomes[0]
+    assert [choose_waiting(outcomes, most_seconds=seconds) for seconds in (10, 2, 0.5)] == [patient, quick, quick]
+
+
+def test_patience_bounds_the_waiting():
+    rows = [Observation({"quick": Answer("y", (), 1.0), "slow": Answer("x", (), 9.0), "slower": Answer("x", (), 9.0)}, GOLD)]
+    found = judge_waiting(rows, uniform(("quick", "slow", "slower")), Calibrators(), levels=(0.99,), patiences=(None, 4.0))
+    assert [(one.patience_s, one.seconds, one.accuracy) for one in found] == [(None, 9.0, 1.0), (4.0, 4.0, 0.0)]
+    with pytest.raises(ValueError, match="at least one question"):
+        judge_waiting([], uniform(()), Calibrators())

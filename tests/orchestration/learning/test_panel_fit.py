@@ -100,6 +100,19 @@ def test_feedback_on_the_outcome_alone_teaches_too():
     assert weights.members["good"] > weights.members["poor"] + 0.5
 
 
+def test_answers_that_nobody_judged_are_not_held_against_who_gave_them():
+    told = [
+        Observation({"shown": Answer(f"bad {at}"), "unseen": Answer(f"good {at}")}, frozenset({f"good {at}"}))
+        for at in range(50)
+    ]
+    disliked = [
+        Observation({"shown": Answer(f"bad {at}"), "unseen": Answer(f"other {at}")}, wrong=frozenset({f"bad {at}"}))
+        for at in range(100)
+    ]
+    question = Observation({"shown": Answer("x"), "unseen": Answer("y")}).ballots()
+    assert decide(question, fit_panel(told + disliked)).probability > 0.9
+
+
 def test_replicates_that_agree_with_themselves_are_heard_more():
     draw = random.Random(7)
     rows = []

@@ -18,7 +18,7 @@ from app.orchestration.evidence.stopping import StopRule, asking_order, enough
 from app.orchestration.evidence.vote import decide
 from app.orchestration.evidence.weights import PanelWeights, uniform
 from app.orchestration.learning.calibrator_fit import fit_vote
-from app.orchestration.learning.choosing import choose_cascade, choose_sure_at, judge_cascade, judge_waiting
+from app.orchestration.learning.choosing import choose_cascade, choose_waiting, judge_cascade, judge_waiting
 from app.orchestration.learning.observations import Observation, halves, members_of
 from app.orchestration.learning.panel_fit import fit_panel
 from app.orchestration.learning.text_fit import fit_text
@@ -153,8 +153,9 @@ def test_a_parallel_panel_that_weighs_by_label_beats_the_first_two_that_agree(sp
     for seed in range(splits):
         seen, new = split("llmdrift_prime_yesno", seed)
         weights, calibrators = fit_vote(seen, seed=seed)
-        level = choose_sure_at(judge_waiting(seen, weights, calibrators), most_seconds=5.2)
-        quick += judge_waiting(new, weights, calibrators, levels=(level,))
+        tried = judge_waiting(seen, weights, calibrators, levels=(0.4, 0.5, 0.6, 0.65, 0.7, 0.8), patiences=(None, 8, 12, 16))
+        chosen = choose_waiting(tried, most_seconds=5.4)
+        quick += judge_waiting(new, weights, calibrators, levels=(chosen.sure_at,), patiences=(chosen.patience_s,))
     seconds = sum(one.seconds for one in quick) / splits
     accuracy = sum(one.accuracy for one in quick) / splits
     print(f"{splits} splits: {accuracy:.1%} right after {seconds:.1f} s; first two that agree: 59.5 % after 5.7 s")
