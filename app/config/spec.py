@@ -178,6 +178,9 @@ class ModelConfig(Spec):
     provider: Name
     model: str = Field(min_length=1, description="The provider's own name for it.")
     family: str | None = Field(default=None, description="Models of one family tend to err together.")
+    quality: float | None = Field(
+        default=None, ge=0, le=1, description="How often it is taken to be right, before anything was learned of it."
+    )
     capabilities: CapabilitiesConfig = CapabilitiesConfig()
     price: PriceConfig | None = None
     context_window: int | None = Field(default=None, ge=1)

@@ -35,7 +35,10 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True)
 class ModelProfile:
-    """A model under its alias. `price` is None when unknown; `context_window` and `max_output_tokens` are in tokens."""
+    """A model under its alias. `price` is None when unknown; `context_window` and `max_output_tokens` are in tokens.
+
+    `quality` is how often it is taken to be right before anything was measured, 0 to 1; None where nobody has said.
+    """
 
     name: str
     provider: str
@@ -47,6 +50,7 @@ class ModelProfile:
     max_output_tokens: int | None = None
     tags: tuple[str, ...] = ()
     extra_body: JsonObject | None = None
+    quality: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from app.core.models import Call, Model
 from app.core.runs import CallRole, Candidate, RunRequest
 from app.core.standing import Standings
 from app.orchestration.calls import CandidateCall, Consultation
+from app.orchestration.learning.lessons import Lessons, Priors
 from app.orchestration.prompts import Prompts
 from app.orchestration.quoting import question
 from app.orchestration.recall import recalled
@@ -32,7 +33,7 @@ class RunContext:
     is the most that a call may ask for. `standings` knows how models have been doing. Where a budget applies, `purse` is what
     the calls draw on, and `default_max_tokens` bounds those whose generation does not. `finished` are candidates of this run
     that had answered when it was taken over from another process: who is asked the same again says the same. `draining` tells
-    whether the process stops.
+    whether the process stops. `lessons` are what was learned of models and tasks.
     """
 
     run_id: str
@@ -50,7 +51,14 @@ class RunContext:
     standings: Standings | None = None
     finished: list[Candidate] = field(default_factory=list[Candidate])
     draining: Draining = field(default_factory=Draining)
+    lessons: Lessons = field(default_factory=Priors)
     _numbers: Any = field(default_factory=lambda: count(1))
+
+    @property
+    def category(self) -> str | None:
+        """The task's category, where the request's metadata names one."""
+        named = self.request.metadata.get("category")
+        return named if isinstance(named, str) else None
 
     def ask(
         self,

@@ -10,13 +10,19 @@ from pydantic import ValidationError
 from app.config.faults import deepest
 from app.core.errors import ConfigError, InvalidRequest, NotFound
 from app.orchestration.base import BaseOrchestrator, StrategyOptions
+from app.orchestration.consensus.orchestrator import ConsensusOrchestrator
 from app.orchestration.direct import DirectOrchestrator
 from app.orchestration.fallback.orchestrator import FallbackOrchestrator
 from app.orchestration.simple import SimpleOrchestrator
 
 ENTRY_POINT_GROUP = "quorum.orchestrators"
 _WORDS = {"extra_forbidden": "is no option", "missing": "is missing"}
-BUILT_IN: tuple[type[BaseOrchestrator], ...] = (DirectOrchestrator, FallbackOrchestrator, SimpleOrchestrator)
+BUILT_IN: tuple[type[BaseOrchestrator], ...] = (
+    DirectOrchestrator,
+    FallbackOrchestrator,
+    SimpleOrchestrator,
+    ConsensusOrchestrator,
+)
 
 
 class Strategies:

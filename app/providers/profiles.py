@@ -77,6 +77,7 @@ def profile_of(
         max_output_tokens=config.max_output_tokens or known.max_output_tokens,
         tags=config.tags or known.tags,
         extra_body=config.extra_body or None,
+        quality=config.quality,
     )
 
 

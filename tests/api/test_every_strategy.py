@@ -47,6 +47,17 @@ CASES: dict[str, list[dict[str, Any]]] = {
         {"options": {"chain": [{"model": "mock/mock-swift", "on": ["refusal"]}, {"model": "mock/mock-careful"}]}},
         {"input": "Who? [[mock: fault=refusal model=mock-swift]]"},
     ],
+    "consensus": [
+        {},
+        {"options": {"extract": {"type": "number"}, "k": 2, "seeds": [1, 2]}},
+        {"options": {"extract": {"type": "number"}, "aggregator": "numeric", "review_below": 0.99}},
+        {"options": {"extract": {"type": "choice", "choices": ["391", "400"]}, "stop": "decided"}},
+        {"options": {"extract": {"type": "json"}, "instruct": False}},
+        {"options": {"aggregator": "judge"}},
+        {"input": "Who? [[mock: fault=server_error model=mock-swift]]"},
+        {"input": "Who? [[mock: fault=server_error]]"},
+        {"input": "Who? [[mock: fault=refusal]]"},
+    ],
 }
 """By strategy, what is asked of it: at least one run for each way that its code goes. They end alike streamed and not."""
 

@@ -34,6 +34,7 @@ PHASES = {
     "layer": "Give your own answer to the conversation above",
     "ranking": "Rank the answers from best to worst",
     "judge": "Judge this one answer by these criteria",
+    "choice": "Choose the one answer that is most likely to be correct",
     "analysis": "Do not answer the conversation yourself",
 }
 """A sentence of each prompt, by which a scripted model knows what it is asked for."""

@@ -17,6 +17,7 @@ def test_every_built_in_prompt_quotes_the_answers_as_data():
         "analysis_comparative",
         "analysis_critique",
         "analysis_factual",
+        "choice",
         "judge",
         "layer",
         "peer_ranking",

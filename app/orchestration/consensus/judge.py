@@ -1,0 +1,121 @@
+"""The aggregator `judge`: the lead model chooses among the answers, not knowing whose they are."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Any, ClassVar, Final, cast
+
+from app.core.chat import ResponseFormat
+from app.core.models import Model
+from app.core.run_events import RunEvent, Warning
+from app.orchestration.analysis import own_generation
+from app.orchestration.answers import fault
+from app.orchestration.consensus.aggregators import Found, Heard, Texts
+from app.orchestration.context import RunContext
+from app.orchestration.evidence.bundle import wants_review
+from app.orchestration.quoting import followed_by, numbered, question
+
+PROMPT: Final = "choice"
+_EXAMPLE: Final = json.dumps({"reason": "...", "choice": 2})
+_FLAT_OBJECT = re.compile(r"\{[^{}]*\}")
+_READ_CHARACTERS: Final = 20_000
+
+
+class Judged(Texts):
+    """The answer that the lead model chose. How sure that is, the answers that say the same tell, as in `cluster`."""
+
+    name: ClassVar[str] = "judge"
+    chosen: Heard | None = None
+
+    def found(self, heard: Sequence[Heard]) -> Found:
+        found = super().found(heard)
+        if self.chosen is None:
+            return found
+        labels = self.labels(heard)
+        mine = labels[list(heard).index(self.chosen)]
+        decision = self.decision(heard, labels)
+        first = next(standing for standing in decision.standings if standing.label == mine)
+        others = tuple(standing for standing in decision.standings if standing is not first)
+        confidence = self.confidence(replace(decision, standings=(first, *others)))
+        winner = self.chosen.call.candidate.id
+        consensus = replace(
+            found.consensus,
+            method=self.name,
+            winner=winner,
+            agreement=round(first.share, 4),
+            confidence=round(confidence.probability, 4),
+            dissent=tuple(one for one in found.consensus.clusters if winner not in one["candidates"]),
+            needs_review=wants_review(confidence, self.options.review_below),
+        )
+        return replace(found, consensus=consensus, confidence=confidence, value=winner, stands=self.chosen)
+
+
+class Choosing:
+    """The lead's choice among `heard`, who could be read. After `events`, `aggregator.chosen` has it; it is None where the lead
+    made none, and then the heaviest cluster wins."""
+
+    def __init__(self, context: RunContext, aggregator: Judged, heard: Sequence[Heard], lead: Model) -> None:
+        self._context = context
+        self._aggregator = aggregator
+        self._heard = heard
+        self._lead = lead
+
+    async def events(self) -> AsyncGenerator[RunEvent]:
+        context, name = self._context, self._lead.profile.name
+        if len(self._heard) == 1:
+            self._aggregator.chosen = self._heard[0]
+            return
+        conversation = context.request.messages
+        prompt = context.prompts.render(
+            PROMPT,
+            question=question(conversation),
+            answers=numbered([one.call.choice.text for one in self._heard]),
+            example=_EXAMPLE,
+        )
+        asked = context.consult(
+            "judge",
+            self._lead,
+            followed_by(conversation, prompt),
+            generation=own_generation(context, self._lead, _format(self._lead, len(self._heard))),
+        )
+        async with aclosing(asked.events()) as events:
+            async for event in events:
+                yield event
+        reason = fault(asked.response, asked.error)
+        choice = None if reason else read_choice(asked.choice.text, len(self._heard))
+        if choice is None:
+            reason = reason or "its reply names none of the answers"
+            yield Warning(f"the judge {name!r} has not chosen, and the answer most others resemble stands: {reason}")
+        else:
+            self._aggregator.chosen = self._heard[choice - 1]
+
+
+def read_choice(text: str, count: int) -> int | None:
+    """The number, from 1 to `count`, that a judge's reply chooses: that of its last JSON object with one."""
+    text = text[-_READ_CHARACTERS:]
+    for fragment in (text, *reversed(_FLAT_OBJECT.findall(text))):
+        try:
+            value = json.loads(fragment)
+        except (ValueError, RecursionError):  # prose, or nested beyond reason
+            continue
+        choice = cast("dict[str, Any]", value).get("choice") if isinstance(value, dict) else None
+        if isinstance(choice, int) and not isinstance(choice, bool) and 1 <= choice <= count:
+            return choice
+    return None
+
+
+def _format(model: Model, count: int) -> ResponseFormat | None:
+    """The strictest format that the judge can hold to; the prompt asks for JSON in any case."""
+    schema: dict[str, Any] = {
+        "type": "object",
+        "properties": {"reason": {"type": "string"}, "choice": {"type": "integer", "minimum": 1, "maximum": count}},
+        "required": ["reason", "choice"],
+        "additionalProperties": False,
+    }
+    if model.profile.capabilities.json_schema:
+        return ResponseFormat("json_schema", "choice", schema, strict=True)
+    return ResponseFormat("json_object") if model.profile.capabilities.json_object else None

@@ -1,0 +1,285 @@
+"""consensus: a panel answers, and what its answers say together is the answer, with how sure that is.
+
+    ask        `panel.Panel`: the models, `k` times each; those whose word weighs most first, and no more than are needed
+    read       `evidence.extraction`: what each answer says
+    count      `aggregators`: vote, numeric, cluster, fields, judge
+    tell       the evidence, live; confidence; whether a person should look
+
+Replicates of one model follow Wang et al., "Self-Consistency Improves Chain of Thought Reasoning" (2023).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from typing import ClassVar
+
+from app.core.chat import Generation
+from app.core.errors import AllCandidatesFailed, InvalidRequest, report
+from app.core.messages import Message
+from app.core.models import Model
+from app.core.run_events import (
+    CandidateFailed,
+    CandidateFinished,
+    Ending,
+    OutputDelta,
+    PlanMade,
+    RunEvent,
+    RunFinished,
+    Warning,
+)
+from app.core.run_fold import output_deltas
+from app.core.runs import PlanDecision, RunRequest
+from app.orchestration.answers import fault
+from app.orchestration.base import BaseOrchestrator, StrategyOptions
+from app.orchestration.calls import CandidateCall
+from app.orchestration.consensus.aggregators import Aggregator, Found, Heard
+from app.orchestration.consensus.judge import PROMPT, Choosing, Judged
+from app.orchestration.consensus.options import MAX_CALLS, ConsensusOptions
+from app.orchestration.consensus.registry import aggregators
+from app.orchestration.consensus.telling import Telling
+from app.orchestration.context import RunContext
+from app.orchestration.evidence.diversity import diverse
+from app.orchestration.evidence.extraction import Extracted, extract, instruction
+from app.orchestration.evidence.stopping import asking_order
+from app.orchestration.evidence.weights import PanelWeights, stated_weights, uniform
+from app.orchestration.panel import Panel
+from app.orchestration.quoting import followed_by
+from app.reliability.forecast import PlannedCall
+
+
+class ConsensusOrchestrator(BaseOrchestrator):
+    """Asks a panel, and answers with what it agrees on."""
+
+    name: ClassVar[str] = "consensus"
+    summary: ClassVar[str] = (
+        "A panel answers; votes, medians, clusters or a judge make one answer of it, and say how sure it is."
+    )
+    Options: ClassVar[type[StrategyOptions]] = ConsensusOptions
+
+    def check(self, request: RunRequest, context: RunContext) -> None:
+        options: ConsensusOptions = context.options
+        if options.method not in aggregators():
+            message = f"there is no aggregator {options.method!r}; there are {', '.join(aggregators())}"
+            raise InvalidRequest(message, param="options.aggregator")
+        members = seated(context)
+        if options.min_responses > len(members):
+            message = f"min_responses is {options.min_responses}, but only {len(members)} models are asked"
+            raise InvalidRequest(message, param="options.min_responses")
+        if len(members) * options.k > MAX_CALLS:
+            message = (
+                f"{len(members)} models {options.k} times over are {len(members) * options.k} answers; at most {MAX_CALLS}"
+            )
+            raise InvalidRequest(message, param="options.k")
+        if isinstance(options.weights, Mapping):
+            unknown = [name for name in options.weights if name not in {m.profile.name for m in context.models}]
+            if unknown:
+                message = f"{unknown[0]!r} is none of the models that are asked"
+                raise InvalidRequest(message, param="options.weights")
+        if request.generation.n > 1:
+            message = f"n is {request.generation.n}, but 'consensus' makes one answer; ask for `k` replicates instead"
+            raise InvalidRequest(message, param="n")
+        if request.tools:
+            raise InvalidRequest("tool calls cannot be counted; leave `tools` out", param="tools")
+
+    def plan(self, request: RunRequest, context: RunContext) -> PlanDecision:
+        options: ConsensusOptions = context.options
+        names = tuple(member.profile.name for member in seated(context))
+        lead = lead_of(context).profile.name if options.method == Judged.name else None
+        times = f" {options.k} times each" if options.k > 1 else ""
+        stop = "" if options.stop == "never" else f", until the outcome is {options.stop}"
+        then = f"; {lead!r} chooses" if lead else f"; {options.method} over the answers"
+        return PlanDecision(self.name, names, lead, reason=f"{len(names)} models are asked{times}{stop}{then}")
+
+    def worst_case(self, request: RunRequest, context: RunContext) -> Sequence[PlannedCall]:
+        options: ConsensusOptions = context.options
+        members = seated(context)
+        asked = _instructed(request, options)
+        calls = [context.planned(member, prompt=asked) for member in members for _ in range(options.k)]
+        if options.method == Judged.name and len(calls) > 1:
+            prompt = context.prompts.render(PROMPT)
+            calls.append(context.planned(lead_of(context), "judge", stage=2, quoting=len(calls), prompt=prompt))
+        return calls
+
+    async def run(self, request: RunRequest, context: RunContext) -> AsyncIterator[RunEvent]:
+        options: ConsensusOptions = context.options
+        yield PlanMade(self.plan(request, context))
+        members = seated(context)
+        aggregator = _aggregator(context, members)
+        calls = _calls(context, members)
+        panel = Panel(calls, context.max_concurrent_calls)
+        telling = Telling(context, members, aggregator)
+        yield telling.begun()
+
+        heard: list[Heard] = []
+        early = False
+        panel.start(aggregator.wanted(heard, [call.profile_name for call in calls]))
+        async with aclosing(panel.events()) as events:
+            async for event in events:
+                yield event
+                if not isinstance(event, (CandidateFinished, CandidateFailed)):
+                    continue
+                heard.append(_heard(panel.ended[-1], options))
+                for update in telling.heard(heard):
+                    yield update
+                if _answered(heard) >= options.min_responses and aggregator.enough(heard, _remaining(panel.unheard)):
+                    early = bool(panel.unheard)
+                    break
+                if not panel.running or options.stop == "never":
+                    panel.start(aggregator.wanted(heard, [call.profile_name for call in panel.waiting]))
+        for event in panel.let_go():
+            yield event
+
+        answered = [one for one in heard if one.call.response is not None]
+        read = [one for one in heard if one.read.label is not None]
+        enough = _answered(heard) >= options.min_responses
+        if not enough or not read:
+            yield telling.unread(heard)
+        if not enough:
+            raise _too_few(heard, options.min_responses)
+        for note in _notes(heard):
+            yield Warning(note)
+        if not read:
+            for event in _unread(answered, options):
+                yield event
+            return
+        if isinstance(aggregator, Judged):
+            async with aclosing(Choosing(context, aggregator, read, lead_of(context)).events()) as events:
+                async for event in events:
+                    yield event
+        found = aggregator.found(heard)
+        yield telling.ready(heard, found, early=early)
+        for event in _answer(found):
+            yield event
+
+
+def seated(context: RunContext) -> tuple[Model, ...]:
+    """Who is asked: all selected models, or as many of them as the panel holds."""
+    options: ConsensusOptions = context.options
+    if options.panel == "all" or options.panel >= len(context.models):
+        return context.models
+    by_name = {model.profile.name: model for model in context.models}
+    weights = weights_of(context, context.models)
+    order = asking_order(list(by_name), weights, category=context.category)
+    families = {name: model.profile.family or name for name, model in by_name.items()}
+    chosen = diverse(order, families, options.panel)
+    return tuple(model for model in context.models if model.profile.name in chosen)
+
+
+def lead_of(context: RunContext) -> Model:
+    """Who judges: the lead that was named, else the first model."""
+    return context.lead or context.models[0]
+
+
+def weights_of(context: RunContext, members: Sequence[Model]) -> PanelWeights:
+    """What each member's word weighs."""
+    options: ConsensusOptions = context.options
+    names = [member.profile.name for member in members]
+    match options.weights:
+        case "learned":
+            return context.lessons.weights([member.profile for member in members])
+        case "uniform":
+            return uniform(names)
+        case stated:
+            return stated_weights({name: stated.get(name, 1.0) for name in names})
+
+
+def _aggregator(context: RunContext, members: Sequence[Model]) -> Aggregator:
+    options: ConsensusOptions = context.options
+    kind = aggregators()[options.method]
+    return kind(
+        options,
+        weights_of(context, members),
+        context.lessons.calibrators(),
+        panel=len(members),
+        category=context.category,
+    )
+
+
+def _calls(context: RunContext, members: Sequence[Model]) -> list[CandidateCall]:
+    """Every model once, then every model again, those whose word weighs most first."""
+    options: ConsensusOptions = context.options
+    by_name = {member.profile.name: member for member in members}
+    order = asking_order(list(by_name), weights_of(context, members), category=context.category)
+    messages = _asked(context.request, options)
+    return [
+        context.ask(by_name[name], messages, replicate=replicate, generation=_generation(context.request, options, replicate))
+        for replicate in range(options.k)
+        for name in order
+    ]
+
+
+def _asked(request: RunRequest, options: ConsensusOptions) -> tuple[Message, ...] | None:
+    told = _instructed(request, options)
+    return followed_by(request.messages, told) if told else None
+
+
+def _instructed(request: RunRequest, options: ConsensusOptions) -> str:
+    """What the models are told beside the question; nothing where the request asks for a form of its own."""
+    wanted = request.generation.response_format
+    if not options.instruct or (wanted is not None and wanted.type != "text"):
+        return ""
+    return instruction(options.kind, confidence=options.stated_confidence)
+
+
+def _generation(request: RunRequest, options: ConsensusOptions, replicate: int) -> Generation | None:
+    """The settings of a replicate; None where they are the run's own."""
+    own = request.generation
+    if options.temperatures:
+        own = replace(own, temperature=options.temperatures[replicate % len(options.temperatures)])
+    if options.seeds:
+        own = replace(own, seed=options.seeds[replicate % len(options.seeds)])
+    return None if own is request.generation else own
+
+
+def _heard(call: CandidateCall, options: ConsensusOptions) -> Heard:
+    reason = fault(call.response, call.error)
+    return Heard(call, Extracted(errors=(reason,)) if reason else extract(call.choice.text, options.kind))
+
+
+def _answered(heard: Sequence[Heard]) -> int:
+    """How many models have answered."""
+    return len({one.member for one in heard if one.call.response is not None})
+
+
+def _remaining(calls: Sequence[CandidateCall]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for call in calls:
+        found[call.profile_name] = found.get(call.profile_name, 0) + 1
+    return found
+
+
+def _notes(heard: Sequence[Heard]) -> list[str]:
+    return [
+        f"the answer {one.call.candidate.id} of {one.member!r} is not counted: it {'; '.join(one.read.errors)}"
+        for one in heard
+        if one.call.response is not None and one.read.errors
+    ]
+
+
+def _too_few(heard: Sequence[Heard], wanted: int) -> Exception:
+    failed = [one.call for one in heard if one.call.response is None]
+    if len(heard) == 1 and failed and failed[0].error:
+        return failed[0].error
+    reasons = "; ".join(f"{call.profile_name!r}: {fault(None, call.error)}" for call in failed)
+    members = {one.member for one in heard}
+    message = f"{_answered(heard)} of {len(members)} models answered and min_responses is {wanted}. {reasons}"
+    return AllCandidatesFailed(message, reports=tuple(report(call.error) for call in failed if call.error))
+
+
+def _unread(answered: Sequence[Heard], options: ConsensusOptions) -> list[RunEvent]:
+    """Nobody's answer could be read: the first one is passed on as it is, and whoever wants certainty is told to look."""
+    first = answered[0]
+    status = "succeeded" if options.review_below is None else "needs_review"
+    note = f"none of the {len(answered)} answers could be read; that of {first.member!r} is passed on as it is"
+    end = first.call.ending()
+    return [Warning(note), *output_deltas(first.call.choice), replace(end, status=status)]
+
+
+def _answer(found: Found) -> list[RunEvent]:
+    status = "needs_review" if found.consensus.needs_review else "succeeded"
+    if found.stands is not None:
+        end = found.stands.call.ending()
+        return [*output_deltas(found.stands.call.choice), replace(end, status=status, json=found.json)]
+    return [OutputDelta(0, "text", found.text), RunFinished(status, is_synthesized=True, endings=(Ending(),), json=found.json)]

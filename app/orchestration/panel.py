@@ -1,0 +1,78 @@
+"""Models that are asked side by side: who begins when is the strategy's to say, and who still speaks may be let go."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+
+from app.core.run_events import CandidateFailed, CandidateFinished, RunEvent
+from app.core.streams import merge
+from app.orchestration.calls import CandidateCall
+
+
+class Panel:
+    """The calls of a run, in the order in which they are to begin.
+
+    A strategy starts some, reads `events`, and starts more as answers come, or stops reading: then `let_go` tells what has
+    become of those that were still at work.
+
+    Parameters:
+        most: how many may be at work at once.
+    """
+
+    def __init__(self, calls: Sequence[CandidateCall], most: int) -> None:
+        self.calls = tuple(calls)
+        self.ended: list[CandidateCall] = []
+        """Those that have answered or failed, in the order in which they did."""
+        self._most = most
+        self._gates = [asyncio.Event() for _ in calls]
+        self._wanted = 0
+        self._begun = 0
+
+    @property
+    def running(self) -> int:
+        return self._begun - len(self.ended)
+
+    @property
+    def waiting(self) -> tuple[CandidateCall, ...]:
+        """Those that nobody has started."""
+        return self.calls[self._wanted :]
+
+    @property
+    def unheard(self) -> tuple[CandidateCall, ...]:
+        """Those that have not ended, started or not."""
+        ended = set(map(id, self.ended))
+        return tuple(call for call in self.calls if id(call) not in ended)
+
+    def start(self, count: int) -> None:
+        """Have the next `count` begin, as soon as there is room."""
+        self._wanted = min(len(self.calls), self._wanted + count)
+        while self._begun < self._wanted and self.running < self._most:
+            self._gates[self._begun].set()
+            self._begun += 1
+
+    async def events(self) -> AsyncGenerator[RunEvent]:
+        """What those tell that were started, until they have all ended; `ended` has a call before its last event is given."""
+        by_id = {call.candidate.id: call for call in self.calls}
+        sources = [_when(gate, call) for gate, call in zip(self._gates, self.calls, strict=True)]
+        async with aclosing(merge(sources)) as events:
+            async for event in events:
+                if isinstance(event, (CandidateFinished, CandidateFailed)):
+                    self.ended.append(by_id[event.candidate.id])
+                    self.start(0)
+                yield event
+                if not self.running:
+                    return
+
+    def let_go(self) -> list[RunEvent]:
+        """The ends of those that were cut off. Said after `events` was closed."""
+        cut = [call for call in self.calls[: self._begun] if call.candidate.status == "cancelled"]
+        return [CandidateFailed(call.candidate) for call in cut]
+
+
+async def _when(gate: asyncio.Event, call: CandidateCall) -> AsyncGenerator[RunEvent]:
+    await gate.wait()
+    async with aclosing(call.events()) as events:
+        async for event in events:
+            yield event
