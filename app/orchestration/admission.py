@@ -119,15 +119,20 @@ class Admission:
     async def settle(self, permit: Permit, used: Amount) -> None:
         """As `Permit.settle`."""
         unsettled = self._ended(permit, used)
-        if unsettled and not await self._settled(unsettled):
-            self._unsettled.append(unsettled)
+        if unsettled is None:
+            return
+        told = False
+        try:
+            told = await self._settled(unsettled)
+        finally:
+            if not told:  # Redis is away, or the run is cancelled while it waits for it
+                self._queue(unsettled)
 
     def settle_later(self, permit: Permit, used: Amount) -> None:
         """As `Permit.settle_later`."""
         unsettled = self._ended(permit, used)
         if unsettled:
-            self._unsettled.append(unsettled)
-            self._wake.set()
+            self._queue(unsettled)
 
     async def start(self) -> None:
         self._task = asyncio.create_task(self._keep(), name="permits")
@@ -145,10 +150,12 @@ class Admission:
                 verdict = await self.ledger.admit(claim, dry=dry, once=bool(self._away_until))
             except RunOver:
                 raise
-            except StateUnavailable:
+            except BaseException as error:
+                if not dry:  # it may have been taken all the same, also where nobody waits any more
+                    self._queue(_Unsettled(claim, NOTHING, local=False))
+                if not isinstance(error, StateUnavailable):
+                    raise
                 self._note_away()
-                if not dry:  # it may have been taken all the same
-                    self._unsettled.append(_Unsettled(claim, NOTHING, local=False))
             else:
                 self._away_until = 0.0
                 return verdict, False
@@ -201,6 +208,10 @@ class Admission:
 
     async def _keep(self) -> None:
         """Renew what runs, give back what never began, and tell what could not be told before."""
+    def _queue(self, unsettled: _Unsettled) -> None:
+        self._unsettled.append(unsettled)
+        self._wake.set()
+
         renewed = self.clock.monotonic()
         while True:
             waits_s = RECHECK_S if self._unsettled else RENEW_S
@@ -220,9 +231,13 @@ class Admission:
 
     async def _flush(self) -> None:
         for _ in range(len(self._unsettled)):
-            unsettled = self._unsettled.popleft()
-            if not await self._settled(unsettled):
-                self._unsettled.appendleft(unsettled)
+            unsettled, told = self._unsettled.popleft(), False
+            try:
+                told = await self._settled(unsettled)
+            finally:
+                if not told:
+                    self._unsettled.appendleft(unsettled)
+            if not told:
                 return
 
     async def renew(self) -> None:

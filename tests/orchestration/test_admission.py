@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -194,3 +195,59 @@ async def test_a_part_is_granted_to_a_run_that_ends_with_what_it_has(state: Stat
     assert (await admission.admit(claim("b", DAY, tokens=500, least=50))).granted == Amount(100)
     with pytest.raises(BudgetExceeded, match="the run may use 50 tokens and the tenant has 0 left"):
         await admission.admit(claim("c", DAY, tokens=500, least=50))
+
+
+@asynccontextmanager
+async def out_of_reach(state: StateClient, valkey: EmbeddedValkey) -> AsyncIterator[None]:
+    """The store does not even take a connection, so nothing that is sent meanwhile gets there."""
+    await state.commands.connection_pool.disconnect()
+    async with frozen(valkey):
+        yield
+
+
+async def stopped(work: asyncio.Task[Any]) -> None:
+    """Cancel `work` once it waits for the store."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert not work.done()
+    work.cancel()
+    await asyncio.wait([work])
+
+
+async def test_a_run_that_is_cancelled_while_it_settles_gives_back_what_it_did_not_use(
+    state: StateClient, valkey: EmbeddedValkey
+) -> None:
+    admission = Admission(Ledger(state), TurnedClock())
+    permit = await admission.admit(claim("a", DAY, tokens=900))
+    async with out_of_reach(state, valkey):
+        await stopped(asyncio.create_task(permit.settle(Amount(50))))
+        permit.settle_later(Amount(50))
+    await admission.close()
+    assert (await admission.would(claim("b", DAY))).quotas[0].remaining == 950
+
+
+async def test_what_is_being_told_when_the_process_stops_is_told_all_the_same(
+    state: StateClient, valkey: EmbeddedValkey
+) -> None:
+    admission = Admission(Ledger(state), TurnedClock())
+    permit = await admission.admit(claim("a", DAY, tokens=900))
+    await admission.start()
+    async with out_of_reach(state, valkey):
+        permit.settle_later(Amount(50))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        closing = asyncio.create_task(admission.close())
+        for _ in range(20):
+            await asyncio.sleep(0)
+    await closing
+    assert (await admission.would(claim("b", DAY))).quotas[0].remaining == 950
+
+
+async def test_who_leaves_while_he_is_being_admitted_leaves_nothing_reserved(
+    state: StateClient, valkey: EmbeddedValkey
+) -> None:
+    admission = Admission(Ledger(state), TurnedClock())
+    async with frozen(valkey):
+        await stopped(asyncio.create_task(admission.admit(claim("a", DAY, tokens=900))))
+    await admission.close()
+    assert (await admission.would(claim("b", DAY))).quotas[0].remaining == 1_000
