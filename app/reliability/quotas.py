@@ -8,12 +8,15 @@ and then its rate, and no minute's edge lets it through twice. A day is a day of
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass, field
 
 from app.core.budgets import DAILY, NOTHING, PER_MINUTE, Amount, Claim, Limit, Quota, Verdict
 
 MINUTE_US = 60_000_000
 DAY_S = 86_400
+MOST_OVER = 10_000
+"""Runs that are known to be over. Only what was settled a moment ago may still be asked for."""
 ASK_AGAIN_S = 1.0
 """When a run that ends may have made room: nobody knows, so soon."""
 
@@ -51,7 +54,7 @@ class Counters:
         self._lease_us = round(lease_s * 1_000_000)
         self._uses: dict[tuple[str, str, str], _Use] = {}
         self._held: dict[tuple[str, str], _Held] = {}
-        self._over: set[tuple[str, str]] = set()
+        self._over: OrderedDict[tuple[str, str], None] = OrderedDict()
 
     def admit(self, claim: Claim, now_us: int, *, dry: bool = False) -> Verdict | None:
         """Reserve what `claim` asks for, all or nothing. None where the run is over already."""
@@ -77,7 +80,9 @@ class Counters:
         """Book what the run used and give the rest back. False where that was done before, or nothing had been reserved."""
         run = (claim.tenant, claim.operation)
         held = self._held.pop(run, None)
-        self._over.add(run)
+        self._over[run] = None
+        if len(self._over) > MOST_OVER:
+            self._over.popitem(last=False)
         if held is None:
             return False
         for limit in claim.limits:

@@ -6,7 +6,7 @@ import hypothesis.strategies as st
 from hypothesis import given
 
 from app.core.budgets import NOTHING, Amount, Claim, Limit
-from app.reliability.quotas import Counters
+from app.reliability.quotas import MOST_OVER, Counters
 
 START_US = 1_700_000_000_000_000
 SECOND_US = 1_000_000
@@ -101,3 +101,13 @@ def test_a_run_that_is_not_renewed_makes_room_and_one_that_is_does_not() -> None
     later = counters.admit(claims(limit, 2), START_US + 51 * SECOND_US)
     assert later
     assert not later.refused_by
+
+
+def test_only_so_many_runs_that_are_over_are_remembered() -> None:
+    counters, limit = Counters(lease_s=30), Limit("requests_per_minute", "tenant", 10**6)
+    for number in range(MOST_OVER + 1):
+        counters.admit(claims(limit, number), START_US)
+        counters.settle(claims(limit, number), NOTHING, START_US)
+    assert counters.admit(claims(limit, MOST_OVER), START_US) is None
+    assert counters.admit(claims(limit, 1), START_US) is None
+    assert counters.admit(claims(limit, 0), START_US) is not None
