@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -102,9 +103,14 @@ def openai_error(error: ErrorReport) -> dict[str, Any]:
 
 
 def problem(
-    error: ErrorReport, request_id: str, *, run_id: str | None = None, result: OrchestrationOutput | None = None
+    error: ErrorReport,
+    request_id: str,
+    *,
+    run_id: str | None = None,
+    result: OrchestrationOutput | None = None,
+    headers: Mapping[str, str] = MappingProxyType({}),
 ) -> Response:
-    """An RFC 9457 answer that also carries OpenAI's `error`; of a run that failed, its id and what came of it."""
+    """An RFC 9457 answer that also carries OpenAI's `error`; of a run that failed, its id, `headers` and what came of it."""
     row = row_of(error)
     body: dict[str, Any] = {
         "type": f"urn:quorum:error:{error.code}",
@@ -125,12 +131,11 @@ def problem(
         }
     if error.causes:
         body["causes"] = error.causes
-    headers = error_headers(error)
     if run_id is not None:
-        body["run_id"] = headers["x-quorum-run-id"] = run_id
+        body["run_id"] = run_id
     if result is not None:
         body["result"] = result
-    return Response(orjson.dumps(body, default=dict), row.status, headers, PROBLEM_JSON)
+    return Response(orjson.dumps(body, default=dict), row.status, {**headers, **error_headers(error)}, PROBLEM_JSON)
 
 
 def error_headers(error: ErrorReport) -> dict[str, str]:

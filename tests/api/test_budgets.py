@@ -15,7 +15,7 @@ import pytest
 from app.orchestration.strategies import BUILT_IN
 from app.state.client import StateClient
 from app.state.embedded import EmbeddedValkey
-from tests.support.loopback import Answer, Loopback
+from tests.support.loopback import Answer, Loopback, as_json
 from tests.support.serving import AT_ONCE, Serving, serving, until, upstream
 from tests.support.valkey import running_valkey, server_pid
 
@@ -217,6 +217,20 @@ async def test_a_client_that_leaves_gives_back_what_it_did_not_use(tmp_path: Pat
                 while (now := await standing())["concurrent_runs"] < 1:
                     await asyncio.sleep(0.01)
             assert now["tokens_per_day"] == 10_000 - (400 + 64 + 16) // 4  # the prompt was sent
+
+
+@pytest.mark.parametrize("path", ["/v1/orchestrations", "/v1/chat/completions"])
+async def test_a_run_that_fails_says_how_the_limits_stand_too(tmp_path: Path, valkey: EmbeddedValkey, path: str) -> None:
+    busy = as_json({"error": {"message": "busy"}}, 503)
+    async with Loopback(lambda _: busy) as provider:
+        config = upstream(provider.url) | {"tenants": {"default": {"requests_per_minute": 50}}}
+        async with serving(tmp_path, valkey.url, config) as service:
+            told = {"input": "x", "strategy": "direct", "models": ["m"]}
+            chat = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
+            failed = await service.client.post(path, json=told if "orch" in path else chat)
+    assert failed.status_code == 503
+    assert failed.headers["ratelimit-policy"] == '"tenant.requests_per_minute";q=50;w=60'
+    assert failed.headers["x-quorum-run-id"] == failed.json()["run_id"]
 
 
 async def test_without_the_store_limits_are_local_and_daily_budgets_refuse(tmp_path: Path) -> None:

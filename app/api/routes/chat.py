@@ -47,5 +47,5 @@ async def chat_completions(request: Request) -> Response:
         return await streamed(request, services, begun, encoder)
     result = await result_of(request, services, begun)
     if result.error:
-        return problem(result.error, request.scope["request_id"], run_id=run.id)
+        return problem(result.error, request.scope["request_id"], run_id=run.id, headers=run_headers(run))
     return Response(completion(result, body.model), media_type="application/json", headers=run_headers(run, result))

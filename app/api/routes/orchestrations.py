@@ -55,7 +55,7 @@ async def orchestrate(request: Request) -> Response:
         return await hosted(request, services, begun, body.on_disconnect or "cancel")
     run, result = begun.run, await result_of(request, services, begun)
     if result.error:
-        return problem(result.error, request.scope["request_id"], run_id=run.id, result=result)
+        return problem(result.error, request.scope["request_id"], run_id=run.id, result=result, headers=run_headers(run))
     return Response(orjson.dumps(result, default=plain), media_type="application/json", headers=run_headers(run, result))
 
 
