@@ -29,7 +29,8 @@ class CallConfig:
     """Settings in force for a model's calls.
 
     `provider_bulkhead` bounds the calls to all models of the provider together, `model_bulkhead` those to this one.
-    `credential` is the secret that the provider is called with, empty where there is none.
+    `credential` is the secret that the provider is called with, empty where there is none. `on_demand` says that only requests
+    name the model.
     """
 
     timeouts: RequestConfig = RequestConfig()
@@ -41,6 +42,7 @@ class CallConfig:
     provider_bulkhead: BulkheadConfig = BulkheadConfig()
     model_bulkhead: BulkheadConfig = BulkheadConfig()
     credential: str = ""
+    on_demand: bool = False
 
 
 def call_config(

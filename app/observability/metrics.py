@@ -7,7 +7,7 @@ With several workers `PROMETHEUS_MULTIPROC_DIR` is set before this module is imp
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from weakref import WeakValueDictionary
 
@@ -92,31 +92,75 @@ SETTLED_TOKENS = Counter("quorum_settled_tokens_total", "Tokens that runs with a
 _BREAKER_STATES = {"closed": 0, "half_open": 1, "open": 2}
 _RECENT = 0.2
 """The weight of the newest call in the usual time of a model."""
-_MOST_LABELS = 4096
-"""Label sets kept at hand per metric; `provider/model` names make their number open-ended, the rest are counted as `other`."""
+_ON_DEMAND_LABELS = 100
+"""Models named by requests alone (`provider/model`) that each worker counts by themselves: one has about fifty series."""
+_OTHER = "other"
 
 
-_BY_MODEL: WeakValueDictionary[str, AttemptMetrics] = WeakValueDictionary()
+class ModelLabels:
+    """The names that models are counted under: the configured ones, the first of the others, and `other` for the rest."""
+
+    def __init__(self) -> None:
+        self._configured: frozenset[str] = frozenset()
+        self._others: set[str] = set()
+
+    def configure(self, names: Iterable[str]) -> None:
+        self._configured = frozenset(names)
+
+    def of(self, name: str) -> str:
+        if name in self._configured or name in self._others:
+            return name
+        if len(self._others) >= _ON_DEMAND_LABELS:
+            return _OTHER
+        self._others.add(name)
+        return name
+
+
+_LABELS = ModelLabels()
+
+
+def configured_models(names: Iterable[str]) -> None:
+    """The models that are counted under their own names, however many there are: aliases, and `provider/model`."""
+    _LABELS.configure(names)
+
+
+def model_label(name: str) -> str:
+    """The name that a model is counted under."""
+    return _LABELS.of(name)
+
+
+class _Pace:
+    """How long good calls of a model take, whatever settings they are made with."""
+
+    __slots__ = ("__weakref__", "usual_s")
+
+    def __init__(self) -> None:
+        self.usual_s: float | None = None
+
+    def add(self, seconds: float) -> None:
+        self.usual_s = seconds if self.usual_s is None else self.usual_s + _RECENT * (seconds - self.usual_s)
+
+
+_PACES: WeakValueDictionary[str, _Pace] = WeakValueDictionary()
 
 
 def usual_seconds(model: str) -> float | None:
     """How long a good call of a model takes as a rule, measured in this process; None where none was made yet."""
-    found = _BY_MODEL.get(model)
+    found = _PACES.get(model)
     return None if found is None else found.usual_s
 
 
 class AttemptMetrics:
     """Counts the attempts of one model at one provider."""
 
-    __slots__ = ("__weakref__", "_latency", "_model", "_outcomes", "_provider", "_ttft", "usual_s")
+    __slots__ = ("_latency", "_model", "_outcomes", "_pace", "_provider", "_ttft")
 
     def __init__(self, provider: str, model: str) -> None:
-        self._provider, self._model = provider, model
-        self._latency = ATTEMPT_SECONDS.labels(provider, model)
-        self._ttft = TTFT_SECONDS.labels(provider, model)
+        self._provider, self._model = provider, model_label(model)
+        self._latency = ATTEMPT_SECONDS.labels(provider, self._model)
+        self._ttft = TTFT_SECONDS.labels(provider, self._model)
         self._outcomes: dict[str, Callable[[], None]] = {}
-        self.usual_s: float | None = None
-        _BY_MODEL[model] = self
+        self._pace = _PACES.setdefault(model, _Pace())
 
     def attempt(self, outcome: str, latency_s: float, ttft_s: float | None) -> None:
         count = self._outcomes.get(outcome)
@@ -124,7 +168,7 @@ class AttemptMetrics:
             count = self._outcomes[outcome] = ATTEMPTS.labels(self._provider, self._model, outcome).inc
         count()
         if outcome == "ok":
-            self.usual_s = latency_s if self.usual_s is None else self.usual_s + _RECENT * (latency_s - self.usual_s)
+            self._pace.add(latency_s)
         self._latency.observe(latency_s)
         if ttft_s is not None:
             self._ttft.observe(ttft_s)
@@ -132,7 +176,10 @@ class AttemptMetrics:
 
 def breaker_changed(provider: str, model: str, state: str) -> None:
     """A breaker went over to `state`. `model` is the provider's own name for it, since aliases share a breaker."""
-    BREAKER_STATE.labels(provider, model).set(_BREAKER_STATES[state])
+    if model_label(f"{provider}/{model}") == _OTHER:
+        model = _OTHER  # many together have no state
+    else:
+        BREAKER_STATE.labels(provider, model).set(_BREAKER_STATES[state])
     BREAKER_TRANSITIONS.labels(provider, model, state).inc()
 
 
@@ -155,9 +202,13 @@ class _ModelMetrics:
         count()
 
 
-@lru_cache(maxsize=_MOST_LABELS)
+@lru_cache(maxsize=1024)
+def _labelled(label: str) -> _ModelMetrics:
+    return _ModelMetrics(label)
+
+
 def _model(name: str) -> _ModelMetrics:
-    return _ModelMetrics(name)
+    return _labelled(model_label(name))
 
 
 @lru_cache(maxsize=256)

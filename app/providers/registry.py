@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from app.config.calls import CallConfig, call_config
 from app.config.explaining import close_to, listed
 from app.config.spec import LLMProvider, ModelConfig, QuorumSpec, RecipeReliability
 from app.core.errors import ConfigError, ConflictError, InvalidRequest, NotFound
 from app.core.models import Call, Model, ModelProfile
+from app.observability.metrics import configured_models
 from app.providers.base import Availability, Provider
 from app.providers.factory import default_profile, known_profiles, make_provider
 from app.providers.fitting import fitted
@@ -259,6 +260,7 @@ class ModelRegistry:
         return connections
 
     def _listed(self, spec: QuorumSpec) -> dict[str, _Entry]:
+        configured_models(self._names(spec))
         entries: dict[str, _Entry] = {}
         for alias, config in spec.models.items():
             connection = self._connections[config.provider]
@@ -272,6 +274,15 @@ class ModelRegistry:
             if connection.name not in named:
                 entries.update({alias: e for alias, e in self._unnamed(connection).items() if alias not in entries})
         return entries
+
+    def _names(self, spec: QuorumSpec) -> Iterator[str]:
+        """What the models of `spec` are called, in requests and by their providers."""
+        for alias, model in spec.models.items():
+            yield alias
+            yield f"{model.provider}/{model.model}"
+        for connection in self._connections.values():
+            for known in connection.known:
+                yield f"{connection.name}/{known}"
 
     def _unnamed(self, connection: Connection) -> dict[str, _Entry]:
         entries: dict[str, _Entry] = {}
@@ -297,6 +308,8 @@ class ModelRegistry:
             known = default_profile(connection.name, connection.config, model)
         profile = profile_of(alias, known or ModelProfile(alias, connection.name, model), connection.config, config)
         settings = call_config(self._reliability, connection.config, config, recipe)
+        if config is None and model not in connection.known:
+            settings = replace(settings, on_demand=True)
         return Model(profile, fitted(profile, self._wrap(profile, settings, connection.provider.stream)))
 
     def _forget(self, gone: Sequence[Connection]) -> None:

@@ -20,6 +20,10 @@ from app.reliability.circuit import Circuit, Grant, Rules, State, Tally, Verdict
 from app.state.breakers import BreakerStore, Entry, ProbeEnd, Record, Reply
 from app.state.flusher import Flusher
 
+_MOST_ON_DEMAND: Final = 100
+_IDLE_MS: Final = 600_000
+"""Breakers of models that only requests name are listed as long as they were used in the last ten minutes or are not closed,
+and at most so many: anybody makes one by naming a model."""
 _HURRY_MS: Final = 100
 """A pause that ends at least so much later than known is told at once."""
 _QUIET_MS: Final = 50
@@ -38,8 +42,10 @@ class Breaker:
         "circuit",
         "cool_ms",
         "ended",
+        "heard_ms",
         "id",
         "model",
+        "on_demand",
         "probes",
         "provider",
         "quiet_until",
@@ -58,6 +64,8 @@ class Breaker:
         self.cool_ms = 0
         self.asked = 0.0
         self.quiet_until = 0
+        self.on_demand = False
+        self.heard_ms = owner.now_ms()
 
     async def ask(self) -> tuple[Grant, str]:
         """May a call be made? With a probe comes its permit, which must be given to `settle`."""
@@ -78,6 +86,8 @@ class Breaker:
     def record(self, generation: int, tally: Tally) -> None:
         """Calls that were admitted in `generation` are over."""
         circuit = self.circuit
+        if self.on_demand:
+            self.heard_ms = self._all.now_ms()
         if generation != circuit.generation:
             return
         if self._all.local:
@@ -163,21 +173,35 @@ class Breakers:
             await self._feed.close()
             await self._flusher.close()
 
-    def of(self, provider: str, model: str, credential: str, rules: Rules) -> Breaker:
-        """The breaker of these calls, with `rules` from now on. It lives as long as somebody holds it."""
+    def of(self, provider: str, model: str, credential: str, rules: Rules, *, on_demand: bool = False) -> Breaker:
+        """The breaker of these calls, with `rules` from now on. It lives as long as somebody holds it.
+
+        `on_demand` says that only requests name the model.
+        """
         breaker_id = f"{provider}:{model}"
         if credential and self._fingerprint is not None:
             breaker_id += f":{self._fingerprint(credential)[:8]}"
         breaker = self._breakers.get(breaker_id)
         if breaker is None:
             breaker = self._breakers[breaker_id] = Breaker(self, breaker_id, provider, model, rules)
+            breaker.on_demand = on_demand
             records, shift = self._known
             _take(breaker, records.get(breaker_id), shift)
         breaker.rules = rules
+        breaker.on_demand = breaker.on_demand and on_demand
         return breaker
 
     def all(self) -> list[Breaker]:
-        return sorted(self._breakers.values(), key=lambda breaker: (breaker.provider, breaker.model, breaker.id))
+        return _sorted(self._breakers.values())
+
+    def listed(self) -> list[Breaker]:
+        """Those of configured models, and of the others the ones in use, those that were used last if there are many."""
+        found = list(self._breakers.values())
+        demanded = sorted((b for b in found if b.on_demand and self._in_use(b)), key=lambda b: b.heard_ms, reverse=True)
+        return _sorted([*(b for b in found if not b.on_demand), *demanded[:_MOST_ON_DEMAND]])
+
+    def _in_use(self, breaker: Breaker) -> bool:
+        return breaker.circuit.state != "closed" or self.now_ms() - breaker.heard_ms < _IDLE_MS or breaker.cooling_s() > 0
 
     async def reset(self, breaker_id: str) -> Breaker:
         """Close a breaker, on every replica, and end the provider's pause.
@@ -303,6 +327,10 @@ class Breakers:
 
     def _local_rules(self, breaker: Breaker) -> Rules:
         return replace(breaker.rules, lease_ms=_LOCAL_LEASE_MS)
+
+
+def _sorted(breakers: Iterable[Breaker]) -> list[Breaker]:
+    return sorted(breakers, key=lambda breaker: (breaker.provider, breaker.model, breaker.id))
 
 
 def _take(breaker: Breaker, record: Record | None, shift: int) -> None:

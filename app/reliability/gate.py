@@ -13,7 +13,7 @@ from app.core.chat import ChatRequest
 from app.core.clock import Clock
 from app.core.errors import DeadlineExceeded, FailureClass, ProviderError, QuorumError
 from app.core.models import ModelProfile
-from app.observability.metrics import REFUSALS
+from app.observability.metrics import REFUSALS, model_label
 from app.reliability.breakers import Breaker
 from app.reliability.bulkhead import Bulkhead, Full
 from app.reliability.circuit import Tally, Verdict
@@ -156,7 +156,7 @@ class Gate:
 
     def _refused(self, failure: FailureClass, reason: str, what: str, retry_s: float) -> QuorumError:
         profile = self.profile
-        REFUSALS.labels(profile.provider, profile.name, reason).inc()
+        REFUSALS.labels(profile.provider, model_label(profile.name), reason).inc()
         return ProviderError(
             f"provider {profile.provider!r} ({profile.model}) {what}; try again in {max(retry_s, 0.1):.1f} s",
             failure=failure,

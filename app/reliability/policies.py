@@ -75,7 +75,8 @@ class StandardPolicies:
     def _gate(self, profile: ModelProfile, config: CallConfig) -> Gate:
         breaker = None
         if config.breaker.enabled or config.pace.enabled:
-            breaker = self.breakers.of(profile.provider, profile.model, config.credential, rules_of(config.breaker))
+            rules = rules_of(config.breaker)
+            breaker = self.breakers.of(profile.provider, profile.model, config.credential, rules, on_demand=config.on_demand)
         found = (
             self._bulkheads.of(f"the provider {profile.provider!r}", config.provider_bulkhead),
             self._bulkheads.of(f"the model {profile.name!r}", config.model_bulkhead),

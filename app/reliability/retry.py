@@ -25,7 +25,7 @@ from app.core.errors import FailureClass, ProviderError
 from app.core.model_events import ModelEvent, ResponseStarted
 from app.core.models import Call, ModelProfile, Policy
 from app.core.streams import close
-from app.observability.metrics import RETRIES, RETRIES_REFUSED
+from app.observability.metrics import RETRIES, RETRIES_REFUSED, model_label
 
 RETRIED: Final = frozenset({"connection", "timeout", "rate_limited", "overloaded", "server_error", "incomplete"})
 ON_REQUEST: Final = frozenset({"invalid_request"})
@@ -101,7 +101,7 @@ def retry(
     """Call again after failures, so that the caller sees one call. `ResponseStarted` is held back until more has come."""
 
     def refused(reason: str) -> None:
-        RETRIES_REFUSED.labels(profile.provider, profile.name, reason).inc()
+        RETRIES_REFUSED.labels(profile.provider, model_label(profile.name), reason).inc()
 
     def wait_after(error: ProviderError, retries: int, context: CallContext) -> float | None:
         """Seconds until the next call; None where there is to be none."""
@@ -115,7 +115,7 @@ def retry(
         if not budget.take():
             refused("budget")
             return None
-        RETRIES.labels(profile.provider, profile.name, error.failure).inc()
+        RETRIES.labels(profile.provider, model_label(profile.name), error.failure).inc()
         return wait_s
 
     def policy(call: Call) -> Call:

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
+from app.observability import metrics
 from app.state.embedded import EmbeddedValkey
 from tests.support.loopback import Loopback, as_json
 from tests.support.openai_wire import completion
@@ -96,3 +98,30 @@ async def test_a_reload_changes_settings_and_keeps_what_is_open(tmp_path: Path, 
         assert (await service.client.post("/v1/admin/reload")).status_code == 200
         assert (await breakers(service))[0]["state"] == "open"
         assert all_of_them()[0].rules.probes == 5
+
+
+async def test_naming_models_without_end_makes_neither_breakers_nor_series_without_end(
+    tmp_path: Path, valkey: EmbeddedValkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics, "_LABELS", metrics.ModelLabels())
+    async with (
+        Loopback(lambda _: as_json(completion())) as provider,
+        serving(tmp_path, valkey.url, upstream(provider.url, reliability={})) as service,
+    ):
+        for number in range(130):
+            asked = await service.client.post("/v1/orchestrations", json={**ASK, "models": [f"up/flood-{number}"]})
+            assert asked.status_code == 200
+        text = (await service.client.get("/metrics")).text
+        shown = {line.split('model="')[1].split('"')[0] for line in text.splitlines() if 'model="up/flood-' in line}
+        assert len(shown) <= 100
+        assert 'quorum_attempts_total{model="other",outcome="ok",provider="up"}' in text
+        assert 'quorum_tokens_total{kind="input",model="other"}' in text
+        models = [one["model"] for one in await breakers(service)]
+        assert len(models) == 102
+        assert {"m", "m2", "flood-129"} <= set(models)
+        assert "flood-0" not in models
+        for breaker in service.app.state.services.breakers.all():
+            breaker.heard_ms -= 600_000
+        assert [one["model"] for one in await breakers(service)] == ["m", "m2"]
+        await service.client.post("/v1/orchestrations", json={**ASK, "models": ["up/flood-0"]})
+        assert [one["model"] for one in await breakers(service)] == ["flood-0", "m", "m2"]

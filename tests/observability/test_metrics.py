@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -26,6 +27,33 @@ def test_an_attempt_counts_its_outcome_its_seconds_and_its_first_token() -> None
     assert value("quorum_attempts_total", **who, outcome="timeout") == 1
     assert (value("quorum_attempt_seconds_count", **who), value("quorum_ttft_seconds_count", **who)) == (3, 1)
     assert value("quorum_attempt_seconds_bucket", **who, le="0.25") == 1
+
+
+def test_how_long_a_model_takes_is_told_whatever_settings_it_is_called_with() -> None:
+    plain = metrics.AttemptMetrics("prov", "timed")
+    plain.attempt("ok", 1.0, None)
+    tuned = metrics.AttemptMetrics("prov", "timed")
+    assert metrics.usual_seconds("timed") == 1.0
+    tuned.attempt("ok", 2.0, None)
+    assert metrics.usual_seconds("timed") == 1.2
+    del tuned
+    plain.attempt("ok", 1.2, None)
+    assert metrics.usual_seconds("timed") == 1.2
+    plain.attempt("ok", 2.2, None)
+    assert metrics.usual_seconds("timed") == pytest.approx(1.4)
+
+
+def test_models_that_only_requests_name_are_counted_together_beyond_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "_LABELS", metrics.ModelLabels())
+    names = {metrics.model_label(f"flood/{number}") for number in range(1_000)}
+    assert len(names) == 101
+    assert [metrics.model_label(name) for name in ("flood/0", "flood/999")] == ["flood/0", "other"]
+    metrics.configured_models(["late", "up/late"])
+    assert [metrics.model_label(name) for name in ("late", "up/late")] == ["late", "up/late"]
+    before = value("quorum_breaker_transitions_total", provider="up", model="other", to="open")
+    metrics.breaker_changed("up", "flooded", "open")
+    assert value("quorum_breaker_transitions_total", provider="up", model="other", to="open") == before + 1
+    assert REGISTRY.get_sample_value("quorum_breaker_state", {"provider": "up", "model": "other"}) is None
 
 
 def test_a_runs_candidates_helpers_tokens_and_waste_are_booked_from_its_result() -> None:

@@ -21,9 +21,12 @@ BreakerId = Annotated[str, Path(openapi_examples={"mock": {"value": "mock:mock-s
 
 @router.get("/v1/breakers", summary="Circuit breakers", openapi_extra=described(BreakerList))
 async def list_breakers(request: Request, _who: Reader) -> Response:
-    """The breakers of the models that this replica has, in the state that all replicas share."""
+    """The breakers of the models that this replica has, in the state that all replicas share.
+
+    Of models that only requests name, those that were used in the last ten minutes or are not closed, 100 at most.
+    """
     breakers = services_of(request).breakers
-    data = [_shown(breaker, shared=not breakers.local) for breaker in breakers.all()]
+    data = [_shown(breaker, shared=not breakers.local) for breaker in breakers.listed()]
     return _json({"object": "list", "data": data, "next_cursor": None})
 
 
