@@ -21,6 +21,8 @@ NANO = 1_000_000_000
 LimitKind = Literal["usd_per_day", "tokens_per_day", "requests_per_minute", "tokens_per_minute", "concurrent_runs"]
 DAILY: frozenset[LimitKind] = frozenset({"usd_per_day", "tokens_per_day"})
 PER_MINUTE: frozenset[LimitKind] = frozenset({"requests_per_minute", "tokens_per_minute"})
+AMOUNTS: frozenset[LimitKind] = frozenset({"usd_per_day", "tokens_per_day", "tokens_per_minute"})
+"""Limits of what calls use, not of how many runs there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,7 @@ class Draw(Protocol):
 
 
 class Purse(Protocol):
-    """What one run may use. A policy that makes more calls than it was asked for, as hedging does, draws for each of them."""
+    """What one run may use. A policy that makes more calls than it was asked for, as hedging does, draws for them unplanned."""
 
     @property
     def spent(self) -> Amount:
@@ -131,10 +133,17 @@ class Purse(Protocol):
         """Whether a call that may not be made ends the run, or only fails."""
         ...
 
-    def draw(self, request: ChatRequest, profile: ModelProfile, *, planned: bool = True) -> Draw:
-        """Set aside what a call may use at most. One that was not `planned` must fit into what is left.
+    def draw(self, request: ChatRequest, profile: ModelProfile) -> Draw:
+        """Set aside what a planned call may use at most.
 
         Raises:
             BudgetExceeded: there is not enough left.
+        """
+        ...
+
+    async def draw_unplanned(self, request: ChatRequest, profile: ModelProfile) -> Draw | None:
+        """Set aside what a call may use at most that no plan holds; None where there is not enough.
+
+        Where the limits of the run's caller bound what calls use, it is reserved from them, apart from the run.
         """
         ...

@@ -14,7 +14,7 @@ from math import ceil
 
 import structlog
 
-from app.core.budgets import DAILY, NOTHING, Amount, Claim, Limit, Quota, Verdict
+from app.core.budgets import AMOUNTS, DAILY, NOTHING, Amount, Claim, Limit, Quota, Verdict
 from app.core.clock import Clock
 from app.core.errors import BudgetExceeded, LimitExceeded, QuorumError, StateUnavailable
 from app.observability import metrics
@@ -102,9 +102,23 @@ class Admission:
             metrics.run_refused(limit)
             _log.info("run refused", run_id=claim.operation, tenant=claim.tenant, scope=limit.scope, limit=limit.kind)
             raise refusal(verdict, claim)
-        permit = Permit(claim, verdict.granted, verdict.quotas, local, self.clock.monotonic(), self)
-        self._open[claim.operation] = permit
-        metrics.reserved(verdict.granted)
+        return self._opened(claim, verdict, local=local)
+
+    async def beside(self, claim: Claim, amount: Amount) -> Permit | None:
+        """Reserve `amount` for a call that the plan of an admitted run does not hold, under its limits of tokens and dollars.
+
+        None where one of them stands against it, or cannot be asked. The permit has begun; it is settled by itself.
+        """
+        limits = tuple(limit for limit in claim.limits if limit.kind in AMOUNTS)
+        more = Claim(f"{claim.operation}:{secrets.token_hex(4)}", claim.tenant, limits, amount)
+        try:
+            verdict, local = await self._asked(more)
+        except StateUnavailable:
+            return None
+        if verdict.refused_by is not None:
+            return None
+        permit = self._opened(more, verdict, local=local)
+        permit.begin()
         return permit
 
     async def would(self, claim: Claim) -> Verdict:
@@ -167,6 +181,12 @@ class Admission:
             raise StateUnavailable("the run is over already")
         return verdict, True
 
+    def _opened(self, claim: Claim, verdict: Verdict, *, local: bool) -> Permit:
+        permit = Permit(claim, verdict.granted, verdict.quotas, local, self.clock.monotonic(), self)
+        self._open[claim.operation] = permit
+        metrics.reserved(verdict.granted)
+        return permit
+
     def _may_ask(self) -> bool:
         """Whether Redis is to be asked. While it is away one asks every `RECHECK_S`, and nobody else waits for that."""
         now = self.clock.monotonic()
@@ -190,6 +210,10 @@ class Admission:
         metrics.settled(permit.granted, used)
         return _Unsettled(permit.claim, used, permit.local)
 
+    def _queue(self, unsettled: _Unsettled) -> None:
+        self._unsettled.append(unsettled)
+        self._wake.set()
+
     async def _settled(self, unsettled: _Unsettled) -> bool:
         claim = unsettled.claim
         if unsettled.local:
@@ -208,10 +232,6 @@ class Admission:
 
     async def _keep(self) -> None:
         """Renew what runs, give back what never began, and tell what could not be told before."""
-    def _queue(self, unsettled: _Unsettled) -> None:
-        self._unsettled.append(unsettled)
-        self._wake.set()
-
         renewed = self.clock.monotonic()
         while True:
             waits_s = RECHECK_S if self._unsettled else RENEW_S
@@ -276,7 +296,7 @@ def refusal(verdict: Verdict, claim: Claim) -> BudgetExceeded | LimitExceeded:
             message = f"{whose} may make {limit.size:,} requests a minute, and has"
         case "concurrent_runs":
             message = f"{whose} may have {limit.size:,} runs at once, and has"
-    if limit.kind not in ("requests_per_minute", "concurrent_runs"):
+    if limit.kind in AMOUNTS:
         message += "; ask for less (max_tokens, fewer models)" + ("" if wait is None else " or later")
     if limit.kind in DAILY or wait is None:
         return BudgetExceeded(message, retry_after=wait, quotas=verdict.quotas)

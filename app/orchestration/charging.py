@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from app.core.budgets import NANO, NOTHING, Amount, Claim, Limit, nano_usd
+from app.core.budgets import AMOUNTS, NANO, NOTHING, Amount, Claim, Limit, nano_usd
 from app.core.errors import BudgetExceeded, InvalidRequest
 from app.core.runs import Budget, RunRequest
 from app.observability import metrics
 from app.orchestration.base import BaseOrchestrator
 from app.orchestration.context import RunContext
 from app.reliability.forecast import Forecast, PlannedCall, forecast, input_bound
-from app.reliability.purse import Bounds, RunPurse
+from app.reliability.purse import Bounds, Reserve, RunPurse
 
-_TOKENS = frozenset({"tokens_per_day", "tokens_per_minute"})
+_TOKENS = AMOUNTS - {"usd_per_day"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +28,11 @@ class Charge:
     forecast: Forecast | None = None
     stated: bool = False
 
-    def purse(self, request: RunRequest, granted: Amount = NOTHING) -> RunPurse | None:
-        """What the run draws on: its own budget and what it was granted of its caller's, whichever is less."""
+    def purse(self, request: RunRequest, granted: Amount = NOTHING, reserve: Reserve | None = None) -> RunPurse | None:
+        """What the run draws on: its own budget and what it was granted of its caller's, whichever is less.
+
+        `reserve` asks for more of its caller's, for calls that no plan holds.
+        """
         if self.forecast is None:
             return None
         own, kinds = _own(request.budget), {limit.kind for limit in self.claim.limits} if self.claim else set[str]()
@@ -42,12 +45,14 @@ class Charge:
             strict=partial or not self.stated,
             ends_run=not partial,
             known_tokens=input_bound(request.messages, request.tools),
+            own=own,
+            reserve=reserve if kinds & AMOUNTS else None,
         )
 
 
 def counts(limits: tuple[Limit, ...], budget: Budget) -> bool:
     """Whether tokens or dollars are bounded, so that a run's worst case matters."""
-    return budget.bounded or any(limit.kind in _TOKENS or limit.kind == "usd_per_day" for limit in limits)
+    return budget.bounded or any(limit.kind in AMOUNTS for limit in limits)
 
 
 def charge(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import structlog
 
@@ -230,7 +231,7 @@ class Engine:
             return run
         permit = await self._admission.admit(run.charge.claim)
         run.permit = permit
-        run.context.purse = run.charge.purse(run.request, permit.granted)
+        run.context.purse = run.charge.purse(run.request, permit.granted, partial(self._admission.beside, permit.claim))
         return run
 
     async def estimate(self, request: RunRequest) -> Estimate:

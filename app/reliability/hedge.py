@@ -12,11 +12,11 @@ from dataclasses import replace
 
 from app.config.spec import HedgeConfig
 from app.core.chat import ChatRequest, Choice
-from app.core.errors import BudgetExceeded
 from app.core.model_events import ModelEvent
 from app.core.models import Call, ModelProfile, Policy
 from app.core.streams import close, race
-from app.observability.metrics import HEDGES
+from app.core.usage import NO_USAGE
+from app.observability.metrics import HEDGES, model_label
 from app.reliability.attempt import AttemptObserver
 from app.reliability.forecast import cut_off
 from app.reliability.quantiles import Quantiles
@@ -52,19 +52,26 @@ class Usual:
         times = self.streamed if request.incremental else self.whole
         return times.at(self._config.quantile) if times.count >= self._config.min_calls else None
 
+    def may_hedge(self) -> bool:
+        """Whether there is a hedge to take."""
+        return self._allowed >= 1
+
     def take(self) -> bool:
         """Take a hedge out, if there is one."""
-        if self._allowed < 1:
+        if not self.may_hedge():
             return False
         self._allowed -= 1
         return True
 
 
 def hedge(profile: ModelProfile, usual: Usual, closed: Callable[[], bool]) -> Policy:
-    """Hedge calls without tools, while the model's breaker is closed and the run's budget holds a second one."""
+    """Hedge calls without tools, while the model's breaker is closed and the run's purse has something for a second one.
+
+    A hedge that is not made, for want of money or since the first call has spoken meanwhile, leaves those of others untouched.
+    """
 
     def counted(outcome: str) -> None:
-        HEDGES.labels(profile.provider, profile.name, outcome).inc()
+        HEDGES.labels(profile.provider, model_label(profile.name), outcome).inc()
 
     def policy(call: Call) -> Call:
         def hedged(request: ChatRequest) -> AsyncIterator[ModelEvent]:
@@ -89,12 +96,15 @@ def hedge(profile: ModelProfile, usual: Usual, closed: Callable[[], bool]) -> Po
 
         async def second() -> AsyncIterator[ModelEvent]:
             nonlocal begun, heard
-            if await _set_within(over, delay_s) or not closed() or not usual.take():
+            if await _set_within(over, delay_s) or not closed() or not usual.may_hedge():
                 return
             purse = request.context.purse
-            try:
-                draw = purse.draw(request, profile, planned=False) if purse else None
-            except BudgetExceeded:
+            draw = await purse.draw_unplanned(request, profile) if purse else None
+            if purse and draw is None:
+                return
+            if over.is_set() or not usual.take():
+                if draw:
+                    draw.book(NO_USAGE, None)
                 return
             begun = True
             source = call(replace(request))
@@ -103,13 +113,13 @@ def hedge(profile: ModelProfile, usual: Usual, closed: Callable[[], bool]) -> Po
                     heard = True
                     yield event
             finally:
-                await close(source)
                 # Whichever of the two was not heard had its prompt read: what the other has used is in its own answer.
                 lost = cut_off(request.messages, _NOTHING)
                 request.context.wasted += lost
                 price = profile.price
                 if draw:
                     draw.book(lost, price.cost(lost) if price else None)
+                await close(source)
 
         source = race([first(), second()])
         try:

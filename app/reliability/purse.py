@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Protocol
 
-from app.core.budgets import NOTHING, Amount, nano_usd
+from app.core.budgets import NOTHING, Amount, Draw, nano_usd
 from app.core.chat import ChatRequest
 from app.core.errors import BudgetExceeded
 from app.core.models import ModelProfile
@@ -28,6 +30,21 @@ class Bounds:
         return None
 
 
+class Reservation(Protocol):
+    """What was reserved for one call, from the limits of the run's caller."""
+
+    def settle_later(self, used: Amount) -> None:
+        """The call is over and used this much; the rest is given back."""
+        ...
+
+
+Reserve = Callable[[Amount], Awaitable[Reservation | None]]
+"""Reserves an amount for one call, or gives None where there is not so much."""
+
+
+NO_BOUNDS = Bounds()
+
+
 class RunPurse:
     """Counts what a run uses and stops its calls where the bounds are reached.
 
@@ -37,30 +54,62 @@ class RunPurse:
             calls stop only when what was really used is over the bounds.
         ends_run: whether a call that may not be made ends the run, or only fails.
         known_tokens: the bound of the caller's own messages; what a prompt has beyond them was written by models or by us.
+        own: the run's own budget, which calls that were reserved for by themselves count against too.
+        reserve: how to reserve for a call that no plan holds; without it, such a call draws on `bounds`.
     """
 
-    def __init__(self, bounds: Bounds, *, strict: bool, ends_run: bool, known_tokens: int) -> None:
+    def __init__(
+        self,
+        bounds: Bounds,
+        *,
+        strict: bool,
+        ends_run: bool,
+        known_tokens: int,
+        own: Bounds = NO_BOUNDS,
+        reserve: Reserve | None = None,
+    ) -> None:
         self.bounds = bounds
+        self._own = own
+        self._reserve = reserve
+        self._apart = NOTHING
         self.ends_run = ends_run
         self.spent = NOTHING
         self._strict = strict
         self._known = known_tokens
         self._set_aside = NOTHING
 
-    def draw(self, request: ChatRequest, profile: ModelProfile, *, planned: bool = True) -> PurseDraw:
-        """Set aside what a call may use at most. One that was not `planned` must fit into what is left.
+    def draw(self, request: ChatRequest, profile: ModelProfile) -> PurseDraw:
+        """Set aside what a planned call may use at most.
 
         Raises:
             BudgetExceeded: there is not enough left, or too much was used already.
         """
         bound = self._bound(request, profile)
-        fits = self._strict or not planned
-        lack = self.bounds.lacks(self.spent + self._set_aside + bound if fits else self.spent)
+        used = self.spent + self._set_aside + bound if self._strict else self.spent
+        lack = self.bounds.lacks(used) or self._own.lacks(used + self._apart)
         if lack is not None:
-            what = "the call would take the run to" if fits else "the run has used"
+            what = "the call would take the run to" if self._strict else "the run has used"
             raise BudgetExceeded(f"{profile.name!r} is not asked: {what} {lack}, its budget")
         self._set_aside += bound
         return PurseDraw(self, bound)
+
+    async def draw_unplanned(self, request: ChatRequest, profile: ModelProfile) -> Draw | None:
+        """Set aside what a call may use at most that no plan holds; None where there is not enough."""
+        bound = self._bound(request, profile)
+        used = self.spent + self._set_aside + bound
+        if self._own.lacks(used + self._apart) is not None:
+            return None
+        if self._reserve is None:
+            if self.bounds.lacks(used) is not None:
+                return None
+            self._set_aside += bound
+            return PurseDraw(self, bound)
+        reservation = await self._reserve(bound)
+        return None if reservation is None else ReservedDraw(self, reservation)
+
+    def book_apart(self, used: Amount) -> None:
+        """A call that was reserved for by itself has used this much."""
+        self._apart += used
 
     def book(self, bound: Amount, used: Amount) -> None:
         self._set_aside -= bound
@@ -93,4 +142,27 @@ class PurseDraw:
         """The call is over and used this much; said twice it counts once."""
         if self._open:
             self._open = False
-            self._purse.book(self._bound, Amount(usage.total_tokens, nano_usd(cost_usd or 0.0)))
+            self._purse.book(self._bound, booked(usage, cost_usd))
+
+
+class ReservedDraw:
+    """What one call may use, reserved apart from its run until it is over."""
+
+    __slots__ = ("_purse", "_reservation")
+
+    def __init__(self, purse: RunPurse, reservation: Reservation) -> None:
+        self._purse = purse
+        self._reservation: Reservation | None = reservation
+
+    def book(self, usage: Usage, cost_usd: float | None) -> None:
+        """The call is over and used this much; said twice it counts once."""
+        reservation, self._reservation = self._reservation, None
+        if reservation is not None:
+            used = booked(usage, cost_usd)
+            self._purse.book_apart(used)
+            reservation.settle_later(used)
+
+
+def booked(usage: Usage, cost_usd: float | None) -> Amount:
+    """What a call has used, as budgets count."""
+    return Amount(usage.total_tokens, nano_usd(cost_usd or 0.0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -65,6 +66,58 @@ async def test_a_late_answer_is_not_waited_for(tmp_path: Path, valkey: EmbeddedV
         metrics = (await service.client.get("/metrics")).text
         print(f"hedge: {took * 1000:.0f} ms instead of {SLOW_S:g} s")
     assert 'quorum_hedges_total{model="m",outcome="won",provider="up"}' in metrics
+
+
+@pytest.mark.parametrize(
+    "limit", [{"budget": {"tokens_per_day": 500_000}}, {"tokens_per_minute": 500_000}], ids=["day", "minute"]
+)
+async def test_who_is_under_a_limit_is_hedged_too_and_the_hedge_is_booked(
+    tmp_path: Path, valkey: EmbeddedValkey, limit: dict[str, Any]
+) -> None:
+    """A hedge reserves for itself: the reservation of the run is its plan's worst case, which holds no second call."""
+    native = {"input": "hi", "strategy": "direct", "models": ["m"], "generation": {"max_tokens": 1_000}}
+    async with (
+        Loopback(late(40)) as provider,
+        serving(tmp_path, valkey.url, {**config(provider.url, min_calls=40), "tenants": {"default": limit}}) as service,
+    ):
+
+        async def left() -> int:
+            found = await service.client.post("/v1/orchestrations/estimate", json=native)
+            return found.json()["admission"]["limits"][0]["remaining"]
+
+        for _ in range(40):
+            assert (await service.client.post("/v1/orchestrations", json=native)).status_code == 200
+        before = await left()
+        result = (await service.client.post("/v1/orchestrations", json=native)).json()
+        assert len(provider.received) == 42
+        used = result["usage"]["input_tokens"] + result["usage"]["output_tokens"]
+        prompt = (2 + 64 + 16) // 4
+        assert result["wasted_cost_usd"] == pytest.approx(prompt * 0.001)
+        if "budget" in limit:
+            async with asyncio.timeout(5):
+                while await left() != before - used - prompt:
+                    await asyncio.sleep(0.01)
+
+
+async def test_who_has_nothing_left_for_a_hedge_takes_none_from_others(tmp_path: Path, valkey: EmbeddedValkey) -> None:
+    native = {"input": "hi", "strategy": "direct", "models": ["m"], "generation": {"max_tokens": 1_000}}
+    keys = [
+        {"name": "poor", "key": "sk-poor-0123456789ab", "tokens_per_minute": 1_500},
+        {"name": "rich", "key": "sk-rich-0123456789ab"},
+    ]
+    poor, rich = ({"authorization": f"Bearer {key['key']}"} for key in keys)
+    slow = replace(as_json(completion("x")), delay_s=0.3)
+    answers: list[Answer] = [as_json(completion("x"))] * 20
+    async with (
+        Loopback(lambda _: answers.pop() if answers else slow) as provider,
+        serving(tmp_path, valkey.url, {**config(provider.url), "keys": keys}) as service,
+    ):
+        for _ in range(20):
+            await service.client.post("/v1/orchestrations", json=native, headers=rich)
+        assert (await service.client.post("/v1/orchestrations", json=native, headers=poor)).status_code == 200
+        assert len(provider.received) == 21
+        await service.client.post("/v1/orchestrations", json=native, headers=rich)  # has the one that was saved up
+        assert len(provider.received) == 23
 
 
 async def test_calls_with_tools_and_calls_beyond_the_share_are_not_hedged(tmp_path: Path, valkey: EmbeddedValkey) -> None:

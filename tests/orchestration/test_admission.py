@@ -251,3 +251,30 @@ async def test_who_leaves_while_he_is_being_admitted_leaves_nothing_reserved(
         await stopped(asyncio.create_task(admission.admit(claim("a", DAY, tokens=900))))
     await admission.close()
     assert (await admission.would(claim("b", DAY))).quotas[0].remaining == 1_000
+
+
+async def test_a_call_beside_the_plan_reserves_for_itself_and_is_settled_by_itself(state: StateClient) -> None:
+    admission = Admission(Ledger(state), TurnedClock())
+    permit = await admission.admit(claim("a", DAY, AT_ONCE, MINUTE, tokens=800))
+    permit.begin()
+    assert await admission.beside(permit.claim, Amount(300)) is None
+    more = await admission.beside(permit.claim, Amount(150))
+    assert more is not None
+    standing = await admission.would(claim("b", DAY, AT_ONCE, MINUTE))
+    assert [quota.remaining for quota in standing.quotas] == [50, 1, 3]  # neither a run nor a request more
+    more.settle_later(Amount(10))
+    await permit.settle(Amount(100))
+    await admission.close()
+    assert (await admission.would(claim("b", DAY))).quotas[0].remaining == 890
+
+
+async def test_who_no_longer_waits_for_a_call_beside_the_plan_has_nothing_reserved(
+    state: StateClient, valkey: EmbeddedValkey
+) -> None:
+    admission = Admission(Ledger(state), TurnedClock())
+    permit = await admission.admit(claim("a", DAY, tokens=100))
+    async with frozen(valkey):
+        await stopped(asyncio.create_task(admission.beside(permit.claim, Amount(150))))
+    await permit.settle(NOTHING)
+    await admission.close()
+    assert (await admission.would(claim("b", DAY))).quotas[0].remaining == 1_000
