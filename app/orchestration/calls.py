@@ -34,7 +34,7 @@ from app.core.run_fold import output_delta, output_deltas
 from app.core.runs import CallRole, Candidate, CandidateStatus, HelperCall
 from app.core.streams import close
 from app.core.usage import NO_USAGE, Usage
-from app.reliability.forecast import used_by_failed
+from app.reliability.forecast import used_unanswered
 
 _KINDS: dict[type[Delta], DeltaKind] = {
     TextDelta: "text",
@@ -124,11 +124,14 @@ class _Call:
         return purse is None or purse.ends_run
 
     def _usage(self) -> Usage:
-        """What the provider says was used; of an answer that was cut off after it had begun, what that has probably taken."""
+        """What the provider says was used; of an answer that was cut off, what that has probably taken."""
         if self.response:
             return self.response.usage
         came = None if self._first is None else self._partial.choice(0)
-        return used_by_failed(self.error, self.request.messages, came)
+        used = self.request.context.used
+        if used is not None:
+            return used
+        return used_unanswered(self.request, self.error, came)
 
     def _cost(self) -> float | None:
         return 0.0 if self.request.context.cached else self._price(self._usage())

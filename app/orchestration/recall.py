@@ -24,6 +24,7 @@ def recalled(profile: ModelProfile, candidate: Candidate) -> Call:
         response = ChatResponse("", request.model, (said,), candidate.usage)
         request.context.attempts.extend(candidate.attempts)
         request.context.cached = candidate.cached
+        request.context.used = candidate.usage
         for event in unfold(response) if request.incremental else (ResponseFinished(response),):
             yield event
 

@@ -16,7 +16,7 @@ from app.core.model_events import ModelEvent, ResponseBuilder, ResponseFinished,
 from app.core.models import Call, ModelProfile, Policy
 from app.core.streams import close
 from app.core.usage import NO_USAGE, Usage
-from app.reliability.forecast import cut_off, used_by_failed
+from app.reliability.forecast import used_unanswered
 
 
 def charge(profile: ModelProfile) -> Policy:
@@ -27,26 +27,33 @@ def charge(profile: ModelProfile) -> Policy:
 
     def policy(call: Call) -> Call:
         async def charged(request: ChatRequest, purse: Purse) -> AsyncIterator[ModelEvent]:
-            draw = purse.draw(request, profile)
-            used: Usage | None = None
+            draw, context = purse.draw(request, profile), request.context
             partial, begun = ResponseBuilder(), False
+            failure: QuorumError | None = None
+
+            def book(used: Usage) -> None:
+                draw.book(used, profile.price.cost(used) if profile.price and used is not NO_USAGE else None)
+
             source = call(request)
             try:
                 async for event in source:
                     if isinstance(event, ResponseFinished):
-                        used = event.response.usage
+                        context.used = event.response.usage
+                        book(context.used)  # before anybody has the answer, and may settle the run
                     elif not isinstance(event, ResponseStarted):
                         begun = True
                         partial.add(event)
                     yield event
             except QuorumError as error:
-                used = used_by_failed(error, request.messages, partial.choice(0) if begun else None)
+                failure = error
                 raise
             finally:
-                if used is None:  # stopped by us: the prompt at least was sent
-                    used = cut_off(request.messages, partial.choice(0))
-                draw.book(used, profile.price.cost(used) if profile.price and used is not NO_USAGE else None)
-                await close(source)
+                try:
+                    await close(source)
+                finally:
+                    if context.used is None:
+                        context.used = used_unanswered(request, failure, partial.choice(0) if begun else None)
+                    book(context.used)
 
         def called(request: ChatRequest) -> AsyncIterator[ModelEvent]:
             purse = request.context.purse

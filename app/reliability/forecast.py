@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import orjson
 
 from app.core.budgets import Amount, nano_usd
-from app.core.chat import Choice, Generation, ToolDefinition
-from app.core.errors import ProviderError, QuorumError
+from app.core.chat import Attempt, ChatRequest, Choice, Generation, ToolDefinition
+from app.core.errors import DeadlineExceeded, ProviderError, QuorumError
 from app.core.messages import DocumentPart, ImagePart, Message, Part, ReasoningPart, TextPart, ToolCallPart, ToolResultPart
 from app.core.models import Model, ModelProfile
 from app.core.usage import NO_USAGE, Price, Usage
@@ -189,11 +189,24 @@ def cut_off(messages: Iterable[Message], choice: Choice) -> Usage:
     return Usage(sent, math.ceil(said / BYTES_PER_TOKEN), reasoning_tokens=math.ceil(reasoning / BYTES_PER_TOKEN))
 
 
-def used_by_failed(error: QuorumError | None, messages: Iterable[Message], came: Choice | None) -> Usage:
-    """What a call without an answer has used: as its provider says in `error`, or by what `came`, or nothing."""
+def used_unanswered(request: ChatRequest, error: QuorumError | None, came: Choice | None) -> Usage:
+    """What a call without an answer has used.
+
+    As its provider says in `error`; by what `came`; where we stopped it ourselves, its prompt at least; else nothing.
+    """
     if isinstance(error, ProviderError) and error.usage is not NO_USAGE:
         return error.usage
-    return NO_USAGE if came is None else cut_off(messages, came)
+    if came is None and not _stopped(request.context.attempts):
+        return NO_USAGE
+    return cut_off(request.messages, came or Choice())
+
+
+def _stopped(attempts: Sequence[Attempt]) -> bool:
+    """Whether a call was under way when we stopped it: by leaving it, or for the run's deadline."""
+    if not attempts:
+        return False
+    last = attempts[-1]
+    return last.outcome == "cancelled" or (last.error is not None and last.error.code == DeadlineExceeded.code)
 
 
 def _size(text: str) -> int:

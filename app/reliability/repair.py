@@ -6,18 +6,20 @@ with `strict` makes faults rare; vendors without it promise nothing. The worst c
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
 from app.core.chat import ChatRequest, ChatResponse, ResponseFormat
-from app.core.errors import ProviderError
+from app.core.errors import DeadlineExceeded, ProviderError
 from app.core.messages import assistant, user
 from app.core.model_events import ModelEvent, ResponseFinished
 from app.core.models import Call, ModelProfile, Policy
 from app.core.shapes import misshapen
 from app.core.streams import close
 from app.core.usage import NO_USAGE, Usage
-from app.observability.metrics import REPAIRS
+from app.observability.metrics import REPAIRS, model_label
+from app.reliability.forecast import used_unanswered
 
 AGAIN = "That answer cannot be used: {fault}\nAnswer again with the corrected JSON only, without any other text."
 
@@ -35,7 +37,7 @@ def repair(profile: ModelProfile) -> Policy:
         )
 
     def counted(outcome: str) -> None:
-        REPAIRS.labels(profile.provider, profile.name, outcome).inc()
+        REPAIRS.labels(profile.provider, model_label(profile.name), outcome).inc()
 
     def policy(call: Call) -> Call:
         async def checked(request: ChatRequest, form: ResponseFormat) -> AsyncIterator[ModelEvent]:
@@ -51,6 +53,10 @@ def repair(profile: ModelProfile) -> Policy:
                             yield event
                 except ProviderError as error:
                     error.usage += used
+                    raise
+                except (asyncio.CancelledError, DeadlineExceeded):
+                    if asked_again:
+                        request.context.used = used + used_unanswered(request, None, None)
                     raise
                 finally:
                     await close(source)

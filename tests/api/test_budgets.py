@@ -15,6 +15,7 @@ import pytest
 from app.orchestration.strategies import BUILT_IN
 from app.state.client import StateClient
 from app.state.embedded import EmbeddedValkey
+from tests.support.frames import frames
 from tests.support.loopback import Answer, Loopback, as_json
 from tests.support.serving import AT_ONCE, Serving, serving, until, upstream
 from tests.support.valkey import running_valkey, server_pid
@@ -231,6 +232,25 @@ async def test_a_run_that_fails_says_how_the_limits_stand_too(tmp_path: Path, va
     assert failed.status_code == 503
     assert failed.headers["ratelimit-policy"] == '"tenant.requests_per_minute";q=50;w=60'
     assert failed.headers["x-quorum-run-id"] == failed.json()["run_id"]
+
+
+@pytest.mark.parametrize("watched", [False, True], ids=["json", "stream"])
+async def test_a_run_that_its_deadline_cuts_tells_and_books_the_prompt(
+    tmp_path: Path, valkey: EmbeddedValkey, state: StateClient, watched: bool
+) -> None:
+    await state.commands.flushall()
+    async with Loopback(Answer(hold_after=0)) as provider:
+        config = upstream(provider.url) | {"tenants": {"default": {"budget": {"tokens_per_day": 10_000}}}}
+        async with serving(tmp_path, valkey.url, config) as service:
+            body = {"input": "x" * 400, "strategy": "direct", "models": ["m"], "budget": {"seconds": 0.3}, "stream": watched}
+            answer = await service.client.post("/v1/orchestrations", json=body)
+            found = await service.client.post("/v1/orchestrations/estimate", json={**body, "stream": False})
+    result = frames(answer.text)[-1].json["result"] if watched else answer.json()["result"]
+    assert result["error"]["code"] == "deadline_exceeded"
+    prompt = (400 + 64 + 16) // 4
+    assert result["usage"]["input_tokens"] == prompt
+    assert len(result["candidates"][0]["attempts"]) == 1
+    assert found.json()["admission"]["limits"][0]["remaining"] == 10_000 - prompt
 
 
 async def test_without_the_store_limits_are_local_and_daily_budgets_refuse(tmp_path: Path) -> None:

@@ -7,12 +7,14 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 
 from app.core.chat import CallContext, ChatRequest, ChatResponse, Choice, Generation
-from app.core.errors import BudgetExceeded, ProviderError
+from app.core.clock import SystemClock
+from app.core.errors import BudgetExceeded, DeadlineExceeded, ProviderError
 from app.core.messages import user
 from app.core.model_events import ModelEvent, ResponseFinished, TextDelta
 from app.core.models import Call, ModelProfile, Policy
 from app.core.streams import close
 from app.core.usage import FlatPrice, Usage
+from app.reliability.attempt import attempt
 from app.reliability.charge import charge
 from app.reliability.compose import compose
 from app.reliability.forecast import input_bound
@@ -40,6 +42,11 @@ class Upstream:
             yield event
         if self.error:
             raise self.error
+
+
+class Silent:
+    def attempt(self, outcome: str, latency_s: float, ttft_s: float | None) -> None:
+        pass
 
 
 def purse(tokens: int) -> RunPurse:
@@ -103,6 +110,29 @@ async def test_a_call_that_is_closed_books_what_it_has_probably_taken_and_gives_
     await close(events)
     assert drawn_on.spent.tokens == 100 + input_bound(PROMPT) // 4
     drawn_on.draw(request(drawn_on), PROFILE)
+
+
+@pytest.mark.parametrize(("asked", "tokens"), [(True, input_bound(PROMPT) // 4), (False, 0)], ids=["asked", "not yet asked"])
+async def test_of_a_call_that_the_deadline_cuts_the_prompt_is_booked_if_it_was_sent(asked: bool, tokens: int) -> None:
+    clock, drawn_on = SystemClock(), purse(WORST)
+    inner = attempt(Silent(), clock)(Upstream(error=DeadlineExceeded("too late")))
+    given = request(drawn_on)
+    given.context.deadline = clock.monotonic() + (60 if asked else -1)
+    with pytest.raises(DeadlineExceeded):
+        async for _ in charge(PROFILE)(inner)(given):
+            pass
+    assert drawn_on.spent.tokens == tokens
+    assert given.context.used is not None
+    assert given.context.used.total_tokens == tokens
+
+
+async def test_an_answer_is_booked_before_anybody_has_it() -> None:
+    drawn_on = purse(WORST)
+    events = charge(PROFILE)(Upstream(END))(request(drawn_on))
+    assert await anext(events) == END
+    assert drawn_on.spent.tokens == 15
+    await close(events)
+    assert drawn_on.spent.tokens == 15
 
 
 async def test_what_answers_outside_draws_nothing_though_the_purse_is_empty() -> None:

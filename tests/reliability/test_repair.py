@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from app.core.chat import ChatRequest, ChatResponse, Choice, Generation, ResponseFormat
-from app.core.errors import ProviderError
+from app.core.errors import DeadlineExceeded, ProviderError, QuorumError
 from app.core.messages import user
 from app.core.model_events import ModelEvent, ResponseFinished, TextDelta
 from app.core.models import ModelProfile
@@ -22,14 +22,14 @@ ONCE = Usage(10, 5)
 class Upstream:
     """Answers with one of `texts` after the other; an error is raised."""
 
-    def __init__(self, *texts: str | ProviderError) -> None:
+    def __init__(self, *texts: str | QuorumError) -> None:
         self.texts = texts
         self.asked: list[ChatRequest] = []
 
     async def __call__(self, request: ChatRequest) -> AsyncIterator[ModelEvent]:
         said = self.texts[len(self.asked)]
         self.asked.append(request)
-        if isinstance(said, ProviderError):
+        if isinstance(said, QuorumError):
             raise said
         if request.incremental:
             yield TextDelta(said)
@@ -80,3 +80,12 @@ async def test_what_was_shown_is_not_said_again() -> None:
 async def test_text_is_left_alone(form: ResponseFormat | None) -> None:
     [end] = await ask(Upstream("n is 1"), form=form)
     assert isinstance(end, ResponseFinished)
+
+
+async def test_where_the_second_call_is_cut_what_the_first_used_is_known() -> None:
+    request = ChatRequest("m", (user("n?"),), Generation(response_format=FORM))
+    too_late = DeadlineExceeded("too late")
+    with pytest.raises(DeadlineExceeded):
+        async for _ in repair(PROFILE)(Upstream("no", too_late))(request):
+            pass
+    assert request.context.used == ONCE
