@@ -210,7 +210,7 @@ class Shared(Generic[T]):
             finally:
                 await close(source)
         except asyncio.CancelledError:
-            self._error = Abandoned("every reader had left")
+            self._error = self._error or Abandoned("every reader had left")
         except BaseException as error:  # it is the readers': each of them raises it
             self._error = error
         finally:
@@ -243,6 +243,17 @@ class Shared(Generic[T]):
             self._readers -= 1
             if not self._readers:
                 await _stop([self._task])
+
+    @property
+    def over(self) -> bool:
+        """Whether all of the source was read, or it was closed."""
+        return self._over
+
+    async def end(self, reason: Exception) -> None:
+        """Close the source though it is read; the readers get `reason` after what it has said."""
+        if not self._over:
+            self._error = reason
+            await _stop([self._task])
 
 
 def share(source: AsyncIterator[T]) -> Shared[T]:

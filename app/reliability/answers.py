@@ -1,7 +1,8 @@
 """The cache around a call, and the one flight for all who ask the same at once, over all replicas.
 
 A flight belongs to the process: who began it may leave, and the others still get its answer; the last one to leave ends it. It
-has no deadline but the call's own time limits: those who read it have theirs.
+has no deadline but the call's own time limits: those who read it have theirs. Who began it pays for it, and where he leaves,
+the next one who stays and can: so all that it uses is booked once, to a run that is not settled yet.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from app.core.errors import BudgetExceeded, StateUnavailable
 from app.core.model_events import ModelEvent, ResponseFinished, ResponseStarted
 from app.core.models import Call, ModelProfile, Policy
 from app.core.streams import Abandoned, Shared, close, share
+from app.core.usage import NO_USAGE
 from app.observability.metrics import CACHED
+from app.reliability.bill import Bill
 from app.reliability.cached import deltas_of, digest, keepable, packed, told_again, unpacked
 from app.state.answers import LEASE_S, AnswerStore, Question
 from app.state.flusher import Flusher
@@ -30,12 +33,40 @@ _LONGEST_WAIT_S: Final = 0.25
 
 @dataclass(slots=True, eq=False)
 class _Flight:
-    """One answer that is being asked for, or looked up. `hit` says that it came from the cache."""
+    """One answer that is being asked for, or looked up.
+
+    `hit` says that it came from the cache. `waiting` are those who wait for it, in the order in which they came; `bill` says
+    who of them pays. `context` is that of the call itself.
+    """
 
     question: Question
+    context: CallContext
+    bill: Bill
     shared: Shared[ModelEvent] = field(init=False)
     hit: bool = False
-    context: CallContext = field(default_factory=CallContext)
+    waiting: list[CallContext] = field(default_factory=list[CallContext])
+
+    async def left_by(self, asker: CallContext) -> None:
+        """`asker` has heard enough, or leaves. Where he was to pay, another one is from now on.
+
+        Where none of the others can, the call ends here, and they may ask by themselves.
+        """
+        self.waiting.remove(asker)
+        if self.bill.payer is not asker or not self.waiting or self.shared.over or self.hit or not self.bill.open:
+            return
+        if not any(self.bill.pass_to(other) for other in self.waiting):
+            who_left = "who began the call has left, and nobody else who waits for it has the budget for it"
+            await self.shared.end(BudgetExceeded(who_left))
+
+    def charge(self, asker: CallContext) -> None:
+        """Tell `asker`, who has left, of what the call has used as far as he is to pay for it."""
+        if self.bill.payer is asker:
+            asker.attempts.extend(self.context.attempts)
+            asker.wasted += self.context.wasted
+            asker.used = NO_USAGE if self.hit else self.context.used
+        else:
+            asker.used = NO_USAGE
+        asker.cached = self.hit or self.bill.payer is not asker
 
 
 class Answers:
@@ -75,32 +106,33 @@ class Answers:
 
     async def _answered(self, call: Call, request: ChatRequest, profile: ModelProfile) -> AsyncIterator[ModelEvent]:
         question = Question(request.context.tenant, digest(profile, request))
+        asker = request.context
         while True:
             flight = self._flights.get(question)
-            own = flight is None
             if flight is None:
-                flight = _Flight(question)
+                flight = self._flights[question] = _begun(question, asker)
                 flight.shared = share(self._fly(call, request, flight))
-                self._flights[question] = flight
-            reader = self._read(flight, request, own=own)
+            flight.waiting.append(asker)
+            reader = self._read(flight, request)
             begun = False
             try:
                 async for event in reader:
                     begun = True
                     yield event
-            except (Abandoned, BudgetExceeded):  # who began it has left, or may not ask: that is his affair
-                if begun or own:
+            except (Abandoned, BudgetExceeded):  # who was to pay has left, or may not ask: that is his affair
+                if begun or flight.bill.payer is asker:
                     raise
             else:
                 return
             finally:
-                await close(reader)
-                if own:
-                    request.context.attempts.extend(flight.context.attempts)
-                    request.context.wasted += flight.context.wasted
+                try:
+                    await flight.left_by(asker)
+                finally:
+                    await close(reader)
+                    flight.charge(asker)
 
-    async def _read(self, flight: _Flight, request: ChatRequest, *, own: bool) -> AsyncIterator[ModelEvent]:
-        """The flight as this request is to see it: in pieces or as a whole, and for nothing where somebody else has asked."""
+    async def _read(self, flight: _Flight, request: ChatRequest) -> AsyncIterator[ModelEvent]:
+        """The flight as this request is to see it: in pieces or as a whole, and for nothing where somebody else pays."""
         said = False
         source = flight.shared.reader()
         try:
@@ -110,6 +142,7 @@ class Answers:
                     if request.incremental:
                         yield event
                     continue
+                own = flight.bill.payer is request.context
                 free = flight.hit or not own
                 request.context.cached = free
                 CACHED.labels("hit" if flight.hit else "miss" if own else "shared").inc()
@@ -124,19 +157,9 @@ class Answers:
     async def _fly(self, call: Call, request: ChatRequest, flight: _Flight) -> AsyncIterator[ModelEvent]:
         """The answer: kept, awaited from another replica, or asked for; and then kept."""
         who = secrets.token_hex(8)
-        asked = request.context
-        flight.context = CallContext(
-            asked.run_id,
-            asked.request_id,
-            asked.tenant,
-            asked.traceparent,
-            purse=asked.purse,
-            retries=asked.retries,
-            replicate=asked.replicate,
-        )
         response: ChatResponse | None = None
         try:
-            stored = await self._found(flight.question, who, refresh=asked.cache == "refresh")
+            stored = await self._found(flight.question, who, refresh=request.context.cache == "refresh")
             if stored is not None:
                 flight.hit = True
                 yield ResponseFinished(stored)
@@ -201,3 +224,18 @@ class Answers:
             await self._store.renew([(question, who) for who, question in self._leads.items()])
         except StateUnavailable:
             return
+
+
+def _begun(question: Question, asker: CallContext) -> _Flight:
+    """A flight that `asker` begins and pays for."""
+    bill = Bill(asker)
+    context = CallContext(
+        asker.run_id,
+        asker.request_id,
+        asker.tenant,
+        asker.traceparent,
+        purse=bill,
+        retries=asker.retries,
+        replicate=asker.replicate,
+    )
+    return _Flight(question, context, bill)

@@ -177,6 +177,48 @@ async def test_a_leader_who_leaves_does_not_fail_the_others(tmp_path: Path, valk
         assert len(provider.received) == 1
 
 
+async def test_a_leader_who_leaves_hands_the_bill_to_one_who_stays(
+    tmp_path: Path, valkey: EmbeddedValkey, state: StateClient
+) -> None:
+    """All that the call uses is booked, once, and the run that it is booked for says so."""
+    await state.commands.flushall()
+    go = asyncio.Event()
+    held = replace(as_json(completion("for one")), wait_for=go)
+    config = {"tenants": {"default": {"budget": {"tokens_per_day": 50_000}}}}
+    asked: dict[str, Any] = {**NATIVE, "generation": {"max_tokens": 1_000}}
+    async with Loopback(held) as provider, serving(tmp_path, valkey.url, upstream(provider.url) | config) as service:
+
+        async def left() -> int:
+            found = await service.client.post("/v1/orchestrations/estimate", json=asked)
+            return found.json()["admission"]["limits"][0]["remaining"]
+
+        whole = await left()
+        leader = asyncio.create_task(service.client.post("/v1/orchestrations", json=asked))
+        await until(lambda: provider.received)
+        reserved = whole - await left()
+        followers = [asyncio.create_task(service.client.post("/v1/orchestrations", json=asked)) for _ in range(2)]
+        async with asyncio.timeout(5):
+            while whole - await left() < 3 * reserved:
+                await asyncio.sleep(0.01)
+        leader.cancel()
+        async with asyncio.timeout(5):
+            while whole - await left() > 2 * reserved:
+                await asyncio.sleep(0.01)
+        assert whole - await left() == 2 * reserved  # the leader has used nothing
+        go.set()
+        results = [done.json() for done in await asyncio.gather(*followers)]
+        assert len(provider.received) == 1
+        used = [result["usage"]["input_tokens"] + result["usage"]["output_tokens"] for result in results]
+        assert sorted(bool(tokens) for tokens in used) == [False, True]
+        assert {bool(tokens): result["candidates"][0]["cached"] for tokens, result in zip(used, results, strict=True)} == {
+            True: False,
+            False: True,
+        }
+        assert sorted(len(result["candidates"][0]["attempts"]) for result in results) == [0, 1]
+        assert whole - await left() == sum(used)
+        print(f"coalescing: the leader left, {sum(used)} tokens were used, {whole - await left()} booked")
+
+
 async def test_when_all_have_left_the_call_is_ended_and_the_next_one_asks_anew(
     tmp_path: Path, valkey: EmbeddedValkey, state: StateClient
 ) -> None:
