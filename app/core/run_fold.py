@@ -162,6 +162,14 @@ class RunFold:
         self._analysis = None
         self._calls, self._path, self._tool_calls, self._warnings = [], [], [], []
 
+    def candidate(self, candidate_id: str) -> Candidate | None:
+        """What is known of a candidate; None where it has not begun."""
+        return self._candidates.get(candidate_id)
+
+    def has(self, call: HelperCall) -> bool:
+        """Whether the end of this very call was told."""
+        return any(known is call for known in self._calls)
+
     def result(self) -> OrchestrationOutput:
         candidates = tuple(self._candidates.values())
         if self._end:  # who was still at work was stopped with the run, and could not say so

@@ -237,12 +237,6 @@ def run_ended(end: RunFinished | RunFailed) -> None:
     _book(result)
 
 
-def run_abandoned(strategy: str, seconds: float) -> None:
-    """Count a run whose caller left before its end."""
-    _run(strategy, "cancelled")()
-    _run_seconds(strategy)(seconds)
-
-
 def run_refused(limit: Limit) -> None:
     """A limit of a tenant or a key stood against a run."""
     RUNS_REFUSED.labels(limit.kind, limit.scope.partition(":")[0]).inc()

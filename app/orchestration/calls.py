@@ -30,7 +30,7 @@ from app.core.run_events import (
     RunEvent,
     RunFinished,
 )
-from app.core.run_fold import output_delta, output_deltas
+from app.core.run_fold import RunFold, output_delta, output_deltas
 from app.core.runs import CallRole, Candidate, CandidateStatus, HelperCall
 from app.core.streams import close
 from app.core.usage import NO_USAGE, Usage
@@ -58,6 +58,7 @@ class _Call:
         self._started = clock.monotonic()
         self._partial = ResponseBuilder()
         self._first: float | None = None
+        self._begun = False
 
     @property
     def choice(self) -> Choice:
@@ -127,10 +128,10 @@ class _Call:
         """What the provider says was used; of an answer that was cut off, what that has probably taken."""
         if self.response:
             return self.response.usage
-        came = None if self._first is None else self._partial.choice(0)
         used = self.request.context.used
         if used is not None:
             return used
+        came = None if self._first is None else self._partial.choice(0)
         return used_unanswered(self.request, self.error, came)
 
     def _cost(self) -> float | None:
@@ -171,6 +172,7 @@ class CandidateCall(_Call):
     async def events(self) -> AsyncGenerator[RunEvent]:
         """Ask, and tell. A failure is an event and `error`, not an exception; being closed early is a cancellation."""
         begun = self.candidate
+        self._begun = True
         self._started = self._clock.monotonic()
         yield CandidateStarted(begun.id, begun.model, begun.provider, begun.replicate, begun.layer)
         deltas = self._deltas()
@@ -183,9 +185,11 @@ class CandidateCall(_Call):
                     yield output_delta(delta)
             over = True
         finally:
-            if not over:
-                self.candidate = self._closed("cancelled")
-            await close(deltas)
+            try:
+                await close(deltas)
+            finally:
+                if not over:
+                    self.candidate = self._closed("cancelled")
         if self.response is None:
             self.error = self.error or OrchestratorError(f"{begun.model!r} ended without an answer")
             self.candidate = self._closed("failed")
@@ -195,6 +199,18 @@ class CandidateCall(_Call):
         yield CandidateFinished(self.candidate)
         for event in self._unwatched_output():
             yield event
+
+    def unheard(self, fold: RunFold) -> Iterator[RunEvent]:
+        """What `fold` has not heard of the end of this call, since its run was cut."""
+        if not self._begun:
+            return
+        candidate = self.candidate
+        known = fold.candidate(candidate.id)
+        if known is None:
+            yield CandidateStarted(candidate.id, candidate.model, candidate.provider, candidate.replicate, candidate.layer)
+        if known is None or known.status == "running":
+            candidate = self._closed("cancelled") if candidate.status == "running" else candidate
+            yield CandidateFinished(candidate) if candidate.status == "succeeded" else CandidateFailed(candidate)
 
     def _closed(self, status: CandidateStatus) -> Candidate:
         choice, begun = self.choice, self.candidate
@@ -227,29 +243,45 @@ class Consultation(_Call):
     def __init__(self, role: CallRole, model: Model, request: ChatRequest, clock: Clock, *, output: bool) -> None:
         super().__init__(model, request, clock, output=output)
         self._role: CallRole = role
+        self._booked: HelperCall | None = None
 
     async def events(self) -> AsyncGenerator[RunEvent]:
         """Ask, and tell of the output, if it is that, and of the end. A failure is `error`, not an exception."""
+        self._begun = True
         self._started = self._clock.monotonic()
         deltas = self._deltas()
+        over = False
         try:
             async for delta in deltas:
                 if self._output:
                     yield output_delta(delta)
+            over = True
         finally:
-            await close(deltas)
-        yield HelperFinished(self._booked())
+            try:
+                await close(deltas)
+            finally:
+                if not over:
+                    self._booked = self._closed("cancelled")
+        if self.response is None:
+            self.error = self.error or OrchestratorError(f"{self.profile_name!r} ended without an answer")
+        self._booked = self._closed("succeeded" if self.response else "failed")
+        yield HelperFinished(self._booked)
         for event in self._unwatched_output():
             yield event
 
-    def _booked(self) -> HelperCall:
-        if self.response is None:
-            self.error = self.error or OrchestratorError(f"{self.profile_name!r} ended without an answer")
+    def unheard(self, fold: RunFold) -> Iterator[RunEvent]:
+        """What `fold` has not heard of the end of this call, since its run was cut."""
+        if self._begun:
+            booked = self._booked or self._closed("cancelled")
+            if not fold.has(booked):
+                yield HelperFinished(booked)
+
+    def _closed(self, status: CandidateStatus) -> HelperCall:
         return HelperCall(
             role=self._role,
             model=self.profile_name,
             provider=self.model.profile.provider,
-            status="succeeded" if self.response else "failed",
+            status=status,
             usage=self._usage(),
             cached=self.request.context.cached,
             cost_usd=self._cost(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
@@ -14,6 +14,8 @@ from app.core.errors import FailureClass
 from app.core.lifecycle import Draining
 from app.core.messages import Message
 from app.core.models import Call, Model
+from app.core.run_events import RunEvent
+from app.core.run_fold import RunFold
 from app.core.runs import CallRole, Candidate, RunRequest
 from app.core.standing import Standings
 from app.orchestration.calls import CandidateCall, Consultation
@@ -52,6 +54,7 @@ class RunContext:
     finished: list[Candidate] = field(default_factory=list[Candidate])
     draining: Draining = field(default_factory=Draining)
     lessons: Lessons = field(default_factory=Priors)
+    _asked: list[CandidateCall | Consultation] = field(default_factory=list[CandidateCall | Consultation])
     _numbers: Any = field(default_factory=lambda: count(1))
 
     @property
@@ -83,7 +86,7 @@ class RunContext:
         request = self._chat(
             model, messages, generation, incremental=incremental, tools=offered, retries=retries, replicate=replicate
         )
-        return CandidateCall(
+        call = CandidateCall(
             f"c{next(self._numbers)}",
             model,
             request,
@@ -94,6 +97,8 @@ class RunContext:
             output=output,
             call=self._recalled(model, replicate, layer) if self.finished else None,
         )
+        self._asked.append(call)
+        return call
 
     def _recalled(self, model: Model, replicate: int, layer: int) -> Call | None:
         generation = self.request.generation
@@ -116,7 +121,17 @@ class RunContext:
         """A call that makes no candidate: `model` helps the run in `role`. With `output` what it says is the run's answer."""
         incremental = output and self.request.deltas != "none"
         request = self._chat(model, messages, generation, incremental=incremental)
-        return Consultation(role, model, request, self.clock, output=output)
+        call = Consultation(role, model, request, self.clock, output=output)
+        self._asked.append(call)
+        return call
+
+    def unheard(self, fold: RunFold) -> Iterator[RunEvent]:
+        """The ends of calls that `fold` has not heard of, once nothing of the run is under way any more.
+
+        Who is cut in the middle cannot tell of it, and what he used is to be in the result all the same.
+        """
+        for call in self._asked:
+            yield from call.unheard(fold)
 
     def planned(
         self,

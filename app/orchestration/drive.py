@@ -20,12 +20,14 @@ from app.orchestration.context import RunContext
 _log = structlog.get_logger("quorum.run")
 
 
-async def drive(strategy: BaseOrchestrator, request: RunRequest, context: RunContext) -> AsyncIterator[RunEvent]:
+async def drive(
+    strategy: BaseOrchestrator, request: RunRequest, context: RunContext, fold: RunFold | None = None
+) -> AsyncIterator[RunEvent]:
     """The events of a run, numbered by their order: `RunStarted`, the strategy's own, and exactly one end.
 
-    The end carries the result, which is the fold of all events before it.
+    The end carries the result, which is the fold of all events before it. They are added to `fold` before they are told.
     """
-    clock, fold = context.clock, RunFold(context.run_id)
+    clock, fold = context.clock, fold or RunFold(context.run_id)
     began = clock.monotonic()
     started = RunStarted(
         strategy=strategy.name,
@@ -58,6 +60,9 @@ async def drive(strategy: BaseOrchestrator, request: RunRequest, context: RunCon
     except Exception as error:  # the boundary: a strategy's fault is the run's failure, not the server's
         _log.exception("strategy failed", run_id=context.run_id, strategy=strategy.name, error_type=type(error).__name__)
         end = end or RunFailed(report(error))
+    for event in context.unheard(fold):
+        fold.add(event)
+        yield event
     if end is None:
         end = RunFailed(report(OrchestratorError(f"the strategy {strategy.name!r} ended without an answer")))
     watched = first_output if request.deltas != "none" else None

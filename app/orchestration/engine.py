@@ -15,7 +15,8 @@ from app.core.clock import Clock
 from app.core.errors import InvalidRequest
 from app.core.lifecycle import Draining
 from app.core.run_events import RunEvent, RunFailed, RunFinished
-from app.core.runs import OrchestrationOutput, RunRequest
+from app.core.run_fold import RunFold
+from app.core.runs import OrchestrationOutput, RunRequest, Timing
 from app.core.standing import Standings
 from app.core.streams import close
 from app.observability import metrics
@@ -51,10 +52,10 @@ class Run:
     async def events(self) -> AsyncGenerator[RunEvent]:
         """What happens, to its end. Closing this cancels the run."""
         permit = self._begun()
-        clock = self.context.clock
+        clock, fold = self.context.clock, RunFold(self.id)
         began = clock.monotonic()
         end: RunFinished | RunFailed | None = None
-        source = drive(self.strategy, self.request, self.context)
+        source = drive(self.strategy, self.request, self.context, fold)
         try:
             async for event in source:
                 if isinstance(event, (RunFinished, RunFailed)):
@@ -64,19 +65,13 @@ class Run:
                         await permit.settle(self._used())
                 yield event
         finally:
-            if end is None:
-                seconds = clock.monotonic() - began
-                metrics.run_abandoned(self.strategy.name, seconds)
-                _log.info(
-                    "run cancelled",
-                    run_id=self.id,
-                    request_id=self.request.request_id,
-                    strategy=self.strategy.name,
-                    ms=round(seconds * 1000, 1),
-                )
-            await close(source)
-            if permit is not None:
-                permit.settle_later(self._used())
+            try:
+                await close(source)
+            finally:
+                if permit is not None:
+                    permit.settle_later(self._used())
+                if end is None:
+                    self._note_cut(fold, Timing((clock.monotonic() - began) * 1000))
 
     def _begun(self) -> Permit | None:
         if self.charge is not None and self.charge.claim is not None and self.permit is None:
@@ -99,13 +94,21 @@ class Run:
             raise RuntimeError(f"run {self.id} ended without a result")
         return result
 
+    def _note_cut(self, fold: RunFold, timing: Timing) -> None:
+        """The run was left before its end. What it used until then counts."""
+        for event in self.context.unheard(fold):
+            fold.add(event)
+        end = RunFinished("cancelled", endings=(), timing=timing)
+        fold.add(end)
+        self._note(replace(end, result=fold.result()))
+
     def _note(self, end: RunFinished | RunFailed) -> None:
         metrics.run_ended(end)
         result = end.result
         if result is None:
             return
         _log.info(
-            "run ended",
+            "run cancelled" if result.status == "cancelled" else "run ended",
             run_id=self.id,
             request_id=self.request.request_id,
             strategy=result.strategy,

@@ -7,7 +7,8 @@ from itertools import product
 import pytest
 
 from app.core.messages import ToolCallPart
-from app.core.run_events import AnalysisFinished, HelperFinished, OutputDelta, OutputReset
+from app.core.run_events import AnalysisFinished, HelperFinished, OutputDelta, OutputReset, RunFinished
+from app.core.run_fold import RunFold
 from app.orchestration.drive import drive
 from app.orchestration.simple import SimpleOrchestrator
 from tests.orchestration.scripted import Reply, Scripted, failure, prepare, run
@@ -248,3 +249,22 @@ async def test_a_reader_who_leaves_at_any_event_leaves_no_call_open():
                 if seen == stop:
                     break
         assert [model.open for model in models] == [0, 0, 0], stop
+
+
+async def test_a_run_that_is_cut_at_any_event_loses_none_of_its_calls():
+    for stop in range(2, 40):
+        models = [Scripted(name, Reply(["x", "y"])) for name in "abc"]
+        request, context = prepare(models, layers=2)
+        fold = RunFold("run_1")
+        async with aclosing(drive(SimpleOrchestrator(), request, context, fold)) as events:
+            seen = 0
+            async for _ in events:
+                seen += 1
+                if seen == stop:
+                    break
+        for event in context.unheard(fold):  # what waited in a queue, and who could not speak any more
+            fold.add(event)
+        fold.add(RunFinished("cancelled", endings=()))
+        result = fold.result()
+        assert len((*result.candidates, *result.calls)) >= sum(len(model.asked) for model in models), stop
+        assert not list(context.unheard(fold))

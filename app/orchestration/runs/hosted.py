@@ -130,6 +130,8 @@ class HostedRun:
         if self._end is None and not self.lost:
             if error is not None:
                 _log.error("a hosted run broke", run_id=self.run.id, exc_info=error)
+            for event in self.run.context.unheard(self._fold):
+                self._take(event)
             if self._why == "unread":
                 grace = self.config.on_disconnect_grace_s
                 self._take(Warning(f"cancelled: nobody had read its events for {grace:g} s (on_disconnect)"))
