@@ -82,7 +82,8 @@ class Answers:
         self.config = config
         self._store = store
         self._sleep = sleep
-        self._flights: dict[Question, _Flight] = {}
+        self._flights: dict[tuple[Question, bool], _Flight] = {}
+        """By question, and whether it is asked anew: who wants that cannot share a look at what is kept."""
         self._leads: dict[str, Question] = {}
         self._given_up: list[tuple[Question, str]] = []
         self._flusher = Flusher("answers", self._tell, every_s=LEASE_S / 3)
@@ -108,9 +109,10 @@ class Answers:
         question = Question(request.context.tenant, digest(profile, request))
         asker = request.context
         while True:
-            flight = self._flights.get(question)
+            refresh = asker.cache == "refresh"
+            flight = self._flights.get((question, refresh)) or (None if refresh else self._flights.get((question, True)))
             if flight is None:
-                flight = self._flights[question] = _begun(question, asker)
+                flight = self._flights[question, refresh] = _begun(question, asker)
                 flight.shared = share(self._fly(call, request, flight))
             flight.waiting.append(asker)
             reader = self._read(flight, request)
@@ -156,7 +158,7 @@ class Answers:
 
     async def _fly(self, call: Call, request: ChatRequest, flight: _Flight) -> AsyncIterator[ModelEvent]:
         """The answer: kept, awaited from another replica, or asked for; and then kept."""
-        who = secrets.token_hex(8)
+        who, key = secrets.token_hex(8), (flight.question, request.context.cache == "refresh")
         response: ChatResponse | None = None
         try:
             stored = await self._found(flight.question, who, refresh=request.context.cache == "refresh")
@@ -169,13 +171,13 @@ class Answers:
                 async for event in source:
                     if isinstance(event, ResponseFinished):
                         response = event.response
-                        self._flights.pop(flight.question, None)  # who asks from now on finds it in the cache
+                        self._flights.pop(key, None)  # who asks from now on finds it in the cache
                     yield event
             finally:
                 await close(source)
         finally:
-            if self._flights.get(flight.question) is flight:
-                del self._flights[flight.question]
+            if self._flights.get(key) is flight:
+                del self._flights[key]
             if who in self._leads:
                 del self._leads[who]
                 if response is None:
@@ -186,10 +188,10 @@ class Answers:
 
     async def _found(self, question: Question, who: str, *, refresh: bool) -> ChatResponse | None:
         """The kept answer; None where this process is to ask, as it always is while Redis is away."""
-        wait_s = _FIRST_WAIT_S
+        wait_s, leader = _FIRST_WAIT_S, ""
         while self._store is not None:
             try:
-                look = await self._store.look(question, who, refresh=refresh)
+                look = await self._store.look(question, who, refresh=refresh, of=leader)
             except StateUnavailable:
                 return None
             if look.answer is not None:
@@ -199,7 +201,7 @@ class Answers:
                 return None
             await self._sleep(wait_s)
             wait_s = min(_LONGEST_WAIT_S, wait_s * 2)
-            refresh = False  # another replica has just asked anew
+            leader = look.leader  # what another replica gets from now on is fresh
         return None
 
     async def _keep(self, question: Question, who: str, response: ChatResponse) -> None:

@@ -30,6 +30,7 @@ class Look:
 
     answer: bytes | None = None
     lead: bool = False
+    leader: str = ""
 
 
 class AnswerStore:
@@ -39,15 +40,18 @@ class AnswerStore:
         self._look = state.script("answer_look")
         self._end = state.script("answer_end")
 
-    async def look(self, question: Question, who: str, *, refresh: bool) -> Look:
-        """The answer, unless it is to be refreshed; else whether `who` is to ask for it."""
+    async def look(self, question: Question, who: str, *, refresh: bool, of: str = "") -> Look:
+        """The answer, else whether `who` is to ask for it. To `refresh`, only an answer that the leader `of` has got will do.
+
+        Leaders, as `who`, have 16 characters.
+        """
         keys = answer_keys(question.tenant, question.digest)
         with reaching_state():
-            args = [who, int(LEASE_S * 1000), "1" if refresh else "0"]
+            args = [who, int(LEASE_S * 1000), "1" if refresh else "0", of]
             found: Any = await self._look(keys=[keys.answer, keys.leader], args=args)
         if found[0] == b"hit":
             return Look(found[1])
-        return Look(lead=found[0] == b"lead")
+        return Look(lead=True) if found[0] == b"lead" else Look(leader=found[1].decode())
 
     async def end(self, question: Question, who: str, answer: bytes, ttl_s: int) -> None:
         """`who` has asked. An empty answer keeps nothing."""

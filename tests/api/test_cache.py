@@ -71,6 +71,40 @@ async def test_without_being_asked_nothing_is_kept(service: Serving, provider: L
     assert len(provider.received) == 4
 
 
+async def test_who_asks_anew_does_not_share_a_look_at_what_is_kept(service: Serving, provider: Loopback) -> None:
+    for turn in range(10):
+        body = {**NATIVE, "input": f"Hi {turn}"}
+        await service.client.post("/v1/orchestrations", json=body)
+        looking = [service.client.post("/v1/orchestrations", json=body) for _ in range(6)]
+        asking = service.client.post("/v1/orchestrations", json={**body, "cache": "refresh"})
+        found = [one.json()["candidates"][0]["cached"] for one in await asyncio.gather(*looking, asking)]
+        assert found == [*[True] * 6, False]
+        assert len(provider.received) == 2 * (turn + 1)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_who_asks_anew_waits_for_another_replica_but_not_for_what_was_kept_before(
+    tmp_path: Path, valkey: EmbeddedValkey, state: StateClient, fails: bool
+) -> None:
+    texts = iter(["old", "new", "newer"])
+
+    def slow(request: Received) -> Answer:
+        text = next(texts)
+        if text == "new" and fails:
+            return as_json({"error": {"message": "no"}}, 400)
+        return replace(as_json(completion(text)), delay_s=0.0 if text == "old" else 0.5)
+
+    async with Loopback(slow) as upstreams, replicas(tmp_path, valkey.url, upstream(upstreams.url)) as (one, two):
+        await one.client.post("/v1/orchestrations", json=NATIVE)
+        anew = {**NATIVE, "cache": "refresh"}
+        first = asyncio.create_task(one.client.post("/v1/orchestrations", json=anew))
+        await until(lambda: len(upstreams.received) == 2)
+        second = await two.client.post("/v1/orchestrations", json=anew)
+        assert (await first).status_code == (400 if fails else 200)
+        assert second.json()["output"]["text"] == ("newer" if fails else "new")
+        assert len(upstreams.received) == (3 if fails else 2)
+
+
 async def test_refresh_asks_again_and_replaces(service: Serving, provider: Loopback) -> None:
     texts = iter(["old", "new"])
     provider._answer = lambda _: as_json(completion(next(texts)))

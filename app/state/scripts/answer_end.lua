@@ -1,7 +1,7 @@
 -- A leader has asked: what is to be kept of it, if anything. Also keeps a leader's lease.
 -- KEYS: answer, leader.  ARGV: who, answer ("" for none), ms to keep it, lease in ms ("0" to give it up).
 if ARGV[2] ~= "" then
-  redis.call("SET", KEYS[1], ARGV[2], "PX", ARGV[3])
+  redis.call("SET", KEYS[1], ARGV[1] .. ARGV[2], "PX", ARGV[3])
 end
 if redis.call("GET", KEYS[2]) ~= ARGV[1] then
   return 0
