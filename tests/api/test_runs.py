@@ -14,6 +14,7 @@ import pytest
 from app.state.client import StateClient
 from app.state.embedded import EmbeddedValkey
 from app.state.keys import run_keys
+from tests.support.frames import frames
 from tests.support.loopback import Loopback
 from tests.support.replicas import ASK, Reading, replicas, result_of, slowly
 from tests.support.serving import AT_ONCE, Serving, serving, until, upstream
@@ -262,6 +263,20 @@ async def until_stored(service: Serving, state: StateClient, run_id: str) -> Non
         while await state.commands.hget(run_keys("default", run_id).record, "status") != b"succeeded":
             await asyncio.sleep(0.01)
     await until(lambda: service.app.state.services.host.find("default", run_id) is None)
+
+
+@pytest.mark.parametrize("where", [0, 1], ids=["here", "elsewhere"])
+async def test_who_asks_for_more_than_there_will_be_gets_the_end(tmp_path: Path, valkey: EmbeddedValkey, where: int) -> None:
+    async with (
+        Loopback(slowly(50, 0.01)) as provider,
+        replicas(tmp_path, valkey.url, brief(provider.url)) as services,
+    ):
+        reading = Reading()
+        await reading.begin(services[0].client, {**ASK, "on_disconnect": "continue"}, most=3)
+        path = f"/v1/orchestrations/{reading.run_id}/events"
+        for _ in ("while it runs", "afterwards"):
+            answer = await services[where].client.get(path, headers={"last-event-id": "9999"})
+            assert [frame.fields["event"] for frame in frames(answer.text)] == ["run.finished"]
 
 
 async def test_who_has_the_last_event_is_told_that_nothing_comes(service: Serving, state: StateClient) -> None:
