@@ -14,7 +14,7 @@ from app.api import docs
 from app.api.edge import Edge
 from app.api.errors import answer_error
 from app.api.idempotency.middleware import Idempotency
-from app.api.routes import breakers, catalogue, chat, operations, orchestrations, providers, runs
+from app.api.routes import breakers, catalogue, chat, embeddings, operations, orchestrations, providers, runs
 from app.config.settings import Settings
 from app.container import Container
 from app.core.errors import QuorumError
@@ -22,6 +22,7 @@ from app.observability import logs
 
 ROUTERS = (
     chat.router,
+    embeddings.router,
     orchestrations.router,
     runs.router,
     catalogue.router,

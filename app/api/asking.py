@@ -22,6 +22,7 @@ from app.core.run_events import RunEvent
 from app.core.run_fold import unfold
 from app.core.run_json import LoggedEvent
 from app.core.runs import OrchestrationOutput, RunRequest, cache_word
+from app.orchestration.base import BaseOrchestrator
 from app.orchestration.engine import Run
 from app.orchestration.runs.hosted import HostedRun, OnDisconnect
 from app.orchestration.runs.taking import Taken
@@ -74,16 +75,20 @@ def run_headers(run: Run, result: OrchestrationOutput | None = None) -> dict[str
     return headers if run.permit is None else headers | ratelimit_headers(run.permit.quotas)
 
 
-async def begin(request: Request, services: Services, asking: RunRequest) -> Begun:
+async def begin(request: Request, services: Services, asking: RunRequest, strategy: BaseOrchestrator | None = None) -> Begun:
     """The run of `asking`, admitted; of a request that was taken over from another process, the continuation of its run.
+
+    Parameters:
+        strategy: in place of the one that `asking` names.
 
     Raises:
         QuorumError: it is refused.
     """
     ticket: Ticket | None = request.scope.get(TICKET)
+    run_id = ticket.run_id if ticket else None
+    run = services.engine.begin_with(strategy, asking, run_id) if strategy else services.engine.begin(asking, run_id)
     if ticket is None:
-        return Begun(await services.engine.admit(services.engine.begin(asking)))
-    run = services.engine.begin(asking, ticket.run_id)
+        return Begun(await services.engine.admit(run))
     ended = await services.runs.ended(asking.tenant, ticket.run_id) if ticket.epoch > 1 else None
     if ended:
         return Begun(run, ticket.digest, ended=ended)

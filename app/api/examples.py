@@ -27,6 +27,13 @@ CHAT: dict[str, Any] = {
     },
 }
 
+EMBEDDINGS: dict[str, Any] = {
+    "two": {
+        "summary": "Two texts",
+        "value": {"model": "mock/mock-swift", "input": ["A quorum decides.", "Enough members are present to decide."]},
+    },
+}
+
 ORCHESTRATIONS: dict[str, Any] = {
     "simple": {
         "summary": "Three models and a lead",

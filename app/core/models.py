@@ -55,7 +55,11 @@ class ModelProfile:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model ready to be called: its profile, and the call with every policy around it."""
+    """A model ready to be called: its profile, and the call with every policy around it.
+
+    `embed` is the call for requests for embeddings, None where its provider has none.
+    """
 
     profile: ModelProfile
     call: Call
+    embed: Call | None = None

@@ -27,7 +27,7 @@ from app.core.usage import NO_USAGE, Usage
 
 RunStatus = Literal["queued", "running", "succeeded", "failed", "cancelled", "needs_review", "needs_approval"]
 CandidateStatus = Literal["running", "succeeded", "failed", "cancelled"]
-CallRole = Literal["analysis", "ranking", "synthesis", "judge"]
+CallRole = Literal["analysis", "ranking", "synthesis", "judge", "embedding"]
 OnBudget = Literal["fail", "best_so_far"]
 LinkOutcome = Literal["answered", "handed_over", "failed", "skipped"]
 Deltas = Literal["none", "output", "all"]

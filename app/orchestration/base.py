@@ -79,7 +79,8 @@ class BaseOrchestrator(ABC):
         """
 
     def models_of(self, options: StrategyOptions) -> Sequence[NamedModel]:
-        """The models that `options` name, in order. Those that make candidates are then the run's models, and its only ones."""
+        """The models that `options` name, in order. Those that make candidates, if any, are then the run's models, and its only
+        ones."""
         return ()
 
     def check(self, request: RunRequest, context: RunContext) -> None:  # noqa: B027 - not every strategy refuses something

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 
 from app.core.chat import ChatRequest, ChatResponse, Choice
 from app.core.clock import Clock
+from app.core.embeddings import EmbeddingResponse
 from app.core.errors import BudgetExceeded, OrchestratorError, ProviderError, QuorumError, report
 from app.core.model_events import (
     Delta,
@@ -240,8 +241,10 @@ class CandidateCall(_Call):
 class Consultation(_Call):
     """A call that helps the run: an analysis, a ranking, a synthesis, a judgement."""
 
-    def __init__(self, role: CallRole, model: Model, request: ChatRequest, clock: Clock, *, output: bool) -> None:
-        super().__init__(model, request, clock, output=output)
+    def __init__(
+        self, role: CallRole, model: Model, request: ChatRequest, clock: Clock, *, output: bool, call: Call | None = None
+    ) -> None:
+        super().__init__(model, request, clock, output=output, call=call)
         self._role: CallRole = role
         self._booked: HelperCall | None = None
 
@@ -297,7 +300,7 @@ def _said(delta: Delta) -> str:
 
 
 def _checked(response: ChatResponse, model: Model) -> ChatResponse:
-    if not response.choices:
+    if not response.choices and not isinstance(response, EmbeddingResponse):
         profile = model.profile
         raise ProviderError(
             f"provider {profile.provider!r} ({profile.model}): an answer without choices",

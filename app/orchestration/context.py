@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
 
 from app.core.budgets import Purse
-from app.core.chat import CallContext, ChatRequest, Generation, ToolDefinition
+from app.core.chat import DEFAULT_GENERATION, CallContext, ChatRequest, Generation, ToolDefinition
 from app.core.clock import Clock
-from app.core.errors import FailureClass
+from app.core.embeddings import embedding_of
+from app.core.errors import CapabilityMissing, FailureClass
 from app.core.lifecycle import Draining
 from app.core.messages import Message
 from app.core.models import Call, Model
@@ -122,6 +123,22 @@ class RunContext:
         incremental = output and self.request.deltas != "none"
         request = self._chat(model, messages, generation, incremental=incremental)
         call = Consultation(role, model, request, self.clock, output=output)
+        self._asked.append(call)
+        return call
+
+    def embed(self, model: Model, texts: Sequence[str], dimensions: int | None = None) -> Consultation:
+        """A call that makes vectors of `texts`; its `response` is an `EmbeddingResponse`.
+
+        Raises:
+            CapabilityMissing: the model's provider embeds nothing.
+        """
+        if model.embed is None:
+            name, provider = model.profile.name, model.profile.provider
+            raise CapabilityMissing(
+                f"the model {name!r} makes no embeddings: its provider {provider!r} has none", param="model"
+            )
+        request = embedding_of(self._chat(model, (), DEFAULT_GENERATION, incremental=False), texts, dimensions)
+        call = Consultation("embedding", model, request, self.clock, output=False, call=model.embed)
         self._asked.append(call)
         return call
 

@@ -140,7 +140,7 @@ def select(
     """
     config = request.config
     in_options = strategy.models_of(options)
-    if in_options:
+    if any(not one.helps for one in in_options):
         return _of_options(source, spec, request, in_options)
     named = config.models
     if len(named) > spec.limits.max_models:
@@ -160,7 +160,7 @@ def select(
         fitting = [model for model, fault in zip(models, faults, strict=True) if not fault]
         models = tuple(fitting if spec.defaults.models and not strategy.models_needed else fitting[:most])
     lead_name = config.lead_model or spec.defaults.lead_model
-    return Selected(models, source.resolve(lead_name) if lead_name else None)
+    return Selected(models, source.resolve(lead_name) if lead_name else None, _resolved(source, in_options))
 
 
 def tuned(source: ModelSource, selected: Selected, reliability: RecipeReliability) -> Selected:
@@ -178,6 +178,12 @@ def _of_options(source: ModelSource, spec: QuorumSpec, request: RunRequest, name
     if len(named) > spec.limits.max_models:
         message = f"the options name {len(named)} models; at most {spec.limits.max_models} may be"
         raise InvalidRequest(message, param=f"options.{named[0].path[0]}")
+    found = _resolved(source, named)
+    lead = request.config.lead_model
+    return Selected(tuple(found[one.name] for one in named if not one.helps), source.resolve(lead) if lead else None, found)
+
+
+def _resolved(source: ModelSource, named: Sequence[NamedModel]) -> dict[str, Model]:
     found: dict[str, Model] = {}
     for one in named:
         try:
@@ -185,5 +191,4 @@ def _of_options(source: ModelSource, spec: QuorumSpec, request: RunRequest, name
         except NotFound as error:
             param = ".".join(str(step) for step in ("options", *one.path))
             raise InvalidRequest(error.message, param=param) from None
-    lead = request.config.lead_model
-    return Selected(tuple(found[one.name] for one in named if not one.helps), source.resolve(lead) if lead else None, found)
+    return found

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from app.core.chat import ChatRequest
+from app.core.embeddings import EmbeddingRequest, EmbeddingResponse
 from app.core.model_events import ModelEvent
 from app.core.models import Call, Capabilities, ModelProfile
 
@@ -46,4 +47,16 @@ class Provider(Protocol):
     async def aclose(self) -> None: ...
 
 
-__all__ = ["Availability", "Call", "Capabilities", "ModelProfile", "Provider"]
+class Embedder(Protocol):
+    """A provider that embeds texts, besides being a `Provider`."""
+
+    async def embed(self, request: EmbeddingRequest) -> EmbeddingResponse:
+        """A vector for each text of `request`.
+
+        Raises:
+            ProviderError: the call failed. Nothing else is raised.
+        """
+        ...
+
+
+__all__ = ["Availability", "Call", "Capabilities", "Embedder", "ModelProfile", "Provider"]

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar, cast
 
 import httpx
 import orjson
 
 from app.core.chat import ChatRequest, ChatResponse
+from app.core.embeddings import EmbeddingRequest, EmbeddingResponse
 from app.core.errors import FailureClass, ProviderError
 from app.core.model_events import ModelEvent, ResponseBuilder, ResponseFinished, ResponseStarted, unfold
 from app.providers.base import Availability
 from app.providers.http import HttpClient, plain_headers
 from app.providers.sse import SseDecoder, SseTooLarge
 
+T = TypeVar("T")
 _DRAIN_S = 0.1
 """How long a finished stream may take to close: waiting keeps the connection, not waiting costs one."""
 
@@ -108,6 +110,22 @@ class Dialect(Protocol):
         ...
 
 
+class EmbeddingDialect(Protocol):
+    """The wire format of embeddings, where a vendor has them."""
+
+    def embeddings_url(self, request: EmbeddingRequest) -> httpx.URL: ...
+
+    def encode_embeddings(self, request: EmbeddingRequest) -> dict[str, Any]: ...
+
+    def decode_embeddings(self, body: Any, request: EmbeddingRequest) -> EmbeddingResponse:
+        """The vectors in the order of the texts.
+
+        Raises:
+            DialectError: the body is an error, or has not the vendor's shape.
+        """
+        ...
+
+
 @dataclass(slots=True)
 class HttpProvider:
     """A provider that speaks `dialect` over `http`."""
@@ -120,14 +138,17 @@ class HttpProvider:
     check_s: float = 10.0
     _headers: httpx.Headers = field(init=False)
 
+    @property
+    def embeds(self) -> bool:
+        """Whether there is `embed`."""
+        return hasattr(self.dialect, "encode_embeddings")
+
     def __post_init__(self) -> None:
         base = {"accept-encoding": "identity", "content-type": "application/json", "user-agent": "quorum"}
         self._headers = httpx.Headers({**base, **self.dialect.headers(), **self.extra_headers})
 
     async def stream(self, request: ChatRequest) -> AsyncIterator[ModelEvent]:
-        headers = self._headers
-        if request.context.traceparent:
-            headers = httpx.Headers([*headers.raw, (b"traceparent", request.context.traceparent.encode())])
+        headers = self._traced(request)
         content = orjson.dumps(self.dialect.encode(request), default=dict)
         response = await self.http.send("POST", self.dialect.url(request), headers, content)
         answered = plain_headers(response)
@@ -150,16 +171,31 @@ class HttpProvider:
         finally:
             await response.aclose()
 
+    async def embed(self, request: EmbeddingRequest) -> EmbeddingResponse:
+        """See `Embedder.embed`."""
+        dialect = cast("EmbeddingDialect", self.dialect)
+        content = orjson.dumps(dialect.encode_embeddings(request))
+        response = await self.http.send("POST", dialect.embeddings_url(request), self._traced(request), content)
+        answered = plain_headers(response)
+        try:
+            if response.status_code >= 400:
+                failure = self.dialect.failure(response.status_code, answered, await self.http.read(response))
+                raise self._error(failure, request, response.status_code, answered)
+            body = await self.http.read(response)
+            try:
+                return _shaped(body, lambda parsed: dialect.decode_embeddings(parsed, request))
+            except DialectError as error:
+                raise self._error(error.failure, request, response.status_code, answered) from None
+        finally:
+            await response.aclose()
+
+    def _traced(self, request: ChatRequest) -> httpx.Headers:
+        if not request.context.traceparent:
+            return self._headers
+        return httpx.Headers([*self._headers.raw, (b"traceparent", request.context.traceparent.encode())])
+
     async def _whole(self, response: httpx.Response, headers: Mapping[str, str]) -> ChatResponse:
-        body = await self.http.read(response)
-        try:
-            parsed = orjson.loads(body)
-        except ValueError:
-            raise DialectError(Failure("server_error", "the answer is not JSON")) from None
-        try:
-            return self.dialect.decode(parsed, headers)
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-            raise DialectError(Failure("server_error", f"the answer has an unknown shape ({type(error).__name__})")) from error
+        return _shaped(await self.http.read(response), lambda parsed: self.dialect.decode(parsed, headers))
 
     async def _events(
         self, request: ChatRequest, response: httpx.Response, headers: Mapping[str, str]
@@ -228,6 +264,22 @@ class HttpProvider:
 
     async def aclose(self) -> None:
         await self.http.aclose()
+
+
+def _shaped(body: bytes, decode: Callable[[Any], T]) -> T:
+    """What `decode` makes of a JSON body.
+
+    Raises:
+        DialectError: it is none, or not of the vendor's shape.
+    """
+    try:
+        parsed = orjson.loads(body)
+    except ValueError:
+        raise DialectError(Failure("server_error", "the answer is not JSON")) from None
+    try:
+        return decode(parsed)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise DialectError(Failure("server_error", f"the answer has an unknown shape ({type(error).__name__})")) from error
 
 
 def _decoded(decoder: StreamDecoder, messages: Sequence[tuple[bytes, bytes]]) -> Iterator[ModelEvent]:

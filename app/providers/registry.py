@@ -18,6 +18,7 @@ from app.core.errors import ConfigError, ConflictError, InvalidRequest, NotFound
 from app.core.models import Call, Model, ModelProfile
 from app.observability.metrics import configured_models
 from app.providers.base import Availability, Provider
+from app.providers.embedding import embedding_call
 from app.providers.factory import default_profile, known_profiles, make_provider
 from app.providers.fitting import fitted
 from app.providers.profiles import profile_of
@@ -310,7 +311,12 @@ class ModelRegistry:
         settings = call_config(self._reliability, connection.config, config, recipe)
         if config is None and model not in connection.known:
             settings = replace(settings, on_demand=True)
-        return Model(profile, fitted(profile, self._wrap(profile, settings, connection.provider.stream)))
+        embedding = embedding_call(connection.provider)
+        return Model(
+            profile,
+            fitted(profile, self._wrap(profile, settings, connection.provider.stream)),
+            self._wrap(profile, settings, embedding) if embedding else None,
+        )
 
     def _forget(self, gone: Sequence[Connection]) -> None:
         names = {connection.name for connection in gone}

@@ -37,6 +37,7 @@ class Vendor:
     key_header: Literal["authorization", "api-key"] = "authorization"
     chat_path: str = "/chat/completions"
     models_path: str = "/models"
+    embeddings_path: str = "/embeddings"
     query: Mapping[str, str] = field(default_factory=lambda: _NO_QUERY)
     max_tokens_field: MaxTokensField = "max_tokens"
     seed_field: str = "seed"
@@ -69,6 +70,7 @@ _ROWS = (
         key_variables=("AZURE_OPENAI_API_KEY",),
         key_header="api-key",
         chat_path="/openai/deployments/{model}/chat/completions",
+        embeddings_path="/openai/deployments/{model}/embeddings",
         models_path="/openai/models",
         query={"api-version": "2024-10-21"},
         max_tokens_field="max_completion_tokens",
@@ -81,6 +83,7 @@ _ROWS = (
         key_variables=("AZURE_OPENAI_API_KEY",),
         key_header="api-key",
         chat_path="/openai/v1/chat/completions",
+        embeddings_path="/openai/v1/embeddings",
         models_path="/openai/v1/models",
         max_tokens_field="max_completion_tokens",
         capabilities=replace(_CAPABLE, reasoning=True),

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from app.core.chat import JsonObject
+from app.core.embeddings import Vector
 from app.core.runs import Consensus
 from app.orchestration.calls import CandidateCall
 from app.orchestration.consensus.options import ConsensusOptions
@@ -25,13 +26,13 @@ from app.orchestration.evidence.bundle import (
     numeric_outcome,
     vote_consensus,
 )
-from app.orchestration.evidence.cluster import LEXICAL_THRESHOLD, Cluster, clusters
+from app.orchestration.evidence.cluster import EMBEDDING_THRESHOLD, LEXICAL_THRESHOLD, Cluster, clusters
 from app.orchestration.evidence.confidence import Calibrators, Confidence
 from app.orchestration.evidence.extraction import Extracted
 from app.orchestration.evidence.fields import field_consensus
 from app.orchestration.evidence.numbers import number_label
 from app.orchestration.evidence.numeric import NumericConsensus, numeric_consensus, settled
-from app.orchestration.evidence.similarity import Distances, label_distances, lexical_distances
+from app.orchestration.evidence.similarity import Distances, cosine_distances, label_distances, lexical_distances
 from app.orchestration.evidence.stopping import NEW_LABEL, enough
 from app.orchestration.evidence.vote import Decision, decide
 from app.orchestration.evidence.weights import PanelWeights
@@ -227,6 +228,8 @@ class Texts(Aggregator):
     """Texts in clusters of those that say the same; the one nearest to the others of the heaviest cluster wins."""
 
     name: ClassVar[str] = "cluster"
+    vectors: Mapping[str, Vector] | None = None
+    """By candidate, where an embedding model was asked; without them texts are compared by their words."""
 
     def labels(self, heard: Sequence[Heard]) -> list[str | None]:
         read = _readable(heard)
@@ -250,9 +253,14 @@ class Texts(Aggregator):
 
     def clustered(self, read: Sequence[Heard]) -> tuple[tuple[Cluster, ...], Distances]:
         """The clusters, the heaviest first, and how far apart the texts are."""
-        distances = lexical_distances([str(one.read.data) for one in read])
         weights = [self.weights.voice(one.member, self.category) for one in read]
-        return clusters(distances, threshold=LEXICAL_THRESHOLD, weights=weights), distances
+        if self.vectors is None:
+            distances, threshold = lexical_distances([str(one.read.data) for one in read]), LEXICAL_THRESHOLD
+        else:
+            vectors = self.vectors
+            distances = cosine_distances([vectors[one.call.candidate.id] for one in read])
+            threshold = EMBEDDING_THRESHOLD
+        return clusters(distances, threshold=threshold, weights=weights), distances
 
 
 class Fields(Aggregator):

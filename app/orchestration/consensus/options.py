@@ -118,6 +118,11 @@ class ConsensusOptions(StrategyOptions):
         default="learned", description="What each model's word weighs."
     )
     stated_confidence: bool = Field(default=False, description="Whether answers say how sure they are, and count by it.")
+    embeddings: str | None = Field(
+        default=None,
+        max_length=200,
+        description="A model that embeds: its vectors, in place of words, say which texts are alike.",
+    )
     panel: Literal["all"] | Annotated[int, Field(ge=1, le=64)] = Field(
         default="all",
         description="How many of the models are asked: those that weigh most, over many families.",
@@ -133,6 +138,8 @@ class ConsensusOptions(StrategyOptions):
             raise ValueError("numeric stops by its interval; give epsilon, or leave stop out")
         if self.stop != "never" and self.method == "judge":
             raise ValueError("a judge is shown all answers; leave stop out")
+        if self.embeddings is not None and (self.method not in ("cluster", "judge") or self.stop != "never"):
+            raise ValueError("embeddings are of whole texts, once all have answered: for cluster and judge, without stop")
         if self.method == "numeric" and self.extract.type != "number":
             raise ValueError('numeric counts numbers; it wants extract {"type": "number"}')
         if self.method == "fields" and self.extract.type != "json":

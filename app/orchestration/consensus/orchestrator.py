@@ -10,14 +10,13 @@ Replicates of one model follow Wang et al., "Self-Consistency Improves Chain of 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from typing import ClassVar
+from typing import ClassVar, cast
 
-from app.core.chat import Generation
+from app.core.embeddings import EmbeddingResponse
 from app.core.errors import AllCandidatesFailed, InvalidRequest, report
-from app.core.messages import Message
 from app.core.models import Model
 from app.core.run_events import (
     CandidateFailed,
@@ -32,20 +31,17 @@ from app.core.run_events import (
 from app.core.run_fold import output_deltas
 from app.core.runs import PlanDecision, RunRequest
 from app.orchestration.answers import fault
-from app.orchestration.base import BaseOrchestrator, StrategyOptions
+from app.orchestration.base import BaseOrchestrator, NamedModel, StrategyOptions
 from app.orchestration.calls import CandidateCall
-from app.orchestration.consensus.aggregators import Aggregator, Found, Heard
+from app.orchestration.consensus.aggregators import Aggregator, Found, Heard, Texts
+from app.orchestration.consensus.asking import calls_of, instructed, lead_of, seated, weights_of
 from app.orchestration.consensus.judge import PROMPT, Choosing, Judged
 from app.orchestration.consensus.options import MAX_CALLS, ConsensusOptions
 from app.orchestration.consensus.registry import aggregators
 from app.orchestration.consensus.telling import Telling
 from app.orchestration.context import RunContext
-from app.orchestration.evidence.diversity import diverse
-from app.orchestration.evidence.extraction import Extracted, extract, instruction
-from app.orchestration.evidence.stopping import asking_order
-from app.orchestration.evidence.weights import PanelWeights, stated_weights, uniform
+from app.orchestration.evidence.extraction import Extracted, extract
 from app.orchestration.panel import Panel
-from app.orchestration.quoting import followed_by
 from app.reliability.forecast import PlannedCall
 
 
@@ -58,8 +54,15 @@ class ConsensusOrchestrator(BaseOrchestrator):
     )
     Options: ClassVar[type[StrategyOptions]] = ConsensusOptions
 
+    def models_of(self, options: StrategyOptions) -> Sequence[NamedModel]:
+        embeddings: str | None = cast("ConsensusOptions", options).embeddings
+        return (NamedModel(embeddings, ("embeddings",), helps=True),) if embeddings else ()
+
     def check(self, request: RunRequest, context: RunContext) -> None:
         options: ConsensusOptions = context.options
+        if options.embeddings and context.named[options.embeddings].embed is None:
+            message = f"the model {options.embeddings!r} makes no embeddings: its provider has none"
+            raise InvalidRequest(message, param="options.embeddings")
         if options.method not in aggregators():
             message = f"there is no aggregator {options.method!r}; there are {', '.join(aggregators())}"
             raise InvalidRequest(message, param="options.aggregator")
@@ -95,11 +98,14 @@ class ConsensusOrchestrator(BaseOrchestrator):
     def worst_case(self, request: RunRequest, context: RunContext) -> Sequence[PlannedCall]:
         options: ConsensusOptions = context.options
         members = seated(context)
-        asked = _instructed(request, options)
+        asked = instructed(request, options)
         calls = [context.planned(member, prompt=asked) for member in members for _ in range(options.k)]
         if options.method == Judged.name and len(calls) > 1:
             prompt = context.prompts.render(PROMPT)
             calls.append(context.planned(lead_of(context), "judge", stage=2, quoting=len(calls), prompt=prompt))
+        if options.embeddings:
+            planned = context.planned(context.named[options.embeddings], "embedding", stage=2, quoting=len(calls))
+            calls.append(replace(planned, output_tokens=0))
         return calls
 
     async def run(self, request: RunRequest, context: RunContext) -> AsyncIterator[RunEvent]:
@@ -107,7 +113,7 @@ class ConsensusOrchestrator(BaseOrchestrator):
         yield PlanMade(self.plan(request, context))
         members = seated(context)
         aggregator = _aggregator(context, members)
-        calls = _calls(context, members)
+        calls = calls_of(context, members)
         panel = Panel(calls, context.max_concurrent_calls)
         telling = Telling(context, members, aggregator)
         yield telling.begun()
@@ -144,6 +150,10 @@ class ConsensusOrchestrator(BaseOrchestrator):
             for event in _unread(answered, options):
                 yield event
             return
+        if options.embeddings and isinstance(aggregator, Texts) and len(read) > 1:
+            async with aclosing(_embedded(context, aggregator, read)) as events:
+                async for event in events:
+                    yield event
         if isinstance(aggregator, Judged):
             async with aclosing(Choosing(context, aggregator, read, lead_of(context)).events()) as events:
                 async for event in events:
@@ -154,35 +164,19 @@ class ConsensusOrchestrator(BaseOrchestrator):
             yield event
 
 
-def seated(context: RunContext) -> tuple[Model, ...]:
-    """Who is asked: all selected models, or as many of them as the panel holds."""
+async def _embedded(context: RunContext, aggregator: Texts, read: Sequence[Heard]) -> AsyncGenerator[RunEvent]:
+    """Have the texts embedded; where that fails their words are compared."""
     options: ConsensusOptions = context.options
-    if options.panel == "all" or options.panel >= len(context.models):
-        return context.models
-    by_name = {model.profile.name: model for model in context.models}
-    weights = weights_of(context, context.models)
-    order = asking_order(list(by_name), weights, category=context.category)
-    families = {name: model.profile.family or name for name, model in by_name.items()}
-    chosen = diverse(order, families, options.panel)
-    return tuple(model for model in context.models if model.profile.name in chosen)
-
-
-def lead_of(context: RunContext) -> Model:
-    """Who judges: the lead that was named, else the first model."""
-    return context.lead or context.models[0]
-
-
-def weights_of(context: RunContext, members: Sequence[Model]) -> PanelWeights:
-    """What each member's word weighs."""
-    options: ConsensusOptions = context.options
-    names = [member.profile.name for member in members]
-    match options.weights:
-        case "learned":
-            return context.lessons.weights([member.profile for member in members])
-        case "uniform":
-            return uniform(names)
-        case stated:
-            return stated_weights({name: stated.get(name, 1.0) for name in names})
+    asked = context.embed(context.named[options.embeddings or ""], [str(one.read.data) for one in read])
+    async with aclosing(asked.events()) as events:
+        async for event in events:
+            yield event
+    if asked.response is None:
+        reason = asked.error.message if asked.error else "no answer came"
+        yield Warning(f"the answers are compared by their words, for {asked.profile_name!r} embeds none: {reason}")
+        return
+    vectors = cast("EmbeddingResponse", asked.response).vectors
+    aggregator.vectors = {one.call.candidate.id: vector for one, vector in zip(read, vectors, strict=True)}
 
 
 def _aggregator(context: RunContext, members: Sequence[Model]) -> Aggregator:
@@ -195,42 +189,6 @@ def _aggregator(context: RunContext, members: Sequence[Model]) -> Aggregator:
         panel=len(members),
         category=context.category,
     )
-
-
-def _calls(context: RunContext, members: Sequence[Model]) -> list[CandidateCall]:
-    """Every model once, then every model again, those whose word weighs most first."""
-    options: ConsensusOptions = context.options
-    by_name = {member.profile.name: member for member in members}
-    order = asking_order(list(by_name), weights_of(context, members), category=context.category)
-    messages = _asked(context.request, options)
-    return [
-        context.ask(by_name[name], messages, replicate=replicate, generation=_generation(context.request, options, replicate))
-        for replicate in range(options.k)
-        for name in order
-    ]
-
-
-def _asked(request: RunRequest, options: ConsensusOptions) -> tuple[Message, ...] | None:
-    told = _instructed(request, options)
-    return followed_by(request.messages, told) if told else None
-
-
-def _instructed(request: RunRequest, options: ConsensusOptions) -> str:
-    """What the models are told beside the question; nothing where the request asks for a form of its own."""
-    wanted = request.generation.response_format
-    if not options.instruct or (wanted is not None and wanted.type != "text"):
-        return ""
-    return instruction(options.kind, confidence=options.stated_confidence)
-
-
-def _generation(request: RunRequest, options: ConsensusOptions, replicate: int) -> Generation | None:
-    """The settings of a replicate; None where they are the run's own."""
-    own = request.generation
-    if options.temperatures:
-        own = replace(own, temperature=options.temperatures[replicate % len(options.temperatures)])
-    if options.seeds:
-        own = replace(own, seed=options.seeds[replicate % len(options.seeds)])
-    return None if own is request.generation else own
 
 
 def _heard(call: CandidateCall, options: ConsensusOptions) -> Heard:

@@ -11,7 +11,9 @@ import httpx
 
 from app.config.spec import LLMProvider
 from app.core.chat import ChatRequest, ChatResponse
+from app.core.embeddings import EmbeddingRequest, EmbeddingResponse
 from app.core.models import Capabilities
+from app.providers.gemini.embeddings import decode_embeddings, encode_embeddings
 from app.providers.gemini.errors import read_failure
 from app.providers.gemini.requests import encode_request
 from app.providers.gemini.responses import GeminiDecoder, decode_response
@@ -68,6 +70,16 @@ class GeminiDialect:
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> Failure:
         return read_failure(status, headers, body)
+
+    def embeddings_url(self, request: EmbeddingRequest) -> httpx.URL:
+        path = quote(request.model if "/" in request.model else f"models/{request.model}", safe="/@")
+        return httpx.URL(f"{self._base}/{path}:batchEmbedContents").copy_merge_params(self._query)
+
+    def encode_embeddings(self, request: EmbeddingRequest) -> dict[str, Any]:
+        return encode_embeddings(request)
+
+    def decode_embeddings(self, body: Any, request: EmbeddingRequest) -> EmbeddingResponse:
+        return decode_embeddings(body, request)
 
     def models_url(self) -> httpx.URL:
         return httpx.URL(f"{self._base}/models").copy_merge_params({**self._query, "pageSize": str(_MODELS_A_PAGE)})

@@ -7,15 +7,19 @@ from collections.abc import AsyncIterator, Mapping
 
 from app.config.spec import LLMProvider
 from app.core.chat import ChatRequest
+from app.core.embeddings import EmbeddingRequest, EmbeddingResponse
 from app.core.errors import FailureClass, ProviderError
 from app.core.model_events import ModelEvent, ResponseFinished, ResponseStarted
+from app.core.usage import Usage
 from app.providers.base import Availability
 from app.providers.mock.answering import respond
+from app.providers.mock.embedding import DIMENSIONS, embedded
 from app.providers.mock.faults import Fault, Knobs
 from app.providers.mock.options import Cast, cast_of
 from app.providers.mock.pacing import chunked, pace
 from app.providers.mock.personas import Persona
 from app.providers.mock.playbook import Declined, Playbook, check_takes
+from app.providers.mock.tokens import count
 
 
 def mock_provider(name: str, config: LLMProvider) -> MockProvider:
@@ -31,6 +35,7 @@ class MockProvider:
     """Answers as its personas do; the model's name is the persona's."""
 
     kind = "mock"
+    embeds = True
 
     def __init__(self, name: str, cast: Cast | None = None) -> None:
         self.name = name
@@ -73,6 +78,21 @@ class MockProvider:
         if fault:
             await self._fail(fault, knobs, request)
         yield ResponseFinished(response)
+
+    async def embed(self, request: EmbeddingRequest) -> EmbeddingResponse:
+        """Embed as the persona named by `request.model`, after its latency."""
+        try:
+            persona = self._playbook.persona(request.model)
+            knobs = self._playbook.knobs(persona, request, {})
+        except Declined as no:
+            raise self._error(no.failure, no.message, request.model, no.status, code=no.code) from None
+        latency_s, _ = pace(persona, knobs, self.cast.latency_scale)
+        await _pause(latency_s)
+        if knobs.fault and knobs.fault.form not in ("refusal", "garble"):
+            await self._fail(knobs.fault, knobs, request)
+        size = request.dimensions or DIMENSIONS
+        usage = Usage(sum(map(count, request.texts)), 0)
+        return EmbeddingResponse("", request.model, (), usage, vectors=tuple(embedded(text, size) for text in request.texts))
 
     async def check(self) -> Availability:
         """Always there."""

@@ -10,10 +10,12 @@ import httpx
 
 from app.config.spec import LLMProvider
 from app.core.chat import ChatRequest, ChatResponse
+from app.core.embeddings import EmbeddingRequest, EmbeddingResponse
 from app.core.errors import ConfigError
 from app.providers.http import HttpClient
 from app.providers.http_provider import Failure, HttpProvider
 from app.providers.openai.decoding import decode_response, request_id
+from app.providers.openai.embeddings import decode_embeddings, encode_embeddings
 from app.providers.openai.encoding import encode_request
 from app.providers.openai.errors import failure_of_status
 from app.providers.openai.stream import OpenAIStreamDecoder
@@ -68,6 +70,15 @@ class OpenAIDialect:
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> Failure:
         return failure_of_status(status, headers, body)
+
+    def embeddings_url(self, request: EmbeddingRequest) -> httpx.URL:
+        return self._url(self._vendor.embeddings_path.format(model=quote(request.model, safe="")))
+
+    def encode_embeddings(self, request: EmbeddingRequest) -> dict[str, Any]:
+        return encode_embeddings(request)
+
+    def decode_embeddings(self, body: Any, request: EmbeddingRequest) -> EmbeddingResponse:
+        return decode_embeddings(body, request)
 
     def models_url(self) -> httpx.URL:
         return self._models_url

@@ -10,8 +10,8 @@ from tests.orchestration.scripted import Ran, Scripted, lawful
 
 async def paneled(*models: Scripted, lead: str | None = None, request: dict[str, Any] | None = None, **options: Any) -> Ran:
     """A run of all `models` with these options."""
-    names = tuple(model.name for model in models if model.name != lead)
     more = {"deltas": "all", **(request or {})}
+    names = more.pop("models", tuple(model.name for model in models if model.name != lead))
     run = engine(*models).begin(asked("consensus", names, lead, options=options, **more))
     return lawful([event async for event in run.events()], models, run.id)
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 
-from app.core.chat import Generation, ResponseFormat
-from app.core.errors import InvalidRequest
+from app.core.chat import ChatRequest, Generation, ResponseFormat
+from app.core.embeddings import EmbeddingRequest, EmbeddingResponse
+from app.core.errors import InvalidRequest, ProviderError
+from app.core.model_events import ModelEvent, ResponseFinished
 from app.core.run_events import CandidateFailed, EvidenceUpdated
 from app.core.runs import Consensus, EvidenceBundle
 from tests.orchestration.consensus.paneled import paneled, saying
@@ -233,6 +237,41 @@ async def test_stated_confidence_is_asked_for_and_counts() -> None:
     assert evidence(ran).replicates[0]["stated_confidence"] == 0.2
 
 
+def embedding(vectors: dict[str, tuple[float, ...]], name: str = "e") -> Scripted:
+    """A model that embeds, by the first word of each text."""
+    model = Scripted(name)
+
+    async def embed(request: ChatRequest) -> AsyncIterator[ModelEvent]:
+        texts = cast("EmbeddingRequest", request).texts
+        yield ResponseFinished(EmbeddingResponse("", name, (), vectors=tuple(vectors[text.split()[0]] for text in texts)))
+
+    model.model = replace(model.model, embed=embed)
+    return model
+
+
+async def test_texts_are_alike_by_their_vectors() -> None:
+    models = saying("cats purr softly", "felines vibrate gently", "stocks fell on Monday")
+    by_words = await paneled(*models)
+    assert len(outcome(by_words).clusters) == 3
+    embedder = embedding({"cats": (1.0, 0.0), "felines": (0.98, 0.2), "stocks": (0.0, 1.0)})
+    ran = await paneled(*models, embedder, embeddings="e", request={"models": ("a", "b", "c")})
+    assert [one["members"] for one in outcome(ran).clusters] == [["a", "b"], ["c"]]
+    assert [(call.role, call.model) for call in ran.result.calls] == [("embedding", "e")]
+
+
+async def test_where_embedding_fails_words_are_compared() -> None:
+    broken = Scripted("e")
+
+    async def fails(request: ChatRequest) -> AsyncIterator[ModelEvent]:
+        raise ProviderError("e is away", failure="connection", provider="p", model="e")
+        yield
+
+    broken.model = replace(broken.model, embed=fails)
+    ran = await paneled(*saying("one two", "one two"), broken, embeddings="e", request={"models": ("a", "b")})
+    assert ran.result.status == "succeeded"
+    assert "compared by their words" in ran.result.warnings[0]
+
+
 @pytest.mark.parametrize(
     ("options", "param", "said"),
     [
@@ -246,6 +285,9 @@ async def test_stated_confidence_is_asked_for_and_counts() -> None:
         ({"extract": {"type": "choice", "choices": ["one"]}}, "options.extract.choices", "at least 2"),
         ({"extract": {"type": "text", "pattern": "("}}, "options.extract.pattern", "no pattern of RE2"),
         ({"extract": {"type": "json", "schema": {"type": 7}}}, "options.extract.schema", "no JSON schema"),
+        ({"embeddings": "a"}, "options.embeddings", "makes no embeddings"),
+        ({"embeddings": "nobody"}, "options.embeddings", "no model 'nobody'"),
+        ({"embeddings": "a", "extract": NUMBER}, "options", "for cluster and judge"),
         ({"extract": {"type": "music"}}, "options.extract", "music"),
     ],
 )
