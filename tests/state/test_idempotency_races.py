@@ -18,8 +18,8 @@ ASKED = Asked("f", "sealed", "run_1")
 @pytest.fixture
 async def records(valkey: EmbeddedValkey) -> AsyncIterator[IdempotencyRecords]:
     client = StateClient(valkey.url)
-    yield IdempotencyRecords(client)
     await client.commands.flushall()
+    yield IdempotencyRecords(client)
     await client.close()
 
 
