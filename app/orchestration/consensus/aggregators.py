@@ -123,6 +123,8 @@ class Aggregator(ABC):
 
     def enough(self, heard: Sequence[Heard], remaining: Mapping[str, int]) -> bool:
         """Whether to stop asking, with `remaining` answers to come of each member."""
+        if self.options.stop == "never":
+            return not any(remaining.values())
         return self._settled(heard, self.labels(heard), remaining)
 
     def wanted(self, heard: Sequence[Heard], waiting: Sequence[str]) -> int:

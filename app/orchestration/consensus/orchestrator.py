@@ -193,7 +193,9 @@ def _aggregator(context: RunContext, members: Sequence[Model]) -> Aggregator:
 
 def _heard(call: CandidateCall, options: ConsensusOptions) -> Heard:
     reason = fault(call.response, call.error)
-    return Heard(call, Extracted(errors=(reason,)) if reason else extract(call.choice.text, options.kind))
+    if reason:
+        return Heard(call, Extracted(errors=(reason,)))
+    return Heard(call, extract(call.choice.text, options.kind, stated=options.stated_confidence))
 
 
 def _answered(heard: Sequence[Heard]) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, assert_never, cast
 
 from app.core import json_schemas, patterns
@@ -103,14 +103,24 @@ def instruction(kind: AnswerKind, *, confidence: bool = False) -> str:
             assert_never(kind)
 
 
-def extract(text: str, kind: AnswerKind) -> Extracted:
+def extract(text: str, kind: AnswerKind, *, stated: bool = False) -> Extracted:
     """What `text` says as a `kind`, the first of these that can be read: the caller's pattern, a JSON member (`answer` or
     alike), `\\boxed{}`, `[bracketed]`, `#### x`, "the answer is x", and what the kind allows beside (a last number, a lone
     choice).
 
+    Args:
+        text: The answer.
+        kind: What it should hold.
+        stated: Whether to read as well how sure it says it is.
+
     Raises:
         InvalidRequest: the pattern or the schema is none.
     """
+    found = _extract(text, kind)
+    return replace(found, stated=stated_confidence(text, loose_json(text) if "{" in text else None)) if stated else found
+
+
+def _extract(text: str, kind: AnswerKind) -> Extracted:
     match kind:
         case Choices():
             return _choice(text, kind)
@@ -122,23 +132,22 @@ def extract(text: str, kind: AnswerKind) -> Extracted:
             found = text.strip() if pattern is None else _by_pattern(text, pattern)
             if not found:
                 return Extracted(errors=("nothing matches the pattern" if pattern else "the answer is empty",))
-            return Extracted(found, normalised(found), stated=stated_confidence(text))
+            return Extracted(found, normalised(found))
         case _:
             assert_never(kind)
 
 
 def _choice(text: str, kind: Choices) -> Extracted:
     data = loose_json(text) if "{" in text else None
-    stated = stated_confidence(text, data)
     for said in _said(text, kind.pattern, data):
         label = _chosen(said, kind)
         if label is not None:
-            return Extracted(label, label, stated=stated)
+            return Extracted(label, label)
     if kind.pattern is None:
         label = _mentioned(text, kind.labels) or _chosen(text[:READ_CHARACTERS], kind)
         if label is not None:
-            return Extracted(label, label, stated=stated)
-    return Extracted(errors=(f"says none of {', '.join(map(repr, kind.labels[:12]))}",), stated=stated)
+            return Extracted(label, label)
+    return Extracted(errors=(f"says none of {', '.join(map(repr, kind.labels[:12]))}",))
 
 
 def _chosen(said: str, kind: Choices) -> str | None:
@@ -176,30 +185,28 @@ def _mentioned(text: str, labels: Sequence[str]) -> str | None:
 
 def _number(text: str, kind: NumberAnswer) -> Extracted:
     data = loose_json(text) if "{" in text else None
-    stated = stated_confidence(text, data)
     for said in _said(plain(text), kind.pattern, data):
         found = numbers(plain(said)) or [one for one in (number(said),) if one is not None]
         if found:
             value = (found[-1] if "=" in said else found[0]).told_in(kind.unit).value
-            return Extracted(value, number_label(value), stated=stated)
+            return Extracted(value, number_label(value))
     if kind.pattern is None and _member(data) is None:
         found = number(text)
         if found is not None:
             value = found.told_in(kind.unit).value
-            return Extracted(value, number_label(value), stated=stated)
-    return Extracted(errors=("says no number",), stated=stated)
+            return Extracted(value, number_label(value))
+    return Extracted(errors=("says no number",))
 
 
 def _json(text: str, kind: JsonAnswer) -> Extracted:
     data = loose_json(text)
     if data is None:
         return Extracted(errors=("holds no JSON",))
-    stated = stated_confidence(text, data)
     if kind.schema is not None:
         fault = json_schemas.compiled(kind.schema).fault(data)
         if fault is not None:
-            return Extracted(data, errors=(f"does not follow the schema: {fault[:300]}",), stated=stated)
-    return Extracted(data, json.dumps(data, sort_keys=True, ensure_ascii=False), stated=stated)
+            return Extracted(data, errors=(f"does not follow the schema: {fault[:300]}",))
+    return Extracted(data, json.dumps(data, sort_keys=True, ensure_ascii=False))
 
 
 def _member(data: Any) -> str | None:

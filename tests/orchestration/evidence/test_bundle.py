@@ -24,7 +24,10 @@ from app.orchestration.evidence.weights import uniform
 
 SURE = Confidence(0.8, 0.6, 0.9)
 TEXTS = {"a": "The answer is 4. Confidence: 90 %", "b": "It is 4", "c": "I do not know"}
-REPLICATES = [Replicate(f"c{place}", model, extract(text, NumberAnswer())) for place, (model, text) in enumerate(TEXTS.items())]
+REPLICATES = [
+    Replicate(f"c{place}", model, extract(text, NumberAnswer(), stated=True))
+    for place, (model, text) in enumerate(TEXTS.items())
+]
 
 
 def test_a_vote_shows_its_labels_as_clusters_and_the_minority_as_dissent():

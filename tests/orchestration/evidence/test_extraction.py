@@ -125,7 +125,7 @@ def test_an_instruction_asks_for_what_the_parser_reads(kind):
 
 
 def test_an_answer_that_follows_the_instruction_is_read_with_its_confidence():
-    found = extract("Paris it is.\nAnswer: B\nConfidence: 85 %", LETTERS)
+    found = extract("Paris it is.\nAnswer: B\nConfidence: 85 %", LETTERS, stated=True)
     assert (found.label, found.stated) == ("B", 0.85)
 
 
