@@ -24,6 +24,10 @@ CASCADE = [
     {"model": "mock/mock-swift", "check": {"judge": {"model": "mock/mock-careful", "threshold": 1}}},
     {"model": "mock/mock-careful", "response": [{"do": "extract", "pattern": r"\d+"}], "check": {"pattern": "391"}},
 ]
+AGREEING = {
+    "model": "mock/mock-swift",
+    "check": {"agree": {"model": "mock/mock-terse", "extract": {"type": "number"}}},
+}
 CASES: dict[str, list[dict[str, Any]]] = {
     "direct": [{}, {"input": "Who? [[mock: fault=overloaded]]"}, {"input": "Who? [[mock: fault=midstream-error:2]]"}],
     "simple": [
@@ -44,6 +48,7 @@ CASES: dict[str, list[dict[str, Any]]] = {
         {"input": f"{QUESTION} [[mock: fault=invalid_request]]"},
         {"options": {"chain": CASCADE}},
         {"options": {"chain": CASCADE[:2]}},
+        {"options": {"chain": [AGREEING, {"model": "mock/mock-careful"}]}},
         {"options": {"chain": [{"model": "mock/mock-swift", "on": ["refusal"]}, {"model": "mock/mock-careful"}]}},
         {"input": "Who? [[mock: fault=refusal model=mock-swift]]"},
     ],

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from app.core import conditions
 from app.core.errors import CapabilityMissing
 from app.core.models import Model
 from app.orchestration.context import RunContext
+from app.orchestration.fallback.agreement import instructed
 from app.orchestration.fallback.facts import KNOWN, facts
 from app.orchestration.fallback.options import FallbackOptions, LinkOptions
 from app.orchestration.fallback.order import by_standing
@@ -41,6 +42,9 @@ def chain_of(context: RunContext) -> tuple[Link, ...]:
     found: list[Link] = []
     for number, (model, options) in enumerate(zip(context.models, links, strict=True), 1):
         wanted = asked(context.request, options.request)
+        agree = options.check.agree if options.check else None
+        if agree is not None:
+            wanted = replace(wanted, messages=instructed(wanted.messages, context.request, agree))
         lack = missing(model.profile, wanted.messages, wanted.generation, wanted.tools)
         found.append(Link(number, model, options, wanted, lack))
     return tuple(found)

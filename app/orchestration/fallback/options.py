@@ -11,6 +11,7 @@ from app.config.spec import GenerationConfig
 from app.core import conditions, json_schemas, patterns
 from app.core.errors import FailureClass, InvalidRequest
 from app.orchestration.base import StrategyOptions
+from app.orchestration.extracting import Extract as Extracted
 from app.orchestration.fallback.facts import KNOWN
 
 HandOver = Literal[
@@ -125,6 +126,14 @@ class JudgeOptions(StrategyOptions):
     prompt: str | None = Field(default=None, min_length=1, max_length=8_000, description="What the judge is to look for.")
 
 
+class AgreeOptions(StrategyOptions):
+    """Another model, asked the same at the same time, that must say the same."""
+
+    model: str = Field(min_length=1, max_length=200)
+    extract: Extracted = Field(description="What an answer says, and how it is read.")
+    instruct: bool = Field(default=True, description="Whether both are told how to end, so that their answers can be read.")
+
+
 class CheckOptions(StrategyOptions):
     """What an answer must pass, cheapest first; the judge is asked last. Answers that ask for tools are not checked."""
 
@@ -134,12 +143,13 @@ class CheckOptions(StrategyOptions):
     json_schema: JsonSchema | None = Field(
         default=None, alias="schema", description="It must be JSON that is valid against this schema."
     )
+    agree: AgreeOptions | None = None
     judge: JudgeOptions | None = None
 
     @model_validator(mode="after")
     def _something(self) -> CheckOptions:
         if not self.model_fields_set:
-            raise ValueError("is empty; it wants min_chars, max_chars, pattern, schema or judge")
+            raise ValueError("is empty; it wants min_chars, max_chars, pattern, schema, agree or judge")
         if self.min_chars and self.max_chars and self.min_chars > self.max_chars:
             raise ValueError(f"min_chars is {self.min_chars} and max_chars {self.max_chars}: no answer has both")
         return self

@@ -44,7 +44,12 @@ class FallbackOrchestrator(BaseOrchestrator):
             for index, link in enumerate(options.chain)
             if link.check and link.check.judge
         ]
-        return [*links, *judges]
+        others = [
+            NamedModel(link.check.agree.model, ("chain", index, "check", "agree", "model"), helps=True)
+            for index, link in enumerate(options.chain)
+            if link.check and link.check.agree
+        ]
+        return [*links, *judges, *others]
 
     def check(self, request: RunRequest, context: RunContext) -> None:
         links = chain_of(context)
@@ -189,6 +194,12 @@ def _check_link(link: Link, request: RunRequest, context: RunContext) -> None:
     if request.generation.n > 1 and not link.options.live:
         message = f"n is {request.generation.n}, but an answer that is transformed or checked is one; leave n out"
         raise InvalidRequest(message, param="n")
+    agree = link.options.check.agree if link.options.check else None
+    if agree is not None:
+        asked_too = link.asked
+        lack = missing(context.named[agree.model].profile, asked_too.messages, asked_too.generation, asked_too.tools)
+        if lack is not None:
+            raise InvalidRequest(f"who is to agree cannot be asked this: {lack.message}", param=f"{where}.check.agree.model")
     if link.options.check and link.options.check.judge:
         judge = context.named[link.options.check.judge.model]
         lack = missing(judge.profile, request.messages, own_generation(context, judge), ())

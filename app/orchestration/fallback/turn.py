@@ -10,8 +10,10 @@ from typing import Final
 from app.core.errors import BudgetExceeded, DeadlineExceeded, InvalidRequest, LowQuality, ProviderError, QuorumError
 from app.core.run_events import OutputDelta, RunEvent, RunFinished
 from app.core.run_fold import output_deltas
+from app.core.streams import merge
 from app.orchestration.calls import CandidateCall
 from app.orchestration.context import RunContext
+from app.orchestration.fallback.agreement import disagreement
 from app.orchestration.fallback.checks import failed_check
 from app.orchestration.fallback.judge import Judgement
 from app.orchestration.fallback.links import Link
@@ -71,6 +73,15 @@ class Turn:
             output=link.options.live,
         )
 
+        agree = link.options.check.agree if link.options.check else None
+        self._other = (
+            context.ask(
+                context.named[agree.model], link.asked.messages, generation=link.asked.generation, tools=link.asked.tools
+            )
+            if agree
+            else None
+        )
+
     @property
     def candidate_id(self) -> str:
         return self._call.candidate.id
@@ -82,7 +93,8 @@ class Turn:
             DeadlineExceeded: the run's end, which no other link can help.
         """
         held: list[RunEvent] = []
-        async with aclosing(self._call.events()) as events:
+        both = self._call.events() if self._other is None else merge([self._call.events(), self._other.events()])
+        async with aclosing(both) as events:
             async for event in events:
                 if isinstance(event, OutputDelta):
                     if event.kind == "refusal" and not self.said and self._passes_refusals_on:
@@ -155,6 +167,8 @@ class Turn:
                 self.failure = Failure("invalid_output", _unusable(self._call, f"{self._link.name!r} {error}"))
                 return
             reason = failed_check(text, options.check) if options.check else None
+            if reason is None and options.check and options.check.agree and self._other:
+                reason = disagreement(text, self._other, options.check.agree)
             if reason is None and options.check and options.check.judge:
                 judgement = Judgement(self._context, options.check.judge, self.candidate_id, text)
                 async with aclosing(judgement.events()) as events:

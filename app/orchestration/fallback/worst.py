@@ -28,6 +28,12 @@ def worst_calls(context: RunContext, links: Sequence[Link]) -> list[PlannedCall]
         calls.append(
             planned_call(link.model, asked.messages, asked.tools, asked.generation, max_tokens=most, stage=len(calls) + 1)
         )
+        agree = link.options.check.agree if link.options.check else None
+        if agree is not None:
+            other = context.named[agree.model]
+            calls.append(
+                planned_call(other, asked.messages, asked.tools, asked.generation, max_tokens=most, stage=calls[-1].stage)
+            )
         judge = link.options.check.judge if link.options.check else None
         if judge is not None:
             grows = any(isinstance(step, Replace) for step in link.options.response)

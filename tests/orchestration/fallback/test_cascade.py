@@ -197,3 +197,49 @@ def test_several_choices_cannot_be_checked() -> None:
     model.model = Model(type(model.model.profile)("a", "p", "a", type(model.model.profile.capabilities)(n=True)), model.call)
     with pytest.raises(InvalidRequest, match="n is 2"):
         engine(model).begin(wanted)
+
+
+def agreeing(other: str = "b", **more: Any) -> list[Any]:
+    """Model `a`, with whom `other` must agree on a number; else `strong`."""
+    return [{"model": "a", "check": {"agree": {"model": other, "extract": {"type": "number"}, **more}}}, "strong"]
+
+
+async def test_two_that_agree_need_no_third() -> None:
+    a, b, strong = Scripted("a", "It is 1,200."), Scripted("b", "Answer: 1200"), Scripted("strong", "1300")
+    ran = await chained(a, b, strong, chain=agreeing())
+    assert ran.result.output.text == "It is 1,200."
+    assert [candidate.model for candidate in ran.result.candidates] == ["a", "b"]
+    assert strong.asked == []
+    assert [told(link) for link in ran.result.path] == [(1, "a", "answered", None)]
+    for model in (a, b):
+        assert "one number" in model.prompts("candidate")[0]
+
+
+@pytest.mark.parametrize(
+    ("other", "reason"),
+    [
+        ("1300", "'b' says '1300', not '1200'"),
+        ("who knows", "its answer says no number"),
+        (failure("b"), "'b' was to agree and has not answered"),
+    ],
+)
+async def test_two_that_do_not_agree_hand_over(other: Any, reason: str) -> None:
+    strong = Scripted("strong", "1300")
+    ran = await chained(Scripted("a", "1200"), Scripted("b", other), strong, chain=agreeing())
+    assert ran.result.output.text == "1300"
+    assert [told(link)[1:3] for link in ran.result.path] == [("a", "handed_over"), ("strong", "answered")]
+    assert reason in str(ran.result.path[0].reason)
+    assert strong.prompts("candidate") == ["What is it?"]
+
+
+async def test_who_is_to_agree_may_be_asked_as_the_request_stands() -> None:
+    a, b = Scripted("a", "12"), Scripted("b", "12")
+    await chained(a, b, Scripted("strong"), chain=agreeing(instruct=False))
+    assert a.prompts("candidate") == b.prompts("candidate") == ["What is it?"]
+
+
+def test_who_is_to_agree_must_exist() -> None:
+    options = {"chain": [agreeing("nobody")[0], {"model": "strong"}]}
+    with pytest.raises(InvalidRequest) as error:
+        engine(Scripted("a"), Scripted("strong")).begin(asked("fallback", options=options))
+    assert error.value.param == "options.chain.0.check.agree.model"
