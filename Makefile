@@ -33,7 +33,7 @@ setup: $(RUNTIME)  ## Make ./.venv and install the locked dependencies and quoru
 
 .PHONY: test
 test: $(TESTING)  ## Run the tests: all at once on every core, then those that need the machine to themselves
-	@$(BIN)/python -m pytest -n auto -m "not full and not alone" $(TESTS)
+	@$(BIN)/python -m pytest -n auto --dist worksteal -m "not full and not alone" $(TESTS)
 	@$(BIN)/python -m pytest -m "alone and not full" $(TESTS) || test $$? -eq 5  # 5: there are none
 
 .PHONY: test-full
