@@ -21,6 +21,7 @@ from tests.support.serving import AT_ONCE, Serving, serving
 FREE = {("GET", "/healthz"), ("GET", "/readyz"), ("GET", "/metrics")}
 SCOPES = {
     ("POST", "/v1/chat/completions"): "run",
+    ("POST", "/v1/embeddings"): "run",
     ("POST", "/v1/orchestrations"): "run",
     ("GET", "/v1/orchestrations"): "read",
     ("GET", "/v1/orchestrations/{id}"): "read",

@@ -83,4 +83,6 @@ async def test_no_overspend_beyond_the_reservation(tmp_path: Path, valkey: Embed
     assert TOKENS_A_DAY / 2 < used <= TOKENS_A_DAY
     refused = [answer for answer in answers if answer.status_code != 200]
     assert refused
-    assert {answer.json()["error"]["code"] for answer in refused} == {"budget_exceeded"}
+    codes = {answer.json()["error"]["code"] for answer in refused}
+    assert "budget_exceeded" in codes
+    assert codes <= {"budget_exceeded", "state_unavailable"}  # on a machine that is too busy a store is away for 250 ms
