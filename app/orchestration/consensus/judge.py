@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Any, ClassVar, Final, cast
+from typing import Any, ClassVar, Final
 
 from app.core.chat import ResponseFormat
 from app.core.models import Model
@@ -18,11 +17,10 @@ from app.orchestration.consensus.aggregators import Found, Heard, Texts
 from app.orchestration.context import RunContext
 from app.orchestration.evidence.bundle import wants_review
 from app.orchestration.quoting import followed_by, numbered, question
+from app.orchestration.replies import stated
 
 PROMPT: Final = "choice"
 _EXAMPLE: Final = json.dumps({"reason": "...", "choice": 2})
-_FLAT_OBJECT = re.compile(r"\{[^{}]*\}")
-_READ_CHARACTERS: Final = 20_000
 
 
 class Judged(Texts):
@@ -96,13 +94,7 @@ class Choosing:
 
 def read_choice(text: str, count: int) -> int | None:
     """The number, from 1 to `count`, that a judge's reply chooses: that of its last JSON object with one."""
-    text = text[-_READ_CHARACTERS:]
-    for fragment in (text, *reversed(_FLAT_OBJECT.findall(text))):
-        try:
-            value = json.loads(fragment)
-        except (ValueError, RecursionError):  # prose, or nested beyond reason
-            continue
-        choice = cast("dict[str, Any]", value).get("choice") if isinstance(value, dict) else None
+    for choice in stated(text, "choice"):
         if isinstance(choice, int) and not isinstance(choice, bool) and 1 <= choice <= count:
             return choice
     return None

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from app.core.chat import ResponseFormat
 from app.core.models import Model
@@ -16,13 +15,11 @@ from app.orchestration.answers import fault
 from app.orchestration.context import RunContext
 from app.orchestration.fallback.options import JudgeOptions
 from app.orchestration.quoting import followed_by, question, quoted
+from app.orchestration.replies import stated
 
 PROMPT: Final = "judge"
 CRITERIA: Final = "Is it correct, does it meet all that was asked, and is it clear?"
 _EXAMPLE: Final = json.dumps({"reason": "...", "score": 0.8})
-_FLAT_OBJECT = re.compile(r"\{[^{}]*\}")
-_READ_CHARACTERS: Final = 20_000
-"""How much of a reply is read for a score, from its end: what a model writes has no bound."""
 _SCHEMA: Final[dict[str, Any]] = {
     "type": "object",
     "properties": {"reason": {"type": "string"}, "score": {"type": "number", "minimum": 0, "maximum": 1}},
@@ -88,13 +85,7 @@ def judge_format(model: Model) -> ResponseFormat | None:
 
 def read_score(text: str) -> float | None:
     """The score that a judge's reply states: that of its last JSON object with one from 0 to 1."""
-    text = text[-_READ_CHARACTERS:]
-    for fragment in (text, *reversed(_FLAT_OBJECT.findall(text))):
-        try:
-            value = json.loads(fragment)
-        except (ValueError, RecursionError):  # prose, or nested beyond reason
-            continue
-        score = cast("dict[str, Any]", value).get("score") if isinstance(value, dict) else None
+    for score in stated(text, "score"):
         if isinstance(score, int | float) and not isinstance(score, bool) and 0 <= score <= 1:
             return float(score)
     return None
