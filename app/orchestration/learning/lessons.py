@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from app.core.models import ModelProfile
@@ -10,8 +11,27 @@ from app.orchestration.evidence.confidence import Calibrators
 from app.orchestration.evidence.weights import PanelWeights, prior_weights
 
 
+@dataclass(frozen=True, slots=True)
+class Performance:
+    """How a model has been doing of late, over all replicas; what is older counts less.
+
+    `calls` is how many calls this rests on, each at what it still counts. `success` is the share of them that was answered,
+    0 to 1. Times are in milliseconds, of answers that were not from the cache; `cost_usd` is the mean of an answer. `quality`
+    is the share of judged answers that was right, 0 to 1, and `judged` how many those are. What is None is not known.
+    """
+
+    calls: float
+    success: float
+    latency_p50_ms: float | None = None
+    latency_p95_ms: float | None = None
+    ttft_p50_ms: float | None = None
+    cost_usd: float | None = None
+    quality: float | None = None
+    judged: float = 0.0
+
+
 class Lessons(Protocol):
-    """What was learned, in force now."""
+    """What was learned, in force now. Asking is quick: everything is in memory."""
 
     def weights(self, members: Sequence[ModelProfile]) -> PanelWeights:
         """What each member's word weighs in a panel of these."""
@@ -19,6 +39,17 @@ class Lessons(Protocol):
 
     def calibrators(self) -> Calibrators:
         """What makes a probability of how far a panel agrees."""
+        ...
+
+    def performance(self, profile: ModelProfile, category: str | None = None) -> Performance | None:
+        """How a model has been doing at tasks of `category` (at all, where that is None or was not seen often enough yet).
+
+        None where nothing was seen of it.
+        """
+        ...
+
+    def success(self, text: str, tags: Sequence[str] = ()) -> Mapping[str, float]:
+        """By model: the probability that it answers the prompt `text` well. Empty before anything was learned."""
         ...
 
 
@@ -34,3 +65,9 @@ class Priors:
 
     def calibrators(self) -> Calibrators:
         return Calibrators()
+
+    def performance(self, profile: ModelProfile, category: str | None = None) -> Performance | None:
+        return None
+
+    def success(self, text: str, tags: Sequence[str] = ()) -> Mapping[str, float]:
+        return {}
