@@ -18,10 +18,12 @@ from app.config.spec import LLMProvider, OrchestratorConfig, QuorumSpec
 from app.core.clock import SystemClock
 from app.core.errors import ConfigError, InvalidRequest, StateUnavailable
 from app.core.lifecycle import Draining
+from app.jobs.training import TrainingJob
 from app.listening import is_loopback
 from app.observability.metrics import CONFIG_RELOADS
 from app.orchestration.admission import Admission
 from app.orchestration.engine import Engine
+from app.orchestration.learning.learning import Learning
 from app.orchestration.prompts import placeholders
 from app.orchestration.runs.host import RunHost
 from app.orchestration.runs.stored import StoredRuns
@@ -114,7 +116,19 @@ class Container:
         self._registry = ModelRegistry(spec, wrap=self._policies)
         self._admission = Admission(Ledger(self._state), self._clock, spec.limits.local_share)
         standings = LocalStandings(self._clock, self._breakers)
-        self._engine = Engine(self._registry, strategies, spec, self._clock, self._admission, standings, draining)
+        self._training = TrainingJob(self._state, settings.redis_url.get_secret_value(), spec)
+        self._learning = Learning(self._state, self._clock, secret.key_for("terms"), spec.learning)
+        self._engine = Engine(
+            self._registry,
+            strategies,
+            spec,
+            self._clock,
+            self._admission,
+            standings,
+            draining,
+            self._learning.lessons,
+            self._learning.observers,
+        )
         records = RunRecords(self._state)
         self._host = RunHost(records, RunOrders(self._state), spec.runs)
         requests = IdempotencyRecords(self._state)
@@ -139,6 +153,8 @@ class Container:
             state=self._state,
             breakers=self._breakers,
             dynamic_providers=stored,
+            feedback=self._learning.feedback,
+            statistics=self._learning.statistics,
             draining=draining,
             reload=self._reload,
             announce_reload=self._reloads.announce,
@@ -161,6 +177,10 @@ class Container:
             stack.push_async_callback(self._breakers.close)
             self._answers.start()
             stack.push_async_callback(self._answers.close)
+            await self._learning.start()
+            stack.push_async_callback(self._learning.close)
+            self._training.start()
+            stack.push_async_callback(self._training.close)
             await self._admission.start()
             stack.push_async_callback(self._admission.close)
             await self._host.start()
@@ -201,6 +221,8 @@ class Container:
         self._policies.configure(spec.reliability.retry_budget)
         self._host.configure(spec.runs)
         self._answers.config = spec.cache
+        self._learning.configure(spec.learning)
+        self._training.spec = spec
         self.executions.config = spec.idempotency
         self._admission.local_share = spec.limits.local_share
         self._registry.apply(spec)

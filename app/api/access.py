@@ -98,4 +98,6 @@ def _needs(scope: Scope) -> object:
 
 Reader = Annotated[Principal, _needs("read")]
 Runner = Annotated[Principal, _needs("run")]
+Judge = Annotated[Principal, _needs("feedback")]
+Reviewer = Annotated[Principal, _needs("review")]
 Admin = Annotated[Principal, _needs("admin")]

@@ -83,6 +83,15 @@ ORCHESTRATIONS: dict[str, Any] = {
             },
         },
     },
+    "consensus": {
+        "summary": "A vote, with how sure it is; unsure ones go to review",
+        "value": {
+            "input": "What is 17 * 23?",
+            "strategy": "consensus",
+            "options": {"extract": {"type": "number"}, "review_below": 0.9},
+            "metadata": {"category": "arithmetic"},
+        },
+    },
     "direct": {
         "summary": "One model",
         "value": {"input": "Say hello in one short sentence.", "strategy": "direct"},
@@ -102,5 +111,20 @@ ESTIMATES: dict[str, Any] = {
             "generation": {"max_tokens": 200},
             "budget": {"cost_usd": 0.05},
         },
+    },
+}
+
+FEEDBACK: dict[str, Any] = {
+    "score": {
+        "summary": "The newest run was right; run a consensus first",
+        "value": {"run_id": "latest", "score": 1},
+    },
+    "label": {
+        "summary": "The right answer, from which follows who was right",
+        "value": {"run_id": "latest", "label": "391", "comment": "by hand"},
+    },
+    "preferred": {
+        "summary": "The candidate that answered best",
+        "value": {"run_id": "latest", "preferred": "c1"},
     },
 }

@@ -12,6 +12,8 @@ from app.config.loading import Loaded
 from app.config.settings import Settings
 from app.core.lifecycle import Draining
 from app.orchestration.engine import Engine
+from app.orchestration.learning.feedback import Feedback
+from app.orchestration.learning.statistics import Statistics
 from app.orchestration.runs.host import RunHost
 from app.orchestration.runs.stored import StoredRuns
 from app.providers.registry import ModelRegistry
@@ -39,6 +41,8 @@ class Services:
     state: StateClient
     breakers: Breakers
     dynamic_providers: DynamicProviders
+    feedback: Feedback
+    statistics: Statistics
     draining: Draining
     reload: Callable[[], Awaitable[Loaded]]
     announce_reload: Callable[[], Awaitable[None]]

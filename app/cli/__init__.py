@@ -7,7 +7,7 @@ from typing import Final
 
 import typer
 
-from app.cli import ask, config, keys, mock, serve, version
+from app.cli import ask, config, keys, mock, serve, train, version
 from app.core.errors import ConfigError, QuorumError
 
 FAILED: Final = 1
@@ -24,6 +24,7 @@ app = typer.Typer(
 app.command("serve")(serve.serve)
 app.command("ask")(ask.ask)
 app.command("mock")(mock.mock)
+app.command("train")(train.train)
 app.command("version")(version.version)
 app.add_typer(config.commands, name="config")
 app.add_typer(keys.commands, name="keys")

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import Field, SecretStr
 
+from app.config.learning import LearningConfig
+from app.config.shape import Spec
 from app.core.chat import CacheMode
 
 ProviderKind = Literal["openai", "openai_compatible", "anthropic", "gemini", "mock", "replay"]
@@ -18,10 +20,6 @@ ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Alias = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}$")]
 """A model's name in requests. It may look like a vendor's own, as `openai/gpt-4o` or `llama3:8b`."""
-
-
-class Spec(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class RequestConfig(Spec):
@@ -327,3 +325,4 @@ class QuorumSpec(Spec):
     runs: RunsConfig = RunsConfig()
     idempotency: IdempotencyConfig = IdempotencyConfig()
     cache: CacheConfig = CacheConfig()
+    learning: LearningConfig = LearningConfig()

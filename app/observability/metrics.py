@@ -7,7 +7,7 @@ With several workers `PROMETHEUS_MULTIPROC_DIR` is set before this module is imp
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from weakref import WeakValueDictionary
 
@@ -89,6 +89,26 @@ RESERVED_TOKENS = Gauge("quorum_reserved_tokens", "Tokens reserved by runs under
 SETTLED_USD = Counter("quorum_settled_usd_total", "Dollars that runs with a reservation really used.")
 SETTLED_TOKENS = Counter("quorum_settled_tokens_total", "Tokens that runs with a reservation really used.")
 
+OBSERVATIONS = Counter("quorum_observations_total", "Runs to learn from, by what became of them.", ["outcome"])
+FEEDBACK = Counter("quorum_feedback_total", "Judgements taken, by where they came from and what they say.", ["source", "kind"])
+TRAININGS = Counter("quorum_trainings_total", "Trainings that came by themselves, by what became of them.", ["outcome"])
+BAD_ARTEFACTS = Counter("quorum_bad_artefacts_total", "Lessons that could not be used, so that the priors held.")
+ARTEFACTS = Gauge(
+    "quorum_artefact_info",
+    "1 for what was learned and is in force.",
+    ["scope", "kind", "version"],
+    multiprocess_mode="livemostrecent",
+)
+LEARNING_ROWS = Gauge(
+    "quorum_learning_rows", "Judged runs that what is in force was learned from.", ["scope"], multiprocess_mode="livemostrecent"
+)
+CALIBRATION_ERROR = Gauge(
+    "quorum_calibration_error",
+    "How far the share of right outcomes lies from the confidence in force, in what was judged lately.",
+    ["scope"],
+    multiprocess_mode="livemostrecent",
+)
+
 _BREAKER_STATES = {"closed": 0, "half_open": 1, "open": 2}
 _RECENT = 0.2
 """The weight of the newest call in the usual time of a model."""
@@ -142,6 +162,9 @@ class _Pace:
 
 
 _PACES: WeakValueDictionary[str, _Pace] = WeakValueDictionary()
+_MOST_SCOPES = 64
+_SCOPES: set[str] = set()
+_ARTEFACTS: dict[str, dict[str, str]] = {}
 
 
 def usual_seconds(model: str) -> float | None:
@@ -258,6 +281,32 @@ def settled(held: Amount, used: Amount) -> None:
     RESERVED_TOKENS.dec(held.tokens)
     SETTLED_USD.inc(used.usd)
     SETTLED_TOKENS.inc(used.tokens)
+
+
+def learned(scope: str, rows: int, versions: Mapping[str, str]) -> None:
+    """These versions, by kind, of what was learned in a scope are in force."""
+    scope = _scope(scope)
+    LEARNING_ROWS.labels(scope).set(rows)
+    held = _ARTEFACTS.setdefault(scope, {})
+    for kind, version in {**held, **versions}.items():
+        if held.get(kind) not in (None, versions.get(kind)):
+            ARTEFACTS.labels(scope, kind, held[kind]).set(0)
+        if kind in versions:
+            ARTEFACTS.labels(scope, kind, version).set(1)
+    _ARTEFACTS[scope] = dict(versions)
+
+
+def calibration(scope: str, error: float) -> None:
+    """How well the confidences of a scope are kept."""
+    CALIBRATION_ERROR.labels(_scope(scope)).set(error)
+
+
+def _scope(scope: str) -> str:
+    """A tenant as a label: the first ones by their name, so that labels stay few."""
+    if scope in _SCOPES or len(_SCOPES) < _MOST_SCOPES:
+        _SCOPES.add(scope)
+        return scope
+    return "other"
 
 
 def _book(result: OrchestrationOutput) -> None:

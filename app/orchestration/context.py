@@ -21,6 +21,7 @@ from app.core.runs import CallRole, Candidate, RunRequest
 from app.core.standing import Standings
 from app.orchestration.calls import CandidateCall, Consultation
 from app.orchestration.learning.lessons import Lessons, Priors
+from app.orchestration.learning.taught import Taught, category_of
 from app.orchestration.prompts import Prompts
 from app.orchestration.quoting import question
 from app.orchestration.recall import recalled
@@ -36,7 +37,8 @@ class RunContext:
     is the most that a call may ask for. `standings` knows how models have been doing. Where a budget applies, `purse` is what
     the calls draw on, and `default_max_tokens` bounds those whose generation does not. `finished` are candidates of this run
     that had answered when it was taken over from another process: who is asked the same again says the same. `draining` tells
-    whether the process stops. `lessons` are what was learned of models and tasks.
+    whether the process stops. `lessons` are what was learned of models and tasks; `taught` is what the strategy has to say so
+    that one may learn from the run.
     """
 
     run_id: str
@@ -55,14 +57,14 @@ class RunContext:
     finished: list[Candidate] = field(default_factory=list[Candidate])
     draining: Draining = field(default_factory=Draining)
     lessons: Lessons = field(default_factory=Priors)
+    taught: Taught | None = None
     _asked: list[CandidateCall | Consultation] = field(default_factory=list[CandidateCall | Consultation])
     _numbers: Any = field(default_factory=lambda: count(1))
 
     @property
     def category(self) -> str | None:
         """The task's category, where the request's metadata names one."""
-        named = self.request.metadata.get("category")
-        return named if isinstance(named, str) else None
+        return category_of(self.request)
 
     def ask(
         self,

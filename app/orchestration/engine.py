@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -27,6 +27,8 @@ from app.orchestration.charging import Charge, charge, counts
 from app.orchestration.context import RunContext
 from app.orchestration.drive import drive
 from app.orchestration.estimating import Estimate, estimated
+from app.orchestration.learning.lessons import Lessons, Priors
+from app.orchestration.learning.observer import Observer
 from app.orchestration.prompts import Prompts
 from app.orchestration.selection import ModelSource, Targets, select, tuned
 from app.orchestration.strategies import Strategies, parse_options
@@ -48,6 +50,7 @@ class Run:
     context: RunContext
     charge: Charge | None = None
     permit: Permit | None = None
+    observers: Sequence[Observer] = ()
 
     async def events(self) -> AsyncGenerator[RunEvent]:
         """What happens, to its end. Closing this cancels the run."""
@@ -107,6 +110,8 @@ class Run:
         result = end.result
         if result is None:
             return
+        for observer in self.observers:
+            observer.ended(self.request, result, self.context.taught)
         _log.info(
             "run cancelled" if result.status == "cancelled" else "run ended",
             run_id=self.id,
@@ -133,6 +138,8 @@ class Engine:
         admission: who knows what tenants and keys have used; without it only the budgets of requests hold.
         standings: how models have been doing; without it, what the runs of this engine see.
         draining: tells that the process stops, which ends runs.
+        lessons: by tenant, what was learned; without it the priors.
+        observers: who is told of every run that ends.
     """
 
     def __init__(
@@ -144,11 +151,15 @@ class Engine:
         admission: Admission | None = None,
         standings: Standings | None = None,
         draining: Draining | None = None,
+        lessons: Callable[[str], Lessons] | None = None,
+        observers: Sequence[Observer] = (),
     ) -> None:
         self._draining = draining or Draining()
         self.strategies = strategies
         self._admission = admission
         self._standings = standings or LocalStandings(clock)
+        self._lessons = lessons
+        self._observers = observers
         self._source = source
         self._clock = clock
         self.configure(spec)
@@ -163,6 +174,8 @@ class Engine:
         self._prompts = Prompts(spec.prompts, patterns)
         self.targets = Targets(spec)
         self._allowances = Allowances(spec)
+        priors = spec.learning.priors
+        self._priors = Priors(priors.quality, priors.family_correlation)
         self.spec = spec
 
     def begin(self, request: RunRequest, run_id: str | None = None) -> Run:
@@ -216,9 +229,10 @@ class Engine:
             max_tokens=self.spec.limits.max_tokens,
             standings=self._standings,
             draining=self._draining,
+            lessons=self._lessons(request.tenant) if self._lessons else self._priors,
         )
         strategy.check(request, context)
-        return Run(run_id, strategy, request, context)
+        return Run(run_id, strategy, request, context, observers=self._observers)
 
     async def admit(self, run: Run) -> Run:
         """Reserve what `run` may use of what its caller may: one round trip to Redis, and none where no limit applies.

@@ -99,3 +99,49 @@ def answer_keys(tenant: str, digest: str) -> AnswerKeys:
     """The keys of a question. `digest` stands for all of it."""
     tag = f"quorum:{{{tenant}:{digest}}}"
     return AnswerKeys(f"{tag}:cached", f"{tag}:leader")
+
+
+LEARNED: Final = RegistryKeys("quorum:{learning}:records", "quorum:{learning}:version", "quorum:{learning}:changed")
+"""By scope: the version of what was learned there and is in force."""
+
+JUDGED: Final = "quorum:{learning}:judged"
+"""A hash from tenant to the number of judgements since it was last learned from them."""
+
+TRAINING_LEASE: Final = "quorum:{learning}:lease"
+TRAINED: Final = "quorum:{learning}:trained"
+"""The process that trains, while it does; and a mark that is there for as long as nothing is to be trained by itself."""
+
+SHARED: Final = "*"
+"""The scope of what all tenants have in common; no tenant's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class LearningKeys:
+    """What is kept of a scope to learn from: its runs and its judgements (hashes), both indices by time (sorted sets), how its
+    models have been doing (a hash and its index), and what was learned before (a hash and its index)."""
+
+    observed: str
+    feedback: str
+    unjudged: str
+    judged: str
+    history: str
+    seen: str
+    told: str
+    lessons: str
+    versions: str
+
+
+def learning_keys(scope: str) -> LearningKeys:
+    """The keys of a scope: a tenant, or `SHARED`."""
+    tag = f"quorum:{{learned:{scope}}}"
+    return LearningKeys(
+        f"{tag}:observed",
+        f"{tag}:feedback",
+        f"{tag}:unjudged",
+        f"{tag}:judged",
+        f"{tag}:history",
+        f"{tag}:seen",
+        f"{tag}:told:",
+        f"{tag}:lessons",
+        f"{tag}:versions",
+    )

@@ -45,6 +45,10 @@ class Secret:
         """AES-256-GCM under a key of its own for `use`."""
         return Sealer(self._key(f"seal:{use}"))
 
+    def key_for(self, use: str) -> bytes:
+        """32 bytes, for hashes that are made elsewhere."""
+        return self._key(f"key:{use}")
+
     def _key(self, use: str) -> bytes:
         return HKDF(algorithm=SHA256(), length=32, salt=None, info=f"quorum:{use}".encode()).derive(self._value)
 

@@ -13,6 +13,7 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import GenerationMode
 
+from app.api.examples import ORCHESTRATIONS
 from app.state.embedded import EmbeddedValkey
 from tests.support.frames import frames
 from tests.support.serving import serving_in_thread
@@ -30,6 +31,7 @@ BOUNDED = settings(
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory, valkey: EmbeddedValkey) -> Iterator[str]:
     with serving_in_thread(tmp_path_factory.mktemp("openapi"), valkey.url) as url:
+        httpx.post(f"{url}/v1/orchestrations", json=ORCHESTRATIONS["consensus"]["value"])  # for feedback on the newest
         yield url
 
 

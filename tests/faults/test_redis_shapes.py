@@ -33,6 +33,7 @@ PROMISES = {
     "budgets": ["tests/api/test_budgets.py", "-k", "not without_the_store"],
     "resume": ["tests/api/test_runs.py", "tests/state/test_run_records.py"],
     "cache": ["tests/api/test_cache.py"],
+    "learning": ["tests/api/test_feedback.py", "tests/jobs", "-k", "not without_the_store"],
     "keys and providers": ["tests/state/test_dynamic_providers.py"],
 }
 BACK_WITHIN_S = 5.0

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser, Page, async_playwright
 
+from app.api.examples import ORCHESTRATIONS
 from app.state.embedded import EmbeddedValkey
 from tests.support.needs import needs
 from tests.support.serving import Serving, serving
@@ -46,7 +47,8 @@ async def executed(page: Page, block: str) -> int:
 @pytest.mark.timeout(120)
 async def test_every_operation_runs_as_it_stands_and_nothing_comes_from_elsewhere(service: Serving, browser: Browser) -> None:
     kept = await service.client.post("/v1/orchestrations", json={"input": "Hi", "strategy": "direct", "stream": True})
-    assert kept.status_code == 200  # for the operations on a run that there must be
+    judged = await service.client.post("/v1/orchestrations", json=ORCHESTRATIONS["consensus"]["value"])
+    assert [kept.status_code, judged.status_code] == [200, 200]  # for the operations on a run that there must be
     page = await browser.new_page()
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))

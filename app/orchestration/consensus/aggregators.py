@@ -36,6 +36,7 @@ from app.orchestration.evidence.similarity import Distances, cosine_distances, l
 from app.orchestration.evidence.stopping import NEW_LABEL, enough
 from app.orchestration.evidence.vote import Decision, decide
 from app.orchestration.evidence.weights import PanelWeights
+from app.orchestration.learning.taught import OPAQUE, Said, Taught
 
 LEAST_FOR_INTERVAL = 3
 """Numbers, below which an interval says nothing."""
@@ -65,7 +66,7 @@ class Heard:
 class Found:
     """The outcome. `stands` is the answer whose text is the run's; None where `value` itself is, since no answer says it.
 
-    `interval` is that of a number; `json` is the value where it is JSON that was asked for.
+    `interval` is that of a number; `json` is the value where it is JSON that was asked for; `taught` is for those who learn.
     """
 
     consensus: Consensus
@@ -76,6 +77,7 @@ class Found:
     distances: Distances
     interval: tuple[float, float] | None = None
     json: Any = None
+    taught: Taught | None = None
 
     @property
     def text(self) -> str:
@@ -152,6 +154,16 @@ class Aggregator(ABC):
         """Who of `heard`, who all say the same, speaks for them: the member whose word weighs most, the first of equals."""
         return max(heard, key=lambda one: self.weights.voice(one.member, self.category))
 
+    def taught(self, heard: Sequence[Heard], labels: Sequence[str | None], decision: Decision) -> Taught:
+        """What was counted, for those who learn from it."""
+        said = tuple(
+            Said(one.call.candidate.id, one.member, label)
+            for one, label in zip(heard, labels, strict=True)
+            if one.call.response is not None
+        )
+        winner = decision.winner
+        return Taught(said, self.panel, winner, decision.probability if winner else None, self.options.kind)
+
     def _settled(self, heard: Sequence[Heard], labels: Sequence[str | None], remaining: Mapping[str, int]) -> bool:
         return self._enough([one.ballot(label) for one, label in zip(heard, labels, strict=True)], remaining)
 
@@ -184,6 +196,7 @@ class Vote(Aggregator):
             disputed_labels([one.replicate() for one in heard]),
             label_distances(labels),
             json=stands.read.data if self.options.extract.type == "json" else None,
+            taught=self.taught(heard, labels, decision),
         )
 
 
@@ -207,8 +220,10 @@ class Numeric(Aggregator):
         read = _readable(heard)
         numbers = self._numbers(read)
         near = TOLERANCE * max(abs(numbers.value), 1e-12)
-        labels = ["value" if abs(one.read.data - numbers.value) <= near else one.read.label for one in read]
-        confidence = self.confidence(self.decision(read, labels))
+        middle = number_label(numbers.value)
+        labels = [middle if abs(one.read.data - numbers.value) <= near else one.read.label for one in read]
+        decision = self.decision(read, labels)
+        confidence = self.confidence(decision)
         exact = [one for one in read if one.read.data == numbers.value]
         return Found(
             numeric_outcome(numbers, [one.replicate() for one in read], confidence, review_below=self.options.review_below),
@@ -218,6 +233,7 @@ class Numeric(Aggregator):
             disputed_labels([one.replicate() for one in heard]),
             label_distances([one.read.label for one in heard]),
             (numbers.low, numbers.high),
+            taught=replace(self.taught(read, labels, decision), winner=middle, near=(numbers.value, near)),
         )
 
     def _numbers(self, read: Sequence[Heard]) -> NumericConsensus:
@@ -242,7 +258,9 @@ class Texts(Aggregator):
         read = _readable(heard)
         found, distances = self.clustered(read)
         winner = read[found[0].medoid]
-        confidence = self.confidence(self.decision(heard, _by_cluster(heard, read, found)))
+        labels = _by_cluster(heard, read, found)
+        decision = self.decision(heard, labels)
+        confidence = self.confidence(decision)
         replicates = [one.replicate() for one in read]
         return Found(
             cluster_outcome(found, replicates, confidence, review_below=self.options.review_below),
@@ -251,7 +269,13 @@ class Texts(Aggregator):
             winner,
             tuple(_apart(found, read)),
             _among_all(distances, heard, read),
+            taught=self.taught(heard, labels, decision),
         )
+
+    def taught(self, heard: Sequence[Heard], labels: Sequence[str | None], decision: Decision) -> Taught:
+        opaque = [label and f"{OPAQUE}{label}" for label in labels]
+        counted = super().taught(heard, opaque, decision)
+        return replace(counted, winner=f"{OPAQUE}{decision.winner}", reader=None)
 
     def clustered(self, read: Sequence[Heard]) -> tuple[tuple[Cluster, ...], Distances]:
         """The clusters, the heaviest first, and how far apart the texts are."""
@@ -284,7 +308,15 @@ class Fields(Aggregator):
             tuple(fields.disagreements),
             label_distances([one.read.label for one in heard]),
             json=fields.value,
+            taught=self._by_whole(heard, fields.value),
         )
+
+    def _by_whole(self, heard: Sequence[Heard], value: Any) -> Taught:
+        """Members are counted, so objects as wholes are no votes; but each can be told to be right or not."""
+        labels = [one.read.label for one in heard]
+        winner = json.dumps(value, sort_keys=True, ensure_ascii=False)
+        counted = self.taught(heard, labels, self.decision(heard, labels))
+        return replace(counted, winner=winner, probability=None, votes=False)
 
     def _sureness(self, read: Sequence[Heard], fields: Sequence[Sequence[Any]]) -> Confidence:
         """The mean over the fields: the share of them that is probably right."""

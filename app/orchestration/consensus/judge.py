@@ -49,7 +49,8 @@ class Judged(Texts):
             dissent=tuple(one for one in found.consensus.clusters if winner not in one["candidates"]),
             needs_review=wants_review(confidence, self.options.review_below),
         )
-        return replace(found, consensus=consensus, confidence=confidence, value=winner, stands=self.chosen)
+        taught = self.taught(heard, labels, replace(decision, standings=(first, *others)))
+        return replace(found, consensus=consensus, confidence=confidence, value=winner, stands=self.chosen, taught=taught)
 
 
 class Choosing:

@@ -159,6 +159,7 @@ class ConsensusOrchestrator(BaseOrchestrator):
                 async for event in events:
                     yield event
         found = aggregator.found(heard)
+        context.taught = found.taught
         yield telling.ready(heard, found, early=early)
         for event in _answer(found):
             yield event

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from app.core.models import ModelProfile
 from app.orchestration.evidence.confidence import Calibrators
-from app.orchestration.evidence.weights import PanelWeights, prior_weights
+from app.orchestration.evidence.weights import FAMILY_CORRELATION, PRIOR_RELIABILITY, PanelWeights, prior_weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +54,23 @@ class Lessons(Protocol):
 
 
 class Priors:
-    """Before anything was learned: each model's `quality` from the configuration, and its family."""
+    """Before anything was learned: each model's `quality` from the configuration, and its family.
+
+    Parameters:
+        quality: of a model whose own is not stated, 0 to 1.
+        family_correlation: how alike the errors of models of one family are taken to be, 0 to 1.
+    """
+
+    def __init__(self, quality: float = PRIOR_RELIABILITY, family_correlation: float = FAMILY_CORRELATION) -> None:
+        self._quality = quality
+        self._correlation = family_correlation
 
     def weights(self, members: Sequence[ModelProfile]) -> PanelWeights:
         return prior_weights(
             [member.name for member in members],
-            reliability={member.name: member.quality for member in members if member.quality is not None},
+            reliability={member.name: self._quality if member.quality is None else member.quality for member in members},
             families={member.name: member.family or member.name for member in members},
+            correlation=self._correlation,
         )
 
     def calibrators(self) -> Calibrators:

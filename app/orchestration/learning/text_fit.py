@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib import import_module
 from typing import Any, Final
 
@@ -26,13 +27,21 @@ LEAST_ROWS: Final = 40
 """A model with fewer scored prompts than that is told by its mean alone."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Scored:
-    """A prompt and how well each model answered it, 0 to 1. Models need not have answered all."""
+    """A prompt and how well each model answered it, 0 to 1. Models need not have answered all.
+
+    Where `found` is given it stands for the text and the tags: terms, and how often each was found.
+    """
 
     text: str
     scores: Mapping[str, float]
     tags: tuple[str, ...] = field(default=())
+    found: Mapping[str, int] | None = None
+
+    @cached_property
+    def terms(self) -> Mapping[str, int]:
+        return Counter(terms(self.text, self.tags)) if self.found is None else self.found
 
 
 def fit_text(rows: Sequence[Scored]) -> SuccessPredictor:
@@ -48,7 +57,7 @@ def fit_text(rows: Sequence[Scored]) -> SuccessPredictor:
         return SuccessPredictor(mean=mean, rows=len(rows))
     idf = _rarity(rows, names)
     blank = SuccessPredictor(names, idf)
-    features = [blank.features(row.text, row.tags) for row in rows]
+    features = [blank.features_of(row.terms) for row in rows]
     targets = {model: [row.scores.get(model) for row in rows] for model in fitted}
     strength = _strength(features, targets, len(names))
     found = {model: _regression(features, target, len(names), strength) for model, target in targets.items()}
@@ -64,7 +73,7 @@ def fit_text(rows: Sequence[Scored]) -> SuccessPredictor:
 
 def _vocabulary(rows: Sequence[Scored], most: int) -> tuple[str, ...]:
     """The terms of at least `LEAST_PROMPTS` prompts, the most frequent `most` of them, in alphabetical order."""
-    prompts = Counter(term for row in rows for term in set(terms(row.text, row.tags)))
+    prompts = Counter(term for row in rows for term in row.terms)
     common = sorted(
         (term for term, count in prompts.items() if count >= LEAST_PROMPTS), key=lambda term: (-prompts[term], term)
     )
@@ -74,7 +83,7 @@ def _vocabulary(rows: Sequence[Scored], most: int) -> tuple[str, ...]:
 def _rarity(rows: Sequence[Scored], names: Sequence[str]) -> tuple[float, ...]:
     """The smoothed inverse document frequency of each term, as scikit-learn's TfidfTransformer has it."""
     numpy = import_module("numpy")
-    prompts = Counter(term for row in rows for term in set(terms(row.text, row.tags)))
+    prompts = Counter(term for row in rows for term in row.terms)
     counts = numpy.array([prompts[name] for name in names])
     return tuple(round(float(value), 4) for value in numpy.log((1 + len(rows)) / (1 + counts)) + 1)
 

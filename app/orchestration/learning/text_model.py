@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -42,18 +43,24 @@ class SuccessPredictor:
 
     def features(self, text: str, tags: Sequence[str] = ()) -> dict[int, float]:
         """The weight of each known term in `text`: (1 + ln count) * idf, to unit length."""
-        counts: dict[int, int] = {}
-        for term in terms(text, tags):
-            place = self._places.get(term)
-            if place is not None:
-                counts[place] = counts.get(place, 0) + 1
+        return self.features_of(Counter(terms(text, tags)))
+
+    def features_of(self, found: Mapping[str, int]) -> dict[int, float]:
+        """The same from terms and how often each was found."""
+        counts = {place: count for term, count in found.items() if (place := self._places.get(term)) is not None}
         weights = {place: (1 + math.log(count)) * self.idf[place] for place, count in counts.items()}
         length = math.sqrt(sum(weight**2 for weight in weights.values()))
         return {place: weight / length for place, weight in weights.items()} if length else {}
 
     def success(self, text: str, tags: Sequence[str] = ()) -> dict[str, float]:
         """By model: the probability that it answers `text` well. `tags` are as when it was fitted."""
-        weights = self.features(text, tags)
+        return self._said(self.features(text, tags))
+
+    def success_of(self, found: Mapping[str, int]) -> dict[str, float]:
+        """The same from terms and how often each was found."""
+        return self._said(self.features_of(found))
+
+    def _said(self, weights: Mapping[int, float]) -> dict[str, float]:
         known = {
             model: sigmoid(self.intercepts[model] + sum(own[place] * weight for place, weight in weights.items()) / SCALE)
             for model, own in self.coefficients.items()
