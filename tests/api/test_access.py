@@ -29,6 +29,8 @@ SCOPES = {
     ("POST", "/v1/orchestrations/{id}/cancel"): "run",
     ("DELETE", "/v1/orchestrations/{id}"): "run",
     ("POST", "/v1/orchestrations/estimate"): "run",
+    ("POST", "/v1/feedback"): "feedback",
+    ("GET", "/v1/stats"): "read",
     ("GET", "/v1/models"): "read",
     ("GET", "/v1/models/{name:path}"): "read",
     ("GET", "/v1/strategies"): "read",

@@ -6,7 +6,7 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 for i = 3, #ARGV, 2 do
   redis.call("HSET", KEYS[1], ARGV[i], ARGV[i + 1])
   if not redis.call("ZSCORE", KEYS[4], ARGV[i]) then
-    redis.call("ZADD", KEYS[3], string.format("%.3f", now + i / 10000), ARGV[i])
+    redis.call("ZADD", KEYS[3], string.format("%.3f", now + i / 1000), ARGV[i])
   end
 end
 for number = 3, 4 do
