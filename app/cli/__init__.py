@@ -7,7 +7,7 @@ from typing import Final
 
 import typer
 
-from app.cli import ask, config, keys, mock, serve, train, version
+from app.cli import ask, config, evaluate, keys, mock, serve, train, version
 from app.core.errors import ConfigError, QuorumError
 
 FAILED: Final = 1
@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 app.command("serve")(serve.serve)
 app.command("ask")(ask.ask)
+app.command("eval")(evaluate.evaluate)
 app.command("mock")(mock.mock)
 app.command("train")(train.train)
 app.command("version")(version.version)

@@ -7,15 +7,20 @@ from typing import Annotated, Any
 import orjson
 from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
+from typing_extensions import TypedDict
 
 from app.api.access import Reader
 from app.api.describe import described
 from app.api.schemas.answers import ModelEntry, ModelList, StrategyEntry, StrategyList
 from app.api.services import Services, services_of
+from app.config.fingerprint import fingerprint
+from app.config.spec import OrchestratorConfig, QuorumSpec
+from app.core.errors import InvalidRequest
 from app.core.models import Model
 from app.core.run_json import plain
 from app.core.usage import FlatPrice
 from app.orchestration.selection import STRATEGY_PREFIX
+from app.orchestration.strategies import parse_options
 
 router = APIRouter(tags=["Catalogue"])
 
@@ -35,7 +40,7 @@ async def get_model(request: Request, name: ModelName, _who: Reader) -> Response
     services = services_of(request)
     entry = _entries(services).get(name)
     if entry is None:
-        entry = _model(services.registry.resolve(name))
+        entry = _model(services.registry.resolve(name), services.engine.spec)
     return _json(entry)
 
 
@@ -56,7 +61,8 @@ async def list_strategies(request: Request, _who: Reader) -> Response:
 
 
 def _entries(services: Services) -> dict[str, ModelEntry]:
-    models: dict[str, ModelEntry] = {model.profile.name: _model(model) for model in services.registry.models()}
+    spec = services.engine.spec
+    models: dict[str, ModelEntry] = {model.profile.name: _model(model, spec) for model in services.registry.models()}
     recipes: dict[str, ModelEntry] = {
         name: {
             "id": name,
@@ -65,12 +71,13 @@ def _entries(services: Services) -> dict[str, ModelEntry]:
             "owned_by": "quorum",
             "kind": "recipe",
             "strategy": recipe.strategy,
-            "models": recipe.models,
             "lead_model": recipe.lead_model,
             "description": recipe.description,
+            **_made_of(recipe, services),
         }
-        for name, recipe in services.engine.spec.recipes.items()
+        for name, recipe in spec.recipes.items()
     }
+    plain_defaults = OrchestratorConfig(lead_model=spec.defaults.lead_model, generation=spec.defaults.generation)
     strategies: dict[str, ModelEntry] = {
         STRATEGY_PREFIX + strategy.name: {
             "id": STRATEGY_PREFIX + strategy.name,
@@ -79,13 +86,31 @@ def _entries(services: Services) -> dict[str, ModelEntry]:
             "owned_by": "quorum",
             "kind": "strategy",
             "description": strategy.summary,
+            "fingerprint": fingerprint(spec, spec.defaults.models or tuple(spec.models), plain_defaults),
         }
         for strategy in services.engine.strategies.all()
     }
     return models | recipes | strategies
 
 
-def _model(model: Model) -> ModelEntry:
+class _MadeOf(TypedDict):
+    models: tuple[str, ...]
+    fingerprint: str
+
+
+def _made_of(recipe: OrchestratorConfig, services: Services) -> _MadeOf:
+    """The models whose answers a recipe asks for, and the fingerprint of all that it is made of."""
+    try:
+        strategy = services.engine.strategies.get(recipe.strategy)
+        named = strategy.models_of(parse_options(strategy, recipe.options))
+    except InvalidRequest:  # of a package that was there when the configuration was read
+        named = ()
+    helping = [one.name for one in named if one.helps] + ([recipe.lead_model] if recipe.lead_model else [])
+    models = tuple(dict.fromkeys((*recipe.models, *(one.name for one in named if not one.helps))))
+    return {"models": models, "fingerprint": fingerprint(services.engine.spec, [*models, *helping], recipe)}
+
+
+def _model(model: Model, spec: QuorumSpec) -> ModelEntry:
     profile = model.profile
     return {
         "id": profile.name,
@@ -102,6 +127,7 @@ def _model(model: Model) -> ModelEntry:
         "context_window": profile.context_window,
         "max_output_tokens": profile.max_output_tokens,
         "tags": profile.tags,
+        "fingerprint": fingerprint(spec, [profile.name]),
     }
 
 

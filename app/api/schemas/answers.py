@@ -61,7 +61,7 @@ class _ModelBase(TypedDict):
 
 
 class ModelEntry(_ModelBase, total=False):
-    """Something that `model` may name. Prices are in dollars per million tokens."""
+    """Something that `model` may name. Prices: dollars per million tokens. `fingerprint` changes with what it is made of."""
 
     provider: str
     model: str
@@ -76,6 +76,7 @@ class ModelEntry(_ModelBase, total=False):
     models: tuple[str, ...]
     lead_model: str | None
     description: str | None
+    fingerprint: str
 
 
 class ModelList(TypedDict):

@@ -1,0 +1,129 @@
+"""The report on one or several stored evaluations: a section for each data set, and what several splits say together. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from app.cli.eval.figures import Figures, Lift, SetReport, set_report
+from app.cli.eval.parts import Split
+from app.cli.eval.results import Contestant, Result
+from app.cli.eval.storing import Stored
+from app.core.errors import InvalidRequest
+from app.orchestration.evidence.measures import Interval, mean_interval
+
+
+@dataclass(frozen=True, slots=True)
+class Across:
+    """A contestant over several splits of one data set: means, with the normal interval over the splits. The splits share
+    questions, so it tells how much the choice of the split matters, not what other questions would give."""
+
+    name: str
+    splits: int
+    accuracy: Interval
+    lift: Interval | None
+    against: Interval | None
+    ece: float | None
+    excess: float | None
+    calls_saved: float
+
+
+@dataclass(frozen=True, slots=True)
+class SetOverSplits:
+    """A data set: its first split in full, and all of them together where there are several."""
+
+    report: SetReport
+    seeds: tuple[int, ...]
+    across: tuple[Across, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """`version` grows when a member changes its meaning."""
+
+    made_at: int
+    quorum: str
+    baseline: str | None
+    sets: tuple[SetOverSplits, ...]
+    version: int = 1
+
+
+def report(stored: Sequence[Stored], *, baseline: str | None, splits: int | None, made_at: int, quorum: str) -> Report:
+    """The report on `stored`. Evaluations of one data set are told side by side; those of one contestant with different seeds
+    together.
+
+    Parameters:
+        baseline: a contestant that all others are compared with as well.
+        splits: how many seeds to split every evaluation by, from its own on, in place of that one alone.
+
+    Raises:
+        InvalidRequest: no evaluation has the baseline; or there is no split to repeat.
+    """
+    groups: dict[str, list[Stored]] = {}
+    for one in stored:
+        groups.setdefault(one.evaluation.digest, []).append(one)
+    sets = tuple(_over_splits(group, baseline, splits) for group in groups.values())
+    if baseline and not any(one.name == baseline for found in sets for one in found.report.contestants):
+        names = dict.fromkeys(one.name for found in sets for one in found.report.contestants)
+        raise InvalidRequest(f"--baseline: {baseline!r} is none of {', '.join(names)}")
+    return Report(made_at, quorum, baseline, sets)
+
+
+def _over_splits(group: Sequence[Stored], baseline: str | None, splits: int | None) -> SetOverSplits:
+    by_split: dict[Split, list[Stored]] = {}
+    for one in group:
+        first = one.evaluation.split
+        if splits and splits > 1 and not first.share:
+            raise InvalidRequest(f"--splits: {one.directory} was not split; give --split too")
+        for step in range(splits or 1):
+            by_split.setdefault(replace(first, seed=first.seed + step), []).append(one)
+    reports = [_section(split, found, baseline) for split, found in sorted(by_split.items(), key=lambda item: item[0].seed)]
+    several = len(reports) > 1
+    return SetOverSplits(reports[0], tuple(one.split.seed for one in reports), _across(reports) if several else ())
+
+
+def _section(split: Split, stored: Sequence[Stored], baseline: str | None) -> SetReport:
+    contestants: dict[str, Contestant] = {}
+    results: list[Result] = []
+    for one in stored:
+        for contestant in one.evaluation.contestants:
+            name = contestant.name
+            if name in contestants:
+                name = f"{name} ({one.directory.name})"
+            contestants[name] = replace(contestant, name=name)
+            results += [replace(found, contestant=name) for found in one.results if found.contestant == contestant.name]
+    first = stored[0].evaluation
+    return set_report(first.files, first.digest, tuple(contestants.values()), results, split, baseline=baseline)
+
+
+def _across(reports: Sequence[SetReport]) -> tuple[Across, ...]:
+    by_name: dict[str, list[Figures]] = {}
+    for one in reports:
+        for figures in one.contestants:
+            by_name.setdefault(figures.name, []).append(figures)
+    return tuple(_together(name, found) for name, found in by_name.items())
+
+
+def _together(name: str, found: Sequence[Figures]) -> Across:
+    calibrated = [one.calibration for one in found if one.calibration]
+    return Across(
+        name,
+        len(found),
+        mean_interval([one.accuracy.value for one in found]),
+        _mean_lift([one.lift for one in found]),
+        _mean_lift([one.against for one in found]),
+        sum(one.ece for one in calibrated) / len(calibrated) if calibrated else None,
+        sum(one.excess for one in calibrated) / len(calibrated) if calibrated else None,
+        sum(one.calls_saved for one in found) / len(found),
+    )
+
+
+def _mean_lift(lifts: Sequence[Lift | None]) -> Interval | None:
+    known = [one.difference.value for one in lifts if one is not None]
+    return mean_interval(known) if known else None
+
+
+def held(stored: Stored) -> Stored:
+    """Without the results that are of another recipe than the one that was evaluated last."""
+    now: Mapping[str, str] = {one.name: one.fingerprint for one in stored.evaluation.contestants}
+    return replace(stored, results=tuple(one for one in stored.results if now.get(one.contestant) == one.fingerprint))

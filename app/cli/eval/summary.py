@@ -1,0 +1,87 @@
+"""The report in the terminal: one table a data set."""
+
+from __future__ import annotations
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from app.cli.asking.escaping import escaped
+from app.cli.eval import wording
+from app.cli.eval.figures import Lift, SetReport
+from app.cli.eval.report import Report, SetOverSplits
+
+
+def show(report: Report, console: Console) -> None:
+    """Print what matters most of it."""
+    for found in report.sets:
+        one = found.report
+        if one.contestants:
+            console.print(_table(one, report.baseline))
+        for figures in one.contestants:
+            if figures.errors:
+                why = ", ".join(f"{count} {escaped(code)}" for code, count in figures.errors.items())
+                console.print(f"{escaped(figures.name)}: {figures.failed} failed: {why}", style="red", markup=False)
+        for name, count in one.missing.items():
+            console.print(f"{escaped(name)}: {count} questions are not asked yet", style="yellow", markup=False)
+        if found.across:
+            console.print(_splits(found, report.baseline))
+
+
+def _table(one: SetReport, baseline: str | None) -> Table:
+    set_aside = f", {one.trained_on} set aside" if one.trained_on else ""
+    table = _headed(
+        f"{', '.join(one.files)}: {one.questions} questions{set_aside}",
+        "accuracy",
+        "on its best member",
+        *((f"on {baseline}",) if baseline else ()),
+        "calls saved",
+        "$ a question",
+        "p50, p95",
+        "ECE (excess)",
+    )
+    for figures in one.contestants:
+        times = figures.times
+        table.add_row(
+            escaped(figures.name),
+            _below(wording.interval(figures.accuracy)),
+            _lift(figures.lift),
+            *((_below(wording.points(figures.against.difference)) if figures.against else wording.NONE,) if baseline else ()),
+            wording.percent(figures.calls_saved),
+            wording.dollars(figures.cost_per_question_usd),
+            f"{wording.seconds(times.p50)}\n{wording.seconds(times.p95)}" if times else wording.NONE,
+            wording.calibrated(figures.calibration),
+        )
+    return table
+
+
+def _splits(found: SetOverSplits, baseline: str | None) -> Table:
+    on = (f"on {baseline}",) if baseline else ()
+    table = _headed(f"Over {len(found.seeds)} splits", "accuracy", "on its best member", *on, "calls saved", "ECE (excess)")
+    for one in found.across:
+        table.add_row(
+            escaped(one.name),
+            _below(wording.interval(one.accuracy)),
+            _below(wording.points(one.lift)),
+            *((_below(wording.points(one.against)),) if baseline else ()),
+            wording.percent(one.calls_saved),
+            wording.NONE if one.ece is None else f"{one.ece * 100:.1f} ({(one.excess or 0) * 100:+.1f})",
+        )
+    return table
+
+
+def _headed(title: str, *columns: str) -> Table:
+    table = Table(title=escaped(title), title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1))
+    table.add_column("", overflow="fold")
+    for name in columns:
+        table.add_column(escaped(name), justify="right")
+    return table
+
+
+def _lift(found: Lift | None) -> str:
+    return wording.NONE if found is None else f"{_below(wording.points(found.difference))}\n{escaped(found.over)}"
+
+
+def _below(told: str) -> str:
+    """An interval below its value."""
+    return told.replace(" [", "\n[")
