@@ -1,7 +1,7 @@
 """Plots as inline SVG: accuracies with their intervals, the reliability diagram, and what quality costs. Pure.
 
-Colours come from the page's CSS, so that they are right in light and in dark. Each plot has a title for those who do not see it,
-and its figures stand in a table of the page.
+Colours come from the page's CSS, so that they are right in light and in dark. Each plot has a title for those who do not see
+it, and its figures stand in a table of the page.
 """
 
 from __future__ import annotations
@@ -69,8 +69,12 @@ def reliability(bins: Sequence[Bin]) -> str:
 
 
 def frontier(points: Sequence[tuple[Point, bool]], best: Sequence[Point], unit: str) -> str:
-    """Accuracy against what a question costs, on a logarithmic scale where costs differ tenfold; a line through the `best`, whom
-    nobody beats. The points say whether they are contestants."""
+    """Accuracy against what a question costs, on a logarithmic scale where costs differ tenfold; a line through the `best`.
+
+    Parameters:
+        points: everybody, and whether each is a contestant.
+        best: those whom nobody beats in both.
+    """
     costs = [one.cost for one, _ in points]
     log = min(costs) > 0 and max(costs) / min(costs) >= 10
     shown = math.log10 if log else float

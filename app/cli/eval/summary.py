@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from app.cli.asking.escaping import escaped
 from app.cli.eval import wording
@@ -33,24 +34,24 @@ def _table(one: SetReport, baseline: str | None) -> Table:
     table = _headed(
         f"{', '.join(one.files)}: {one.questions} questions{set_aside}",
         "accuracy",
-        "on its best member",
+        "on its\nbest member",
         *((f"on {baseline}",) if baseline else ()),
-        "calls saved",
-        "$ a question",
-        "p50, p95",
-        "ECE (excess)",
+        "calls\nsaved",
+        "$ a\nquestion",
+        "p50,\np95",
+        "ECE\n(excess)",
     )
     for figures in one.contestants:
         times = figures.times
         table.add_row(
-            escaped(figures.name),
+            Text(escaped(figures.name)),
             _below(wording.interval(figures.accuracy)),
             _lift(figures.lift),
             *((_below(wording.points(figures.against.difference)) if figures.against else wording.NONE,) if baseline else ()),
             wording.percent(figures.calls_saved),
             wording.dollars(figures.cost_per_question_usd),
             f"{wording.seconds(times.p50)}\n{wording.seconds(times.p95)}" if times else wording.NONE,
-            wording.calibrated(figures.calibration),
+            wording.calibrated(figures.calibration).replace(" ", "\n"),
         )
     return table
 
@@ -60,7 +61,7 @@ def _splits(found: SetOverSplits, baseline: str | None) -> Table:
     table = _headed(f"Over {len(found.seeds)} splits", "accuracy", "on its best member", *on, "calls saved", "ECE (excess)")
     for one in found.across:
         table.add_row(
-            escaped(one.name),
+            Text(escaped(one.name)),
             _below(wording.interval(one.accuracy)),
             _below(wording.points(one.lift)),
             *((_below(wording.points(one.against)),) if baseline else ()),
@@ -71,15 +72,17 @@ def _splits(found: SetOverSplits, baseline: str | None) -> Table:
 
 
 def _headed(title: str, *columns: str) -> Table:
-    table = Table(title=escaped(title), title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1))
-    table.add_column("", overflow="fold")
+    table = Table(
+        title=Text(escaped(title), style="bold"), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
+    )
+    table.add_column("", overflow="fold", min_width=8)
     for name in columns:
-        table.add_column(escaped(name), justify="right")
+        table.add_column(Text(escaped(name)), justify="right", overflow="fold")
     return table
 
 
-def _lift(found: Lift | None) -> str:
-    return wording.NONE if found is None else f"{_below(wording.points(found.difference))}\n{escaped(found.over)}"
+def _lift(found: Lift | None) -> Text:
+    return Text(wording.NONE if found is None else f"{_below(wording.points(found.difference))}\n{escaped(found.over)}")
 
 
 def _below(told: str) -> str:
