@@ -138,12 +138,14 @@ def set_report(
     split: Split,
     *,
     baseline: str | None = None,
+    redraws: int = 100,
 ) -> SetReport:
     """The report on one data set.
 
     Parameters:
         results: of all contestants, one a question each.
         baseline: the contestant that all others are compared with as well.
+        redraws: how often labels are redrawn, to know what of a calibration error is chance.
     """
     train = {one.question for one in results if split.trains(one.question)}
     reported = sorted({one.question for one in results} - train)
@@ -153,7 +155,14 @@ def set_report(
     alone = _alone(contestants, results)
     base = _scores(by_contestant.get(baseline or "", []))
     figures = tuple(
-        _figures(one, by_contestant[one.name], train, alone, (baseline, base) if baseline and baseline != one.name else None)
+        _figures(
+            one,
+            by_contestant[one.name],
+            train,
+            alone,
+            (baseline, base) if baseline and baseline != one.name else None,
+            redraws,
+        )
         for one in contestants
         if any(result.question not in train for result in by_contestant[one.name])
     )
@@ -208,6 +217,7 @@ def _figures(
     train: set[str],
     alone: Mapping[str, Mapping[str, _Alone]],
     base: tuple[str, Scores] | None,
+    redraws: int,
 ) -> Figures:
     told = [one for one in results if one.question not in train]
     scores = _scores(told)
@@ -235,7 +245,7 @@ def _figures(
         calls=calls,
         calls_saved=1 - calls / most if most else 0.0,
         times=_times(answered),
-        calibration=_calibration(answered),
+        calibration=_calibration(answered, redraws),
         sure=len(sure) / len(told) if told else 0.0,
         sure_accuracy=accuracy([one.score for one in sure]),
         shares=() if contestant.kind == "model" else _shares(answered),
@@ -299,11 +309,11 @@ def quantile(ordered: Sequence[float], share: float) -> float:
     return ordered[below] + (ordered[above] - ordered[below]) * (place - below)
 
 
-def _calibration(answered: Sequence[Result]) -> Calibration | None:
+def _calibration(answered: Sequence[Result], redraws: int) -> Calibration | None:
     stated = [(one.confidence, one.score >= RIGHT) for one in answered if one.confidence is not None]
     if not stated:
         return None
-    return calibration([confidence for confidence, _ in stated], [right for _, right in stated])
+    return calibration([confidence for confidence, _ in stated], [right for _, right in stated], redraws=redraws)
 
 
 def _shares(answered: Sequence[Result]) -> tuple[Share, ...]:

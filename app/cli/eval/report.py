@@ -12,6 +12,10 @@ from app.cli.eval.storing import Stored
 from app.core.errors import InvalidRequest
 from app.orchestration.evidence.measures import Interval, mean_interval
 
+REDRAWS = 100
+REDRAWS_A_SPLIT = 25
+"""Of several splits, whose errors are averaged: 20 of them draw 500 times."""
+
 
 @dataclass(frozen=True, slots=True)
 class Across:
@@ -77,12 +81,14 @@ def _over_splits(group: Sequence[Stored], baseline: str | None, splits: int | No
             raise InvalidRequest(f"--splits: {one.directory} was not split; give --split too")
         for step in range(splits or 1):
             by_split.setdefault(replace(first, seed=first.seed + step), []).append(one)
-    reports = [_section(split, found, baseline) for split, found in sorted(by_split.items(), key=lambda item: item[0].seed)]
+    redraws = REDRAWS if len(by_split) == 1 else REDRAWS_A_SPLIT
+    in_order = sorted(by_split.items(), key=lambda item: item[0].seed)
+    reports = [_section(split, found, baseline, redraws) for split, found in in_order]
     several = len(reports) > 1
     return SetOverSplits(reports[0], tuple(one.split.seed for one in reports), _across(reports) if several else ())
 
 
-def _section(split: Split, stored: Sequence[Stored], baseline: str | None) -> SetReport:
+def _section(split: Split, stored: Sequence[Stored], baseline: str | None, redraws: int) -> SetReport:
     contestants: dict[str, Contestant] = {}
     results: list[Result] = []
     for one in stored:
@@ -93,7 +99,9 @@ def _section(split: Split, stored: Sequence[Stored], baseline: str | None) -> Se
             contestants[name] = replace(contestant, name=name)
             results += [replace(found, contestant=name) for found in one.results if found.contestant == contestant.name]
     first = stored[0].evaluation
-    return set_report(first.files, first.digest, tuple(contestants.values()), results, split, baseline=baseline)
+    return set_report(
+        first.files, first.digest, tuple(contestants.values()), results, split, baseline=baseline, redraws=redraws
+    )
 
 
 def _across(reports: Sequence[SetReport]) -> tuple[Across, ...]:
