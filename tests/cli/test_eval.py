@@ -157,9 +157,9 @@ def test_failures_are_counted_and_asked_again(tmp_path: Path):
     quick = {"retry": {"enabled": False}, "breaker": {"enabled": False}, "pace": {"enabled": False}}
     spec = {"providers": {"mock": {"kind": "mock", "options": {"latency_scale": 0}, "reliability": quick}}}
     (tmp_path / "quorum.yaml").write_text(yaml.safe_dump(spec))
-    order = (tmp_path / "set.jsonl", "--config", tmp_path / "quorum.yaml", "--out", tmp_path / "e", "-r", "mock-swift")
+    order = (tmp_path / "set.jsonl", "--config", tmp_path / "quorum.yaml", "--out", tmp_path / "e", "-r", "mock/mock-swift")
     code, out, _ = evaluated(*order)
-    assert (code, "mock-swift: 3 failed: 3 overloaded" in out) == (0, True)
+    assert (code, "mock/mock-swift: 3 failed: 3 overloaded" in out) == (0, True)
     assert reported(tmp_path / "e")["contestants"][0]["errors"] == {"overloaded": 3}
 
     (tmp_path / "set.jsonl").write_text("\n".join(json.dumps({**row, "input": "What is 2 + 2?"}) for row in rows))

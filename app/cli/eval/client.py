@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import orjson
+from httpx_aiohttp import AiohttpTransport
 
 from app.cli.eval.grading import gold_labels
 from app.cli.eval.results import Contestant, Result, failed, result_of
@@ -45,7 +46,7 @@ class Client:
             base_url=url,
             headers={"authorization": f"Bearer {key}"} if key else None,
             timeout=httpx.Timeout(RUN_S, connect=CONNECT_S),
-            limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
+            transport=AiohttpTransport(limits=httpx.Limits(max_connections=connections)),  # half the time of httpx's own
             trust_env=urlsplit(url).hostname not in ("127.0.0.1", "localhost", "::1"),  # no proxy leads to this machine
         )
         async with http:
