@@ -188,6 +188,7 @@ def test_parts_are_asked_apart_and_feedback_needs_a_service_that_takes_it(direct
     assert evaluated(*own(directory, tmp_path / "e", *split, "--part", "report"))[0] == 0
     assert reported(tmp_path / "e")["trained_on"] == 0
     assert evaluated(*own(directory, tmp_path / "e", *split, "--part", "train", "--resume"))[0] == 0
+    assert [one["model"] for one in reported(tmp_path / "e")["set_aside"]] == ["tape/good", "tape/fair", "tape/poor"]
     found = reported(tmp_path / "e")
     assert found["trained_on"] + found["questions"] == QUESTIONS
     assert found["contestants"][0]["lift"]["chosen_on"] == "train"

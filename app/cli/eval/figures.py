@@ -103,7 +103,7 @@ class MemberFigures:
     questions: int
     accuracy: Interval
     cost_per_question_usd: float | None
-    mean_s: float | None
+    mean_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,8 @@ class Tradeoff:
 
 @dataclass(frozen=True, slots=True)
 class SetReport:
-    """One data set under one split."""
+    """One data set under one split. `members` are the single models on the reported part, `set_aside` on the other one: what
+    they are taken to be worth (`quality`) must come from there. `missing` questions are not asked yet."""
 
     files: tuple[str, ...]
     digest: str
@@ -127,6 +128,7 @@ class SetReport:
     missing: Mapping[str, int]
     contestants: tuple[Figures, ...]
     members: tuple[MemberFigures, ...]
+    set_aside: tuple[MemberFigures, ...]
     tradeoffs: tuple[Tradeoff, ...]
 
 
@@ -166,9 +168,8 @@ def set_report(
         for one in contestants
         if any(result.question not in train for result in by_contestant[one.name])
     )
-    members = tuple(_member_figures(model, given, set(reported)) for model, given in alone.items())
+    members = _member_figures(alone, set(reported))
     missing = {one.name: len(reported) - one.questions for one in figures if one.questions < len(reported)}
-    known = tuple(one for one in members if one.questions == len(reported))
     return SetReport(
         tuple(files),
         digest,
@@ -177,8 +178,9 @@ def set_report(
         len(reported),
         missing,
         figures,
-        tuple(sorted(known, key=lambda one: -one.accuracy.value)),
-        _tradeoffs(figures, known),
+        members,
+        _member_figures(alone, train),
+        _tradeoffs(figures, members),
     )
 
 
@@ -325,12 +327,18 @@ def _shares(answered: Sequence[Result]) -> tuple[Share, ...]:
     return tuple(Share(model, asked[model] / len(answered), given[model] / len(answered)) for model in models)
 
 
-def _member_figures(model: str, own: Mapping[str, _Alone], reported: set[str]) -> MemberFigures:
-    told = [one for question, one in own.items() if question in reported]
-    costs = [one.cost_usd for one in told if one.cost_usd is not None]
-    cost = sum(costs) / len(told) if told and len(costs) == len(told) else None
-    mean_s = sum(one.latency_ms for one in told) / len(told) / 1000 if told else None
-    return MemberFigures(model, len(told), accuracy([one.score for one in told]), cost, mean_s)
+def _member_figures(alone: Mapping[str, Mapping[str, _Alone]], part: set[str]) -> tuple[MemberFigures, ...]:
+    """The models that answered every question of `part`, the best first."""
+    found: list[MemberFigures] = []
+    for model, own in alone.items():
+        told = [own[one] for one in part if one in own]
+        if not told or len(told) < len(part):
+            continue
+        costs = [one.cost_usd for one in told if one.cost_usd is not None]
+        cost = sum(costs) / len(told) if len(costs) == len(told) else None
+        mean_s = sum(one.latency_ms for one in told) / len(told) / 1000
+        found.append(MemberFigures(model, len(told), accuracy([one.score for one in told]), cost, mean_s))
+    return tuple(sorted(found, key=lambda one: -one.accuracy.value))
 
 
 def _tradeoffs(figures: Sequence[Figures], members: Sequence[MemberFigures]) -> tuple[Tradeoff, ...]:

@@ -8,7 +8,7 @@ from html import escape
 from typing import Final
 
 from app.cli.eval import plots, wording
-from app.cli.eval.figures import SetReport
+from app.cli.eval.figures import MemberFigures, SetReport
 from app.cli.eval.report import Across, Report, SetOverSplits
 
 _STYLE: Final = """
@@ -54,7 +54,9 @@ def _set(found: SetOverSplits, baseline: str | None) -> str:
         parts.append(f"<p><strong>Not asked yet:</strong> {told}. Their figures are of fewer questions.</p>")
     if one.contestants:
         parts += [_summary(one, baseline), _accuracies(one), _spending(one), _times(one), _tradeoffs(one)]
-        parts += [_calibration(one), _shares(one), _categories(one), _failures(one), _members(one)]
+        parts += [_calibration(one), _shares(one), _categories(one), _failures(one)]
+    parts.append(_members("Single models", one.members))
+    parts.append(_members("Single models on the questions set aside", one.set_aside))
     if found.across:
         parts.append(_across(found.across, found.seeds, baseline))
     return "".join(parts)
@@ -203,7 +205,7 @@ def _failures(one: SetReport) -> str:
     return f"<h3>What failed</h3>{_table(['', 'why', 'questions'], rows)}" if rows else ""
 
 
-def _members(one: SetReport) -> str:
+def _members(title: str, members: Sequence[MemberFigures]) -> str:
     rows = [
         [
             member.model,
@@ -212,9 +214,9 @@ def _members(one: SetReport) -> str:
             wording.dollars(member.cost_per_question_usd),
             wording.seconds(member.mean_s),
         ]
-        for member in one.members
+        for member in members
     ]
-    return f"<h3>Single models</h3>{_table(['', 'questions', 'accuracy', '$ a question', 'mean time'], rows)}" if rows else ""
+    return f"<h3>{title}</h3>{_table(['', 'questions', 'accuracy', '$ a question', 'mean time'], rows)}" if rows else ""
 
 
 def _across(across: Sequence[Across], seeds: Sequence[int], baseline: str | None) -> str:

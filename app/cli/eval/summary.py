@@ -25,6 +25,8 @@ def show(report: Report, console: Console) -> None:
                 console.print(f"{escaped(figures.name)}: {figures.failed} failed: {why}", style="red", markup=False)
         for name, count in one.missing.items():
             console.print(f"{escaped(name)}: {count} questions are not asked yet", style="yellow", markup=False)
+        if one.set_aside and not one.contestants:
+            console.print(_set_aside(one))
         if found.across:
             console.print(_splits(found, report.baseline))
 
@@ -53,6 +55,15 @@ def _table(one: SetReport, baseline: str | None) -> Table:
             f"{wording.seconds(times.p50)}\n{wording.seconds(times.p95)}" if times else wording.NONE,
             wording.calibrated(figures.calibration).replace(" ", "\n"),
         )
+    return table
+
+
+def _set_aside(one: SetReport) -> Table:
+    """The single models, where only the part to learn from was asked."""
+    table = _headed(f"{', '.join(one.files)}: {one.trained_on} questions set aside", "accuracy", "$ a question", "mean")
+    for member in one.set_aside:
+        told = (wording.dollars(member.cost_per_question_usd), wording.seconds(member.mean_s))
+        table.add_row(Text(escaped(member.model)), wording.interval(member.accuracy), *told)
     return table
 
 
