@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final
@@ -119,6 +120,7 @@ def evaluate(
                 concurrency, resume, feedback,
             )  # fmt: skip
             where = Where(None if local else url, key, local, config, data_dir, workers, speed)
+            signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it leaves no service behind
             asyncio.run(evaluate(order, where, errors))
         render(report or [directory], shown, directory if out or not report else report[0], console)
     except InvalidRequest as error:

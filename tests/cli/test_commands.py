@@ -130,7 +130,7 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
     assert result.stdout == "[]\n"
 
 
-@pytest.mark.parametrize("words", [("serve",), ("keys", "create"), ("mock",), ("config", "check")])
+@pytest.mark.parametrize("words", [("serve",), ("keys", "create"), ("mock",), ("config", "check"), ("eval",)])
 def test_every_option_has_a_help_text(tmp_path: Path, words: tuple[str, ...]) -> None:
     text = quorum(*words, "--help", data_dir=tmp_path).stdout
     assert not re.search(r"^│ +--\S+ +(-\w +)?(<[^>]+>)? *│$", text, re.MULTILINE)

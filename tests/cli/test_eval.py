@@ -167,20 +167,31 @@ def test_failures_are_counted_and_asked_again(tmp_path: Path):
     assert reported(tmp_path / "e")["contestants"][0]["errors"] == {}
 
 
-def test_ctrl_c_keeps_what_was_answered(directory: Path, tmp_path: Path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_who_is_interrupted_keeps_what_was_answered_and_leaves_no_service(
+    directory: Path, tmp_path: Path, number: signal.Signals
+):
     order = own(directory, tmp_path / "e", "-r", "tape/fair", "-r", "mock/slow", "--concurrency", "2")
     process = subprocess.Popen(command(*order), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     results = tmp_path / "e" / "results.jsonl"
     eventually(lambda: results.exists() and results.stat().st_size > 0, within_s=30)
-    process.send_signal(signal.SIGINT)
+    served = children(process.pid)
+    process.send_signal(number)
     _, err = process.communicate(timeout=30)
 
-    assert process.returncode == 130
-    assert b"interrupted; what was answered is kept" in err
+    assert len(served) == 1
+    eventually(lambda: not Path(f"/proc/{served[0]}").exists(), within_s=20)
     assert b"Traceback" not in err
+    if number != signal.SIGKILL:
+        assert process.returncode == 130
+        assert b"interrupted; what was answered is kept" in err
     code, out, _ = evaluated("--report", tmp_path / "e")
     assert code == 0
     assert "mock/slow" not in out
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def test_parts_are_asked_apart_and_feedback_needs_a_service_that_takes_it(directory: Path, tmp_path: Path):

@@ -20,6 +20,11 @@ from app.api.routes.providers import ProviderBody
 from app.api.schemas.chat import ChatBody
 from app.api.schemas.orchestrations import OrchestrationBody
 from app.cli import app
+from app.cli.eval.figures import Category, Figures, Lift, MemberFigures, SetReport, Share, Times, Tradeoff
+from app.cli.eval.grading import GRADES
+from app.cli.eval.parts import Split
+from app.cli.eval.questions import FIELDS as QUESTION_FIELDS
+from app.cli.eval.report import Across, Report, SetOverSplits
 from app.config import spec
 from app.config.document import parse
 from app.config.settings import PREFIX, Settings
@@ -28,6 +33,7 @@ from app.core.errors import FailureClass
 from app.core.run_events import RunEvent
 from app.core.runs import OrchestrationOutput
 from app.observability import metrics
+from app.orchestration.evidence.measures import Bin, Calibration, Interval
 from app.orchestration.prompts import placeholders
 from app.orchestration.strategies import BUILT_IN
 from app.providers.mock.faults import FAULTS, Knobs
@@ -204,6 +210,17 @@ def test_every_strategy_is_in_the_readme():
     said = coded(README.read_text())
     for strategy in BUILT_IN:
         assert {strategy.name, *strategy.Options.model_fields} <= said
+
+
+def test_everything_about_evaluations_is_in_evaluation():
+    said = coded(page("evaluation.md"))
+    shapes = (Report, SetOverSplits, SetReport, Figures, MemberFigures, Category, Lift, Share, Times, Tradeoff, Across)
+    shapes = (*shapes, Split, Calibration, Bin, Interval)
+    assert [f"{shape.__name__}.{name}" for shape in shapes for name in shape.__slots__ if name not in said] == []
+    assert {*GRADES, *QUESTION_FIELDS} <= said
+    options = {option for one in QUORUM.commands["eval"].params for option in one.opts if option.startswith("--")}
+    words = {word for told in said for word in told.split()}
+    assert options - words - {"--help"} == set()
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)

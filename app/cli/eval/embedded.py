@@ -40,10 +40,19 @@ async def embedded(config: Path | None, *, data_dir: Path | None, workers: int) 
     with tempfile.TemporaryDirectory(prefix="quorum-eval-", ignore_cleanup_errors=True) as temporary:
         key = secrets.token_urlsafe(24)
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-c", "from app.cli import main; main()", "serve", "--host", "127.0.0.1", "--port", "0"),
+            *(
+                sys.executable,
+                "-c",
+                "from app.cli.eval.child import main; main()",
+                "serve",
+                "--host",
+                "127.0.0.1",
+                "--port",
+                "0",
+            ),
             *("--workers", str(workers), *(("--config", str(config)) if config else ())),
             env=_environment(key, data_dir or Path(temporary)),
-            stdin=asyncio.subprocess.DEVNULL,
+            stdin=asyncio.subprocess.PIPE,  # its lifeline
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is for us: what is under way there is cancelled by our leaving

@@ -122,9 +122,9 @@ def failed(contestant: Contestant, question: Question, error: str, reason: str, 
 
 
 def _panel(run: Mapping[str, Any], candidates: list[Mapping[str, Any]]) -> tuple[str, ...]:
-    """The models that the run might have asked."""
+    """The models that the run might have asked: those of its plan, and who was asked beside them to check another's answer."""
     planned: Sequence[str] = _part(run, "plan").get("models") or ()
-    return tuple(planned or dict.fromkeys(one["model"] for one in candidates))
+    return tuple(dict.fromkeys((*planned, *(one["model"] for one in candidates))))
 
 
 def _replicates(run: Mapping[str, Any]) -> int:

@@ -79,6 +79,12 @@ async def test_each_kind_is_asked_in_its_way(contestant: Contestant, members: di
     assert asked == [{"input": "q1?", "metadata": {"category": "sums", "question": "q1"}, **members}]
 
 
+async def test_who_checks_an_answer_belongs_to_the_panel_too():
+    run = {**RUN, "plan": {"models": ["a", "c"]}, "evidence": None}
+    found = await client(lambda _: answered(body=run)).ask(PANEL, question("q1"))
+    assert (found.panel, found.asked, found.most) == (("a", "c", "b"), 3, 3)
+
+
 async def test_an_error_is_a_result_with_its_code_and_what_it_cost():
     body = {"error": {"code": "all_candidates_failed", "message": "nobody"}, "result": {**RUN, "candidates": []}}
     found = await client(lambda _: answered(502, body)).ask(PANEL, question("q1"))
