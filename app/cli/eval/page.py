@@ -8,8 +8,9 @@ from html import escape
 from typing import Final
 
 from app.cli.eval import plots, wording
-from app.cli.eval.figures import MemberFigures, SetReport
+from app.cli.eval.figures import Figures, MemberFigures, SetReport
 from app.cli.eval.report import Across, Report, SetOverSplits
+from app.orchestration.evidence.measures import Calibration
 
 _STYLE: Final = """
 :root { color-scheme: light dark; --back: #fff; --text: #1c2024; --dim: #5c6670; --line: #d5dade; }
@@ -19,12 +20,14 @@ _STYLE: Final = """
   :root { --strong: #6cb0ff; --member: #e0a458; }
 }
 body { background: var(--back); color: var(--text); font: 15px/1.5 system-ui, sans-serif; }
-body { max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
+body { max-width: 80rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.25rem; margin-top: 2.5rem; border-top: 1px solid var(--line); padding-top: 1rem; }
-h3 { font-size: 1rem; margin-top: 1.6rem; } p { max-width: 60rem; } .dim { color: var(--dim); }
-.wide { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+h3, h4 { font-size: 1rem; margin: 1.6rem 0 .4rem; } h4 { font-weight: 500; }
+.row { display: flex; flex-wrap: wrap; gap: 0 2rem; } .row > div { max-width: 22rem; }
+p { max-width: 60rem; } .dim { color: var(--dim); }
+.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums; }
 caption { text-align: left; color: var(--dim); padding: .2rem 0; }
-th, td { text-align: right; padding: .25rem .7rem; border-bottom: 1px solid var(--line); white-space: nowrap; }
+th, td { text-align: right; padding: .25rem .55rem; border-bottom: 1px solid var(--line); white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; } thead th { color: var(--dim); font-weight: 600; }
 svg { max-width: 100%; height: auto; color: var(--text); margin: .4rem 1.5rem .4rem 0; vertical-align: top; }
 svg text { fill: var(--dim); font-size: 12px; } svg text.n { fill: var(--text); font-size: 11px; }
@@ -147,25 +150,21 @@ def _tradeoffs(one: SetReport) -> str:
 
 
 def _calibration(one: SetReport) -> str:
-    parts: list[str] = []
-    for figures in one.contestants:
-        if found := figures.calibration:
-            rows = [[str(bin_.count), wording.percent(bin_.confidence), wording.percent(bin_.accuracy)] for bin_ in found.bins]
-            sure = (
-                f"{found.sure} answers above 95 %, {wording.percent(found.sure_right / found.sure)} of them right"
-                if found.sure
-                else ""
-            )
-            told = (
-                f"Expected calibration error {found.ece * 100:.2f} points, {found.excess * 100:+.2f} more than chance alone "
-                f"would show; Brier score {found.brier:.3f}. {sure}"
-            )
-            parts.append(f"<h3>How sure {escape(figures.name)} is</h3><p>{told}</p>{plots.reliability(found.bins)}")
-            parts.append(_details("The bins", ["answers", "stated", "right"], rows))
-            if figures.sure < 1:
-                without = wording.interval(figures.sure_accuracy)
-                parts.append(f"<p>{wording.percent(figures.sure)} answered without review, {without} of them right.</p>")
-    return "".join(parts)
+    parts = [_how_sure(figures.name, found, figures) for figures in one.contestants if (found := figures.calibration)]
+    return f'<h3>How far a stated confidence can be believed</h3><div class="row">{"".join(parts)}</div>' if parts else ""
+
+
+def _how_sure(name: str, found: Calibration, figures: Figures) -> str:
+    told = [f"Expected calibration error {found.ece * 100:.2f} points, {found.excess * 100:+.2f} more than chance would show"]
+    told.append(f"Brier score {found.brier:.3f}")
+    if found.sure:
+        told.append(f"{found.sure} answers above 95 %, {wording.percent(found.sure_right / found.sure)} of them right")
+    if figures.sure < 1:
+        right = wording.interval(figures.sure_accuracy)
+        told.append(f"{wording.percent(figures.sure)} answered without review, {right} of them right")
+    rows = [[str(bin_.count), wording.percent(bin_.confidence), wording.percent(bin_.accuracy)] for bin_ in found.bins]
+    bins = _details("The bins", ["answers", "stated", "right"], rows)
+    return f"<div><h4>{escape(name)}</h4>{plots.reliability(name, found.bins)}<p>{'. '.join(told)}.</p>{bins}</div>"
 
 
 def _shares(one: SetReport) -> str:

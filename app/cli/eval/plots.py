@@ -18,13 +18,16 @@ WIDTH: Final = 640
 _ROW: Final = 26
 _LEFT: Final = 210
 _RIGHT: Final = 70
-_FRAME: Final = 56
+_FRAME: Final = 66
+_FOOT: Final = 44
 _HEIGHT: Final = 320
 _NAME_CHARACTERS: Final = 30
-_TICKS: Final = 5
-
-Written = Callable[[float], str]
-"""How the value of a tick is written."""
+_CHARACTER: Final = 6.2
+"""The width of a character of a point's name, about."""
+_LINE: Final = 13
+_TICKS: Final = 6
+_STEPS: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
+"""Between the ticks of shares; the last makes five of the whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +43,9 @@ def accuracies(bars: Sequence[Bar]) -> str:
     """A dot with its interval for each row, on one scale."""
     low = min(max(0.0, one.value.low) for one in bars)
     high = max(min(1.0, one.value.high) for one in bars)
-    scale = _scale(low, high, _LEFT, WIDTH - _RIGHT, least=0.02)
+    scale = _shares(low, high, _LEFT, WIDTH - _RIGHT)
     height = _ROW * len(bars) + 40
-    parts = [_grid_x(scale, height - 30, percent)]
+    parts = [_grid_x(scale, height - 30)]
     for row, one in enumerate(bars):
         y, kind = 16 + row * _ROW, "s" if one.strong else "m"
         from_, to = scale.at(max(0.0, one.value.low)), scale.at(min(1.0, one.value.high))
@@ -53,19 +56,17 @@ def accuracies(bars: Sequence[Bar]) -> str:
     return _svg("Accuracy with its 95 % interval", height, parts)
 
 
-def reliability(bins: Sequence[Bin]) -> str:
+def reliability(name: str, bins: Sequence[Bin]) -> str:
     """How often answers are right against how sure they were, with the diagonal where both are one."""
-    size = _HEIGHT
-    scale_x = _Scale(0.0, 1.0, _FRAME, size - 14)
-    scale_y = _Scale(0.0, 1.0, size - _FRAME + 14, 10)
-    parts = [_axes(scale_x, scale_y, percent, percent, "stated confidence", "right", size)]
-    parts.append(_line([(0.0, 0.0), (1.0, 1.0)], scale_x, scale_y, "d"))
-    parts.append(_line([(one.confidence, one.accuracy) for one in bins], scale_x, scale_y, "s"))
+    x = _shares(0.0, 1.0, _FRAME, _HEIGHT - 20)
+    y = _shares(0.0, 1.0, _HEIGHT - _FOOT, 10)
+    parts = [_axes(x, y, "stated confidence", "right")]
+    parts.append(_line([(0.0, 0.0), (1.0, 1.0)], x, y, "d"))
+    parts.append(_line([(one.confidence, one.accuracy) for one in bins], x, y, "s"))
     for one in bins:
         told = f"{one.count} answers, {percent(one.confidence)} sure, {percent(one.accuracy)} right"
-        x, y = scale_x.at(one.confidence), scale_y.at(one.accuracy)
-        parts.append(f'<circle class="s" cx="{x:.1f}" cy="{y:.1f}" r="4.5"><title>{told}</title></circle>')
-    return _svg("Reliability diagram: accuracy by stated confidence", size, parts, width=size)
+        parts.append(_dot(x.at(one.confidence), y.at(one.accuracy), told, strong=True))
+    return _svg(f"Reliability diagram of {name}: accuracy by stated confidence", _HEIGHT, parts, width=_HEIGHT)
 
 
 def frontier(points: Sequence[tuple[Point, bool]], best: Sequence[Point], unit: str) -> str:
@@ -75,22 +76,15 @@ def frontier(points: Sequence[tuple[Point, bool]], best: Sequence[Point], unit: 
         points: everybody, and whether each is a contestant.
         best: those whom nobody beats in both.
     """
-    costs = [one.cost for one, _ in points]
-    log = min(costs) > 0 and max(costs) / min(costs) >= 10
-    shown = math.log10 if log else float
-    scale_x = _scale(shown(min(costs)), shown(max(costs)), _FRAME, WIDTH - 20, margin=0.08)
-    qualities = [one.quality for one, _ in points]
-    scale_y = _scale(min(qualities), max(qualities), _HEIGHT - _FRAME + 14, 14, least=0.02, margin=0.1)
-    parts = [_axes(scale_x, scale_y, lambda x: _amount(10**x if log else x), percent, unit, "accuracy", _HEIGHT)]
-    parts.append(_line([(shown(one.cost), one.quality) for one in best], scale_x, scale_y, "s"))
-    for one, strong in points:
-        x, y = scale_x.at(shown(one.cost)), scale_y.at(one.quality)
-        told = escape(f"{one.name}: {_amount(one.cost)} {unit}, {percent(one.quality)}")
-        parts.append(
-            f'<circle class="{"s" if strong else "m"}" cx="{x:.1f}" cy="{y:.1f}" r="4.5"><title>{told}</title></circle>'
-        )
-        anchor, step = ("end", -8) if x > WIDTH * 0.7 else ("start", 8)
-        parts.append(_text(x + step, y - 6, _short(one.name), anchor, small=True))
+    costs, qualities = [one.cost for one, _ in points], [one.quality for one, _ in points]
+    x = _costs(min(costs), max(costs), _FRAME, WIDTH - 20)
+    y = _shares(min(qualities), max(qualities), _HEIGHT - _FOOT, 14)
+    parts = [_axes(x, y, unit, "accuracy"), _line([(one.cost, one.quality) for one in best], x, y, "s")]
+    labels = _Labels()
+    for one, strong in sorted(points, key=lambda found: (-found[0].quality, found[0].cost)):
+        told = f"{one.name}: {_amount(one.cost)} {unit}, {percent(one.quality)}"
+        parts.append(_dot(x.at(one.cost), y.at(one.quality), told, strong=strong))
+        parts.append(labels.beside(x.at(one.cost), y.at(one.quality), _short(one.name)))
     return _svg(f"Accuracy against {unit}", _HEIGHT, parts)
 
 
@@ -100,23 +94,62 @@ def percent(value: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Scale:
+    """From values to places between `start` and `end`; `ticks` are the values that are written, as `told`."""
+
     low: float
     high: float
     start: float
     end: float
+    ticks: tuple[float, ...]
+    told: Callable[[float], str]
+    log: bool = False
 
     def at(self, value: float) -> float:
-        return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
-
-    def ticks(self) -> list[float]:
-        return [self.low + (self.high - self.low) * step / (_TICKS - 1) for step in range(_TICKS)]
+        low, high, value = (math.log10(one) if self.log else one for one in (self.low, self.high, value))
+        return self.start + (value - low) / (high - low) * (self.end - self.start)
 
 
-def _scale(low: float, high: float, start: float, end: float, *, least: float = 0.0, margin: float = 0.05) -> _Scale:
-    """A scale that holds both, with a margin, at least `least` wide."""
-    spread = max(high - low, least) or abs(high) or 1.0
-    middle = (low + high) / 2
-    return _Scale(middle - spread * (0.5 + margin), middle + spread * (0.5 + margin), start, end)
+def _shares(low: float, high: float, start: float, end: float) -> _Scale:
+    """A scale of shares that holds both, at least 4 points wide, with ticks at round ones."""
+    spread = max(high - low, 0.04)
+    step = next(one for one in _STEPS if spread / one <= _TICKS)
+    low, high = math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
+    high = max(high, low + step)
+    ticks = tuple(low + step * place for place in range(round((high - low) / step) + 1))
+    return _Scale(low, high, start, end, ticks, lambda share: f"{share * 100:g} %" if step < 0.01 else f"{share * 100:.0f} %")
+
+
+def _costs(low: float, high: float, start: float, end: float) -> _Scale:
+    """A scale of costs that holds both: from 0, or logarithmic where they differ tenfold."""
+    if low > 0 and high / low >= 10:
+        low, high = low / 1.4, high * 1.4
+        powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+        rounds = [digit * 10.0**power for power in powers for digit in (1, 2, 5)]
+        return _Scale(low, high, start, end, tuple(one for one in rounds if low <= one <= high), _amount, log=True)
+    size = 10.0 ** math.floor(math.log10(high))
+    step = next(size * one for one in (0.1, 0.2, 0.5, 1, 2) if high / (size * one) <= _TICKS)
+    ticks = tuple(step * place for place in range(math.ceil(high / step) + 1))
+    return _Scale(0.0, ticks[-1], start, end, ticks, _amount)
+
+
+class _Labels:
+    """Writes names beside points, each where it hides none of those before."""
+
+    def __init__(self) -> None:
+        self._taken: list[tuple[float, float, float]] = []
+
+    def beside(self, x: float, y: float, text: str) -> str:
+        width = len(text) * _CHARACTER
+        left = x - 8 - width if x + 8 + width > WIDTH else x + 8
+        heights = (y + 4 + turn * _LINE * sign for turn in range(8) for sign in (1, -1))
+        free = next((height for height in heights if self._free(left, width, height)), y + 4)
+        self._taken.append((left, width, free))
+        return _text(left, free, text, "start", small=True)
+
+    def _free(self, left: float, width: float, y: float) -> bool:
+        return all(
+            abs(y - other) >= _LINE or left >= start + size or start >= left + width for start, size, other in self._taken
+        )
 
 
 def _amount(value: float) -> str:
@@ -127,29 +160,34 @@ def _short(name: str) -> str:
     return name if len(name) <= _NAME_CHARACTERS else f"{name[: _NAME_CHARACTERS - 1]}…"
 
 
+def _dot(x: float, y: float, told: str, *, strong: bool) -> str:
+    kind = "s" if strong else "m"
+    return f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="4.5"><title>{escape(told)}</title></circle>'
+
+
 def _text(x: float, y: float, text: str, anchor: str, *, small: bool = False, title: str = "") -> str:
     kind = ' class="n"' if small else ""
     told = f"<title>{escape(title)}</title>" if title else ""
     return f'<text{kind} x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{told}{escape(text)}</text>'
 
 
-def _grid_x(scale: _Scale, bottom: float, told: Written) -> str:
+def _grid_x(scale: _Scale, bottom: float) -> str:
     parts: list[str] = []
-    for tick in scale.ticks():
+    for tick in scale.ticks:
         x = scale.at(tick)
         parts.append(f'<line class="g" x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="{bottom:.1f}"/>')
-        parts.append(_text(x, bottom + 18, told(tick), "middle"))
+        parts.append(_text(x, bottom + 18, scale.told(tick), "middle"))
     return "".join(parts)
 
 
-def _axes(x: _Scale, y: _Scale, told_x: Written, told_y: Written, name_x: str, name_y: str, height: float) -> str:
-    parts = [_grid_x(x, y.start, told_x)]
-    for tick in y.ticks():
+def _axes(x: _Scale, y: _Scale, name_x: str, name_y: str) -> str:
+    parts = [_grid_x(x, y.start)]
+    for tick in y.ticks:
         at = y.at(tick)
         parts.append(f'<line class="g" x1="{x.start:.1f}" x2="{x.end:.1f}" y1="{at:.1f}" y2="{at:.1f}"/>')
-        parts.append(_text(x.start - 6, at + 4, told_y(tick), "end"))
-    parts.append(_text((x.start + x.end) / 2, height - 6, name_x, "middle"))
-    parts.append(f'<text transform="rotate(-90)" x="{-(y.start + y.end) / 2:.1f}" y="10" text-anchor="middle">{name_y}</text>')
+        parts.append(_text(x.start - 6, at + 4, y.told(tick), "end"))
+    parts.append(_text((x.start + x.end) / 2, _HEIGHT - 6, name_x, "middle"))
+    parts.append(f'<text transform="rotate(-90)" x="{-(y.start + y.end) / 2:.1f}" y="12" text-anchor="middle">{name_y}</text>')
     return "".join(parts)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from app.cli.eval.figures import Figures, Lift, SetReport, set_report
+from app.cli.eval.figures import Figures, Lift, SetReport
+from app.cli.eval.measuring import set_report
 from app.cli.eval.parts import Split
 from app.cli.eval.results import Contestant, Result
 from app.cli.eval.storing import Stored

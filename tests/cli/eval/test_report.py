@@ -113,7 +113,7 @@ def test_every_plot_has_a_title_and_its_figures_in_a_table():
         "What it takes",
         "Time",
         "What quality costs",
-        "How sure panel is",
+        "How far a stated confidence can be believed",
         "By category",
         "Single models",
     ):

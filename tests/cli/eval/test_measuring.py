@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from app.cli.eval.figures import SetReport, accuracy, quantile, set_report
+from app.cli.eval.figures import SetReport
+from app.cli.eval.measuring import accuracy, quantile, set_report
 from app.cli.eval.parts import Split
 from app.cli.eval.results import Result
 from tests.cli.eval.made import PANEL, SINGLE, result
