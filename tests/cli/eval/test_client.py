@@ -188,3 +188,8 @@ def test_only_what_is_not_answered_as_it_is_now_is_asked():
     assert (found.done, found.failed, found.changed) == (1, 1, {"panel": 2})
     assert holds(before[0], PANEL, questions[0])
     assert len(todo([PANEL, SINGLE], questions, before).pairs) == 9
+
+
+@pytest.mark.parametrize(("paths", "takes"), [([FEEDBACK, "/v1/models"], True), (["/v1/models"], False)])
+async def test_whether_a_service_takes_feedback_is_known_before_anything_is_asked(paths: list[str], takes: bool):
+    assert await client(lambda _: answered(body={"paths": {path: {} for path in paths}})).takes_feedback() is takes
