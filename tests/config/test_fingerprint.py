@@ -37,7 +37,7 @@ def test_it_changes_with_what_a_recipe_is_made_of(change: dict[str, Any]):
 @pytest.mark.parametrize(
     "change",
     [
-        {"providers": {**SPEC["providers"], "p": {"kind": "openai", "api_key": "new", "base_url": "http://one/v1"}}},
+        {"providers": {**SPEC["providers"], "p": {**SPEC["providers"]["p"], "api_key": "new", "headers": {"x-key": "new"}}}},
         {"models": {**SPEC["models"], "other": {"provider": "p", "model": "other"}}},
     ],
 )
