@@ -208,6 +208,15 @@ def test_parts_are_asked_apart(directory: Path, tmp_path: Path):
     assert (code, "was split by --split 0.5 --seed 3" in err) == (2, True)
 
 
+def test_what_was_right_is_told_to_a_service_that_learns(directory: Path, tmp_path: Path):
+    order = ("-r", "panel", "-r", "tape/fair", "--split", "0.5", "--part", "train", "--feedback")
+    code, _, err = evaluated(*own(directory, tmp_path / "e", *order))
+    aside = reported(tmp_path / "e")["trained_on"]
+    assert code == 0
+    assert f"the service took {aside} verdicts" in err
+    assert f"{aside} runs are none that it keeps to learn from" in err
+
+
 def test_stored_results_are_reported_without_asking(directory: Path, tmp_path: Path):
     for name, recipe in (("one", "panel"), ("two", "chain")):
         assert evaluated(*own(directory, tmp_path / name, "-r", recipe, "--split", "0.5"))[0] == 0

@@ -10,6 +10,7 @@ from app.cli.eval.client import Client
 from app.cli.eval.parts import Split
 from app.cli.eval.questions import Question
 from app.cli.eval.results import Contestant, Result
+from app.core.errors import NotFound
 
 Pair = tuple[Contestant, Question]
 
@@ -53,9 +54,10 @@ def holds(result: Result, contestant: Contestant, question: Question) -> bool:
 
 @dataclass(slots=True)
 class Told:
-    """What became of the feedback."""
+    """What became of the feedback. `unkept` runs are none that the service learns from."""
 
     taken: int = 0
+    unkept: int = 0
     refused: int = 0
     why: str = ""
 
@@ -93,7 +95,11 @@ async def _work(
         keep(result)
         if teach is None or result.run_id is None or result.error is not None or not teach.trains(question.id):
             continue
-        fault = await client.tell(question, result)
+        try:
+            fault = await client.tell(question, result)
+        except NotFound:
+            told.unkept += 1
+            continue
         if fault is None:
             told.taken += 1
         else:

@@ -107,10 +107,16 @@ class Client:
         return FEEDBACK in (await self._json("/openapi.json"))["paths"]
 
     async def tell(self, question: Question, result: Result) -> str | None:
-        """Tell the service what was right for a run. Why it took no notice, or None where it did."""
+        """Tell the service what was right for a run. Why it took no notice, or None where it did.
+
+        Raises:
+            NotFound: the run is not one of those that the service keeps to learn from.
+        """
         labels = gold_labels(question.gold, question.grading)
         judged = {"label": labels[0]} if labels and question.grading.kind in _LABELLED else {"score": result.score}
         answer = await self._send("POST", FEEDBACK, orjson.dumps({"run_id": result.run_id, **judged}))
+        if answer.status_code == 404:
+            raise NotFound(_message(answer))
         return None if answer.is_success else _message(answer)
 
     async def _json(self, path: str) -> Mapping[str, Any]:

@@ -208,5 +208,8 @@ def _tell_todo(found: Todo, console: Console) -> None:
 
 def _tell_feedback(told: Told, console: Console) -> None:
     console.print(f"feedback: the service took {told.taken} verdicts on the part to learn from", markup=False)
+    if told.unkept:
+        said = f"feedback: {told.unkept} runs are none that it keeps to learn from; its `learning.observe` says which are"
+        console.print(said, markup=False)
     if told.refused:
         console.print(f"feedback: it refused {told.refused}: {escaped(told.why)}", style="red", markup=False)

@@ -140,13 +140,15 @@ async def test_the_part_to_learn_from_is_told_what_was_right():
         if request.url.path != FEEDBACK:
             return answered()
         told.append(orjson.loads(request.content))
-        return answered(body={}) if len(told) < 3 else refused(409, "conflict")
+        if len(told) == 1:
+            return refused(404, "not_found")
+        return answered(body={}) if len(told) < 4 else refused(409, "conflict")
 
     split = Split(0.5, 0)
     pairs = [(PANEL, question(f"q{n}", "1,000")) for n in range(20)]
     found = await ask_all(client(answer), pairs, concurrency=1, keep=lambda _: None, teach=split)
     assert told == [{"run_id": "run_1", "label": "1000"}] * sum(split.trains(f"q{n}") for n in range(20))
-    assert (found.taken, found.refused, found.why) == (2, len(told) - 2, "it is conflict")
+    assert (found.taken, found.unkept, found.refused, found.why) == (2, 1, len(told) - 3, "it is conflict")
 
 
 async def test_names_are_looked_up_and_members_added():
