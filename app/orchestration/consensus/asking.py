@@ -45,7 +45,8 @@ def weights_of(context: RunContext, members: Sequence[Model]) -> PanelWeights:
         case "learned":
             return context.lessons.weights([member.profile for member in members])
         case "uniform":
-            return uniform(names)
+            known = context.lessons.weights([member.profile for member in members]).reliability
+            return uniform(names, reliability=known)  # which decides ties, and nothing else
         case stated:
             return stated_weights({name: stated.get(name, 1.0) for name in names})
 

@@ -136,6 +136,7 @@ class ConsensusOrchestrator(BaseOrchestrator):
                     panel.start(aggregator.wanted(heard, [call.profile_name for call in panel.waiting]))
         for event in panel.let_go():
             yield event
+        heard.sort(key=lambda one: calls.index(one.call))  # so that ties do not go by who was quick
 
         answered = [one for one in heard if one.call.response is not None]
         read = [one for one in heard if one.read.label is not None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -296,3 +297,29 @@ def test_what_is_refused_of_the_options(options: dict[str, Any], param: str, sai
         engine(*saying("yes", "no")).begin(asked("consensus", ("a", "b"), options=options))
     assert str(refused.value.param).startswith(param)
     assert said in refused.value.message
+
+
+def of_quality(name: str, says: str, quality: float | None, family: str = "") -> Scripted:
+    model = Scripted(name, says)
+    model.model = replace(model.model, profile=replace(model.model.profile, quality=quality, family=family))
+    return model
+
+
+async def test_where_nothing_is_known_each_model_has_a_vote_whatever_its_family() -> None:
+    models = [of_quality("a", "no", None, "x"), of_quality("b", "yes", None, "y"), of_quality("c", "yes", None, "y")]
+    assert outcome(await paneled(*models, extract=YES_NO)).winner == "yes"
+
+
+async def test_a_good_model_outweighs_two_poor_ones_of_a_family() -> None:
+    models = [of_quality("a", "no", 0.9, "x"), of_quality("b", "yes", 0.6, "y"), of_quality("c", "yes", 0.6, "y")]
+    assert outcome(await paneled(*models, extract=YES_NO)).winner == "no"
+
+
+@pytest.mark.parametrize("weights", ["uniform", "learned"])
+async def test_ties_go_to_the_better_model_and_then_to_the_first_however_quick_the_others_are(weights: str) -> None:
+    slow = asyncio.Event()
+    first = Scripted("a", Reply(["yes"], hold=slow))
+    asyncio.get_running_loop().call_later(0.05, slow.set)
+    assert outcome(await paneled(first, Scripted("b", "no"), extract=YES_NO, weights=weights)).winner == "yes"
+    models = [of_quality("a", "yes", 0.6), of_quality("b", "no", 0.8)]
+    assert outcome(await paneled(*models, extract=YES_NO, weights="uniform")).winner == "no"
