@@ -99,5 +99,5 @@ def _parse(block: bytes) -> tuple[bytes, bytes] | None:
         elif field == b"event":
             name = value
     if not data and block.lstrip().startswith(b"{"):
-        return b"", block
+        return b"", block.lstrip(b"\n")
     return (name, b"\n".join(data)) if data else None

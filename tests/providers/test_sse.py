@@ -102,6 +102,10 @@ def test_byte_by_byte_is_no_different(ending: bytes) -> None:
     assert decode(stream, []) == expected
 
 
+def test_blank_lines_before_a_bare_object_are_no_part_of_it() -> None:
+    assert decode(b'data: 1\n\n\n{"error": 1}\n\n', []) == [(b"", b"1"), (b"", b'{"error": 1}')]
+
+
 def test_an_event_is_given_as_soon_as_its_blank_line_is_there() -> None:
     decoder = SseDecoder()
     assert decoder.feed(b"data: 1\n") == []
