@@ -25,6 +25,7 @@ from app.orchestration.admission import Admission
 from app.orchestration.engine import Engine
 from app.orchestration.learning.learning import Learning
 from app.orchestration.prompts import placeholders
+from app.orchestration.reviewing.reviews import Reviews
 from app.orchestration.runs.host import RunHost
 from app.orchestration.runs.stored import StoredRuns
 from app.orchestration.strategies import Strategies, parse_options
@@ -43,6 +44,7 @@ from app.state.idempotency import IdempotencyRecords
 from app.state.key_ring import KeyRing
 from app.state.ledger import Ledger
 from app.state.reloading import ReloadFeed
+from app.state.reviews import ReviewStore
 from app.state.run_orders import RunOrders
 from app.state.run_records import RunRecords
 from app.state.secrets import load_secret
@@ -118,6 +120,7 @@ class Container:
         standings = LocalStandings(self._clock, self._breakers)
         self._training = TrainingJob(self._state, settings.redis_url.get_secret_value(), spec)
         self._learning = Learning(self._state, self._clock, secret.key_for("terms"), spec.learning)
+        self._reviews = Reviews(ReviewStore(self._state), self._learning.feedback, self._clock, spec.reviews)
         self._engine = Engine(
             self._registry,
             strategies,
@@ -127,7 +130,7 @@ class Container:
             standings,
             draining,
             self._learning.lessons,
-            self._learning.observers,
+            (*self._learning.observers, self._reviews),
         )
         records = RunRecords(self._state)
         self._host = RunHost(records, RunOrders(self._state), spec.runs)
@@ -155,6 +158,7 @@ class Container:
             dynamic_providers=stored,
             feedback=self._learning.feedback,
             statistics=self._learning.statistics,
+            reviews=self._reviews,
             draining=draining,
             reload=self._reload,
             announce_reload=self._reloads.announce,
@@ -179,6 +183,8 @@ class Container:
             stack.push_async_callback(self._answers.close)
             await self._learning.start()
             stack.push_async_callback(self._learning.close)
+            self._reviews.start()
+            stack.push_async_callback(self._reviews.close)
             self._training.start()
             stack.push_async_callback(self._training.close)
             await self._admission.start()
@@ -223,6 +229,7 @@ class Container:
         self._answers.config = spec.cache
         self._learning.configure(spec.learning)
         self._training.spec = spec
+        self._reviews.config = spec.reviews
         self.executions.config = spec.idempotency
         self._admission.local_share = spec.limits.local_share
         self._registry.apply(spec)

@@ -14,7 +14,7 @@ from app.api import docs
 from app.api.edge import Edge
 from app.api.errors import answer_error
 from app.api.idempotency.middleware import Idempotency
-from app.api.routes import breakers, catalogue, chat, embeddings, learning, operations, orchestrations, providers, runs
+from app.api.routes import breakers, catalogue, chat, embeddings, learning, operations, orchestrations, providers, reviews, runs
 from app.config.settings import Settings
 from app.container import Container
 from app.core.errors import QuorumError
@@ -26,6 +26,7 @@ ROUTERS = (
     orchestrations.router,
     runs.router,
     learning.router,
+    reviews.router,
     catalogue.router,
     providers.router,
     breakers.router,

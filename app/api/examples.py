@@ -88,7 +88,7 @@ ORCHESTRATIONS: dict[str, Any] = {
         "value": {
             "input": "What is 17 * 23?",
             "strategy": "consensus",
-            "options": {"extract": {"type": "number"}, "review_below": 0.9},
+            "options": {"extract": {"type": "number"}, "review_below": 1},
             "metadata": {"category": "arithmetic"},
         },
     },
@@ -112,6 +112,22 @@ ESTIMATES: dict[str, Any] = {
             "budget": {"cost_usd": 0.05},
         },
     },
+}
+
+REVIEWS: dict[str, Any] = {
+    "accept": {
+        "summary": "The answer stands; run something unsure first",
+        "value": {"decision": "accept", "comment": "checked by hand"},
+    },
+    "choose": {
+        "summary": "A candidate's answer stands",
+        "value": {"decision": "choose", "candidate_id": "c1"},
+    },
+    "edit": {
+        "summary": "Another answer stands",
+        "value": {"decision": "edit", "text": "391", "reviewer": "ann@example.com"},
+    },
+    "reject": {"summary": "No answer stands", "value": {"decision": "reject"}},
 }
 
 FEEDBACK: dict[str, Any] = {

@@ -14,6 +14,7 @@ from app.core.lifecycle import Draining
 from app.orchestration.engine import Engine
 from app.orchestration.learning.feedback import Feedback
 from app.orchestration.learning.statistics import Statistics
+from app.orchestration.reviewing.reviews import Reviews
 from app.orchestration.runs.host import RunHost
 from app.orchestration.runs.stored import StoredRuns
 from app.providers.registry import ModelRegistry
@@ -43,6 +44,7 @@ class Services:
     dynamic_providers: DynamicProviders
     feedback: Feedback
     statistics: Statistics
+    reviews: Reviews
     draining: Draining
     reload: Callable[[], Awaitable[Loaded]]
     announce_reload: Callable[[], Awaitable[None]]

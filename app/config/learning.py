@@ -42,3 +42,16 @@ class LearningConfig(Spec):
     share: bool = Field(default=False, description="Whether tenants learn from each other's judgements.")
     train: TrainingConfig = TrainingConfig()
     priors: PriorsConfig = PriorsConfig()
+
+
+class ReviewsConfig(Spec):
+    """Runs that end as `needs_review`, for a person to decide."""
+
+    enabled: bool = Field(default=True, description="Whether they are kept, with question and answers.")
+    keep_s: int = Field(default=2_592_000, ge=60, le=315_360_000, description="For so long, decided or not.")
+    max_kept: int = Field(
+        default=10_000, ge=10, le=1_000_000, description="Of a tenant; the oldest go first, decided ones before."
+    )
+    max_text: int = Field(
+        default=20_000, ge=200, le=1_000_000, description="Characters kept of the question and of each answer."
+    )

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr
 
-from app.config.learning import LearningConfig
+from app.config.learning import LearningConfig, ReviewsConfig
 from app.config.shape import Spec
 from app.core.chat import CacheMode
 
@@ -326,3 +326,4 @@ class QuorumSpec(Spec):
     idempotency: IdempotencyConfig = IdempotencyConfig()
     cache: CacheConfig = CacheConfig()
     learning: LearningConfig = LearningConfig()
+    reviews: ReviewsConfig = ReviewsConfig()

@@ -91,6 +91,12 @@ SETTLED_TOKENS = Counter("quorum_settled_tokens_total", "Tokens that runs with a
 
 OBSERVATIONS = Counter("quorum_observations_total", "Runs to learn from, by what became of them.", ["outcome"])
 FEEDBACK = Counter("quorum_feedback_total", "Judgements taken, by where they came from and what they say.", ["source", "kind"])
+REVIEWS_QUEUED = Counter("quorum_reviews_queued_total", "Runs that needed a review, by what became of them.", ["outcome"])
+REVIEWS_DECIDED = Counter("quorum_reviews_decided_total", "Reviews decided.", ["decision"])
+REVIEWS_PENDING = Gauge(
+    "quorum_reviews_pending", "Reviews that are to be decided, of all tenants.", multiprocess_mode="livemostrecent"
+)
+REVIEW_OLDEST = Gauge("quorum_review_oldest_seconds", "How long the oldest of them waits.", multiprocess_mode="livemostrecent")
 TRAININGS = Counter("quorum_trainings_total", "Trainings that came by themselves, by what became of them.", ["outcome"])
 BAD_ARTEFACTS = Counter("quorum_bad_artefacts_total", "Lessons that could not be used, so that the priors held.")
 ARTEFACTS = Gauge(

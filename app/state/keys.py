@@ -145,3 +145,23 @@ def learning_keys(scope: str) -> LearningKeys:
         f"{tag}:lessons",
         f"{tag}:versions",
     )
+
+
+REVIEWING: Final = "quorum:{reviewing}:tenants"
+"""A set of the tenants that ever had a review."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewKeys:
+    """The review queue of a tenant: its entries and its decisions (hashes), and both indices by time (sorted sets)."""
+
+    entries: str
+    decisions: str
+    pending: str
+    decided: str
+
+
+def review_keys(tenant: str) -> ReviewKeys:
+    """The keys of a tenant's review queue."""
+    tag = f"quorum:{{reviews:{tenant}}}"
+    return ReviewKeys(f"{tag}:entries", f"{tag}:decisions", f"{tag}:pending", f"{tag}:decided")

@@ -55,6 +55,18 @@ class ObservationStore:
                 newest += [(score, run_id) for run_id, score in found]
         return max(newest)[1].decode() if newest else None
 
+    async def forget(self, tenant: str, run_id: str) -> bool:
+        """Remove a run and its judgements. Whether it was kept."""
+        keys = learning_keys(tenant)
+        with reaching_state():
+            pipe = self._state.commands.pipeline(transaction=False)
+            pipe.hdel(keys.observed, run_id)
+            pipe.hdel(keys.feedback, run_id)
+            pipe.zrem(keys.unjudged, run_id)
+            pipe.zrem(keys.judged, run_id)
+            replies = cast("list[int]", await pipe.execute())
+        return replies[0] > 0
+
     async def judged(self, tenant: str) -> AsyncIterator[tuple[bytes, bytes]]:
         """Every run that was judged, with its judgements, in the order of those."""
         keys = learning_keys(tenant)

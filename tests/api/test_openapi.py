@@ -13,7 +13,7 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import GenerationMode
 
-from app.api.examples import ORCHESTRATIONS
+from app.api.examples import ORCHESTRATIONS, REVIEWS
 from app.state.embedded import EmbeddedValkey
 from tests.support.frames import frames
 from tests.support.serving import serving_in_thread
@@ -31,7 +31,8 @@ BOUNDED = settings(
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory, valkey: EmbeddedValkey) -> Iterator[str]:
     with serving_in_thread(tmp_path_factory.mktemp("openapi"), valkey.url) as url:
-        httpx.post(f"{url}/v1/orchestrations", json=ORCHESTRATIONS["consensus"]["value"])  # for feedback on the newest
+        for _ in REVIEWS:  # each decides one, and feedback is on the newest
+            httpx.post(f"{url}/v1/orchestrations", json=ORCHESTRATIONS["consensus"]["value"])
         yield url
 
 
@@ -43,9 +44,17 @@ def operations() -> list[tuple[str, str, dict[str, Any]]]:
     return [(method, path, op) for path, methods in document()["paths"].items() for method, op in methods.items()]
 
 
+def filled(path: str, operation: dict[str, Any]) -> str:
+    """`path` with the first example of each parameter in it."""
+    for parameter in operation.get("parameters", ()):
+        if parameter["in"] == "path":
+            path = path.replace(f"{{{parameter['name']}}}", next(iter(parameter["examples"].values()))["value"])
+    return path
+
+
 def body_examples() -> list[Any]:
     return [
-        pytest.param(method, path, example["value"], id=f"{path}-{name}")
+        pytest.param(method, filled(path, operation), example["value"], id=f"{path}-{name}")
         for method, path, operation in operations()
         for media in [operation.get("requestBody", {}).get("content", {}).get("application/json", {})]
         for name, example in media.get("examples", {}).items()

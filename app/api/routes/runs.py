@@ -18,7 +18,7 @@ from app.api.sse import EventStream, StreamTimes
 from app.core.errors import InvalidRequest, NotFound
 from app.core.runs import OrchestrationOutput, RunStatus
 from app.observability.metrics import RESUMES
-from app.orchestration.runs.stored import StoredRuns
+from app.orchestration.runs.stored import StoredRuns, unknown
 from app.state.run_records import Record
 
 router = APIRouter(tags=["Orchestrations"])
@@ -138,9 +138,20 @@ async def cancel_run(request: Request, run_id: RunId, who: Runner) -> Response:
 
 @router.delete("/v1/orchestrations/{id}", status_code=204, summary="Delete a run", openapi_extra=described(status=204))
 async def delete_run(request: Request, run_id: RunId, who: Runner) -> Response:
-    """Cancel a run if it goes on, and remove all that is stored of it, also what its idempotency key would be answered."""
-    runs = services_of(request).runs
-    await runs.delete(who.tenant, await _checked(runs, who.tenant, run_id))
+    """Cancel a run if it goes on, and remove all that is stored of it: its review, what is learned from, and what its
+    idempotency key would be answered."""
+    services = services_of(request)
+    run_id = await _checked(services.runs, who.tenant, run_id)
+    kept = False
+    try:
+        await services.runs.delete(who.tenant, run_id)
+        kept = True
+    except NotFound:  # it was not streamed; something else may be kept of it
+        pass
+    reviewed = await services.reviews.forget(who.tenant, run_id)
+    observed = await services.feedback.forget(who.tenant, run_id)
+    if not (kept or reviewed or observed):
+        raise unknown(run_id)
     return Response(status_code=204)
 
 

@@ -104,6 +104,11 @@ class Feedback:
                 return Stored(run, one, outcome(run, after), one.target in before)
         raise ConflictError(f"others judge {run_id!r} at the same time; try again", param="run_id")
 
+    async def forget(self, tenant: str, run_id: str) -> bool:
+        """Remove what is kept of a run. Whether anything was."""
+        await self._observations.flush()
+        return await self._store.forget(tenant, run_id)
+
     async def _latest(self, tenant: str) -> str:
         await self._observations.flush()
         found = await self._store.latest(tenant)

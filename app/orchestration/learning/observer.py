@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from typing import Final, Protocol
 
@@ -45,6 +46,7 @@ class Observations:
         self._hashed = hashed
         self._clock = clock
         self._waiting: deque[tuple[str, Noted]] = deque()
+        self._flushing = asyncio.Lock()
         self._flusher = Flusher("observations", self.flush)
 
     def start(self) -> None:
@@ -70,7 +72,11 @@ class Observations:
         self._waiting.append((request.tenant, noted))
 
     async def flush(self) -> None:
-        """Tell Redis of what waits; what it does not take waits on."""
+        """Tell Redis of what waits. After it that is told, or waits on since Redis is away."""
+        async with self._flushing:
+            await self._flush()
+
+    async def _flush(self) -> None:
         while self._waiting:
             some = [self._waiting.popleft() for _ in range(min(_AT_ONCE, len(self._waiting)))]
             by_tenant: dict[str, list[Noted]] = {}

@@ -62,7 +62,7 @@ class StoredRuns:
         await self._settled(tenant, run_id)
         record = await self._records.get(tenant, run_id)
         if record is None:
-            raise _unknown(run_id)
+            raise unknown(run_id)
         if record.result is not None:
             return record.result
         return orjson.dumps(_known(record), default=plain)
@@ -133,7 +133,7 @@ class StoredRuns:
         if await self._settled(tenant, run_id):
             return True
         if await self._records.cancel(tenant, run_id) is None:
-            raise _unknown(run_id)
+            raise unknown(run_id)
         until = asyncio.get_running_loop().time() + _END_S
         while asyncio.get_running_loop().time() < until:
             standing = await self._records.look(tenant, run_id)
@@ -156,7 +156,7 @@ class StoredRuns:
         if digest:
             await self._requests.delete(RequestId(tenant, digest), run_id)
         if not await self._records.delete(tenant, run_id):
-            raise _unknown(run_id)
+            raise unknown(run_id)
 
     async def follow(self, tenant: str, run_id: str, after: int) -> AsyncIterator[LoggedEvent] | None:
         """The events that follow number `after`, to the run's last one; None where that was number `after`.
@@ -172,7 +172,7 @@ class StoredRuns:
             return self.events(tenant, run_id, after, hosted)
         standing = await self._records.look(tenant, run_id, reading=True)
         if standing is None:
-            raise _unknown(run_id)
+            raise unknown(run_id)
         if standing.status != "running":
             if standing.last_seq == after:
                 return None
@@ -268,7 +268,7 @@ class StoredRuns:
         """
         standing = await self._records.look(tenant, run_id)
         if standing is None:
-            raise _unknown(run_id)
+            raise unknown(run_id)
         if standing.status != "running":
             return True
         return standing.lost and await self._lose(tenant, run_id, standing, 0)
@@ -318,7 +318,8 @@ def _position(cursor: str | None) -> tuple[int, str] | None:
     return int(position), run_id
 
 
-def _unknown(run_id: str) -> NotFound:
+def unknown(run_id: str) -> NotFound:
+    """What is said of a run that is not kept."""
     message = f"no run {run_id!r} is kept; runs that answer with JSON or in OpenAI's dialect are not, and others expire"
     return NotFound(message, param="id")
 

@@ -1,0 +1,1 @@
+"""The queue of runs that a person is to decide."""
