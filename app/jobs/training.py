@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 import sys
 from asyncio.subprocess import PIPE, Process
@@ -89,7 +90,7 @@ class TrainingJob:
     async def _run(self, scopes: tuple[str, ...]) -> None:
         """Have a process train `scopes`, for as long as this replica has the lease."""
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "app.jobs.training_process", stdin=PIPE, stdout=PIPE, stderr=PIPE
+            sys.executable, "-m", "app.jobs.training_process", stdin=PIPE, stdout=PIPE, stderr=PIPE, env=_environment()
         )
         try:
             async with asyncio.timeout(LONGEST_S):
@@ -111,6 +112,11 @@ class TrainingJob:
     def _order(self, scopes: tuple[str, ...]) -> Order:
         known = stated_profiles(self.spec).values()
         return Order(self._redis_url, scopes, self._config, tuple(Model(one.name, one.family, one.quality) for one in known))
+
+
+def _environment() -> dict[str, str]:
+    """Ours, without the place where workers leave their metrics: it is no worker."""
+    return {name: value for name, value in os.environ.items() if name != "PROMETHEUS_MULTIPROC_DIR"}
 
 
 async def _ended(process: Process) -> None:

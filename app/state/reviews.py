@@ -100,17 +100,18 @@ class ReviewStore:
 
     async def depth(self) -> Depth:
         """How long the queue is, over all tenants."""
-        pending, oldest = 0, None
         with reaching_state():
             tenants: Any = await self._state.commands.smembers(REVIEWING)
+            if not tenants:
+                return Depth(0, None)
+            pipe = self._state.commands.pipeline(transaction=False)
             for tenant in tenants:
                 key = review_keys(tenant.decode()).pending
-                pending += await self._state.commands.zcard(key)
-                first: Any = await self._state.commands.zrange(key, 0, 0, withscores=True)
-                if first:
-                    at = first[0][1] / 1_000_000
-                    oldest = at if oldest is None else min(oldest, at)
-        return Depth(pending, oldest)
+                pipe.zcard(key)
+                pipe.zrange(key, 0, 0, withscores=True)
+            replies: list[Any] = await pipe.execute()
+        firsts = [found[0][1] / 1_000_000 for found in replies[1::2] if found]
+        return Depth(sum(replies[::2]), min(firsts, default=None))
 
     async def _read(self, keys: ReviewKeys, ids: Sequence[str]) -> list[StoredReview | None]:
         if not ids:

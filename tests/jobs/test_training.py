@@ -17,7 +17,7 @@ from app.orchestration.learning.judging import judgements_json
 from app.orchestration.learning.training import Row
 from app.state.client import StateClient
 from app.state.embedded import EmbeddedValkey
-from app.state.keys import learning_keys
+from app.state.keys import SHARED, learning_keys
 from app.state.lessons import LessonStore
 from app.state.observations import ObservationStore
 from tests.orchestration.learning.judged import LABELS, SKILLS, judged_rows
@@ -135,6 +135,33 @@ async def test_a_bad_artefact_leaves_the_priors_in_force(tmp_path: Path, valkey:
     async with served(tmp_path, valkey) as services:
         await answered(services, OUTVOTED)
         assert BAD_ARTEFACTS.collect()[0].samples[0].value == before + len(services)
+
+
+async def test_a_tenant_answers_by_its_own_lessons_and_others_by_what_all_have_judged_once_that_is_learned(
+    tmp_path: Path, valkey: EmbeddedValkey, state: StateClient
+) -> None:
+    await seeded(state, "a", judged_rows(100))
+    assert (await Trainer(state, LearningConfig(), {}).train("a")).version
+    names = {"a": "sk-a-0123456789abcdef", "b": "sk-b-0123456789abcdef"}
+    async with Loopback(answer) as provider:
+        config = upstream(provider.url)
+        config["models"] = {name: {"provider": "up", "model": name} for name in SKILLS}
+        config["keys"] = [{"name": name, "key": key, "tenant": name, "scopes": ["run"]} for name, key in names.items()]
+        async with replicas(tmp_path, valkey.url, config, 1) as (service,):
+
+            async def says(tenant: str, wanted: str) -> None:
+                async with asyncio.timeout(5):
+                    while True:
+                        headers = {"Authorization": f"Bearer {names[tenant]}"}
+                        found = (await service.client.post("/v1/orchestrations", json=ASKED, headers=headers)).json()
+                        if found["consensus"]["winner"] == wanted:
+                            return
+                        await asyncio.sleep(0.05)
+
+            await says("a", TRUSTED)
+            await says("b", OUTVOTED)
+            assert (await Trainer(state, LearningConfig(), {}).train(SHARED)).version
+            await says("b", TRUSTED)
 
 
 async def test_what_one_tenant_has_judged_is_not_what_another_learns_from(valkey: EmbeddedValkey, state: StateClient) -> None:

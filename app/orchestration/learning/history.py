@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Literal
 
-from app.core.runs import Candidate, HelperCall, OrchestrationOutput
 from app.orchestration.learning.judging import Judgements, contests, credit_of, outcome
 from app.orchestration.learning.lessons import Performance
 from app.orchestration.learning.taught import Noted
@@ -33,10 +32,6 @@ ENOUGH_CALLS: Final = 20.0
 ENOUGH_JUDGED: Final = 10.0
 """From here on a record is taken by itself; with less, a wider one is asked."""
 BINS: Final = 10
-_NOT_OF_THE_MODEL: Final = frozenset(
-    {"invalid_request", "context_length", "content_filtered", "cancelled", "breaker_open", "pacing"}
-)
-"""Failures that say nothing of how a model is doing: the request was wrong, or no call was made."""
 
 
 @lru_cache(maxsize=4_096)
@@ -53,55 +48,6 @@ def names_of(field: str) -> tuple[str, ...]:
 
 def bucket(ms: float) -> int:
     return round(math.log(max(ms, _SMALLEST_MS) / _SMALLEST_MS) / _GROWTH)
-
-
-def of_run(result: OrchestrationOutput, category: str | None) -> dict[str, Amounts]:
-    """What a run adds, by record. Answers from the cache, and calls that were cancelled, say nothing."""
-    found: dict[str, Amounts] = {}
-    for call in (*result.candidates, *result.calls):
-        own = _of_call(call)
-        if own:
-            add(found, record("model", call.model, call.provider), own)
-            if category is not None:
-                add(found, record("model", call.model, call.provider, category), own)
-    if result.status not in ("cancelled", "running"):
-        add(found, record("strategy", result.strategy), _of_strategy(result))
-    return found
-
-
-def _of_call(call: Candidate | HelperCall) -> Amounts:
-    if call.cached or call.status not in ("succeeded", "failed"):
-        return {}
-    if call.status == "failed":
-        return {} if call.error is not None and call.error.failure in _NOT_OF_THE_MODEL else {"calls": 1.0}
-    own = {
-        "calls": 1.0,
-        "ok": 1.0,
-        "in": float(call.usage.input_tokens),
-        "out": float(call.usage.output_tokens),
-        f"l{bucket(call.latency_ms)}": 1.0,
-    }
-    if call.cost_usd is not None:
-        own |= {"cost": call.cost_usd, "priced": 1.0}
-    if isinstance(call, Candidate) and call.ttft_ms is not None:
-        own[f"t{bucket(call.ttft_ms)}"] = 1.0
-    return own
-
-
-def _of_strategy(result: OrchestrationOutput) -> Amounts:
-    own = {
-        "calls": 1.0,
-        "in": float(result.usage.input_tokens),
-        "out": float(result.usage.output_tokens),
-        f"l{bucket(result.timing.total_ms)}": 1.0,
-    }
-    if result.status != "failed":
-        own["ok"] = 1.0
-    if result.cost_usd is not None:
-        own |= {"cost": result.cost_usd, "priced": 1.0}
-    if result.timing.first_output_ms is not None:
-        own[f"t{bucket(result.timing.first_output_ms)}"] = 1.0
-    return own
 
 
 def add(sums: dict[str, Amounts], field: str, amounts: Mapping[str, float]) -> None:

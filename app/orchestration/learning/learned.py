@@ -124,7 +124,7 @@ class LearnedLessons:
     Parameters:
         nearest: what was learned, the tenant's own first.
         records, shared: how models have been doing with the tenant, and with all.
-        wanted: called when `performance` is asked for, so that the records are kept fresh.
+        wanted: called by who is asked, so that the records are kept fresh.
     """
 
     nearest: tuple[Learned, ...]
@@ -139,6 +139,7 @@ class LearnedLessons:
         return self._first(lambda learned: learned.weights(names, priors)) or priors
 
     def calibrators(self) -> Calibrators:
+        self.wanted()
         return self._first(lambda learned: learned.calibrators) or self.priors.calibrators()
 
     def performance(self, profile: ModelProfile, category: str | None = None) -> Performance | None:

@@ -49,7 +49,12 @@ class Lessons(Protocol):
         ...
 
     def success(self, text: str, tags: Sequence[str] = ()) -> Mapping[str, float]:
-        """By model: the probability that it answers the prompt `text` well. Empty before anything was learned."""
+        """By model: the probability that it answers a prompt well. Empty before anything was learned.
+
+        Parameters:
+            text: the user's last words (`hashing.asked_text`).
+            tags: the task's category, where it is known.
+        """
         ...
 
 

@@ -20,9 +20,9 @@ from app.orchestration.learning.history import (
     faded,
     of_confidence,
     of_judgement,
-    of_run,
 )
 from app.orchestration.learning.judging import Judgements, outcome
+from app.orchestration.learning.tally import Tally, count
 from app.orchestration.learning.taught import Noted, Taught, category_of
 from app.state.flusher import Flusher
 from app.state.history import MOST_RECORDS, HistoryStore
@@ -50,6 +50,7 @@ class Statistics:
         self.config = config
         self._store = store
         self._calibrators = calibrators
+        self._tallies: dict[str, dict[str, Tally]] = {}
         self._waiting: dict[str, dict[str, Amounts]] = {}
         self._under_way: dict[str, _Batch] = {}
         self._numbers = 0
@@ -63,7 +64,13 @@ class Statistics:
 
     def ended(self, request: RunRequest, result: OrchestrationOutput, taught: Taught | None) -> None:
         """Count a run (an `Observer`)."""
-        self._count(request.tenant, of_run(result, category_of(request)))
+        tallies = self._tallies.get(request.tenant)
+        if tallies is None:
+            if len(self._tallies) >= MOST_SCOPES:
+                return
+            tallies = self._tallies[request.tenant] = {}
+        if len(tallies) < MOST_RECORDS:
+            count(tallies, result, category_of(request))
 
     def judged(self, tenant: str, run: Noted, before: Judgements, after: Judgements) -> None:
         """Count what is said of `run` now in place of what was said before."""
@@ -88,6 +95,9 @@ class Statistics:
 
     async def flush(self) -> None:
         """Tell Redis what was counted. What it does not take is told again, and counts once."""
+        tallies, self._tallies = self._tallies, {}
+        for tenant, own in tallies.items():
+            self._count(tenant, {field: tally.amounts() for field, tally in own.items()})
         tenants = [scope for scope in self._waiting if scope != SHARED and scope not in self._under_way]
         told = {tenant: self._waiting.pop(tenant) for tenant in tenants}
         for field, own in self._for_all(told):

@@ -15,11 +15,11 @@ from app.orchestration.learning.history import (
     faded,
     of_confidence,
     of_judgement,
-    of_run,
     performance,
     record,
 )
 from app.orchestration.learning.judging import RUN, Judgement
+from app.orchestration.learning.tally import Tally, count
 from tests.orchestration.learning.judged import judged_rows
 
 MODEL = record("model", "m", "p")
@@ -35,12 +35,11 @@ def failed(failure: FailureClass) -> Candidate:
 
 
 def summed(*candidates: Candidate, category: str | None = None) -> dict[str, Sums]:
-    sums: dict[str, Amounts] = {}
+    tallies: dict[str, Tally] = {}
     for candidate in candidates:
         result = OrchestrationOutput("run_1", "succeeded", "direct", candidates=(candidate,), timing=Timing(100.0))
-        for field, amounts in of_run(result, category).items():
-            add(sums, field, amounts)
-    return {field: Sums(amounts) for field, amounts in sums.items()}
+        count(tallies, result, category)
+    return {field: Sums(tally.amounts()) for field, tally in tallies.items()}
 
 
 def test_times_are_told_to_a_tenth() -> None:
