@@ -84,9 +84,19 @@ class Observations:
                 by_tenant.setdefault(tenant, []).append(noted)
             try:
                 for tenant, all_of in by_tenant.items():
-                    rows = [(noted.run_id, noted.as_json()) for noted in all_of]
+                    rows = [row for noted in all_of if (row := _row(noted))]
+                    if not rows:
+                        continue
                     await self._store.put(tenant, rows, keep_runs=self.config.keep_runs, keep_s=self.config.keep_s)
             except StateUnavailable:
                 self._waiting.extendleft(reversed(some))
                 return
             metrics.OBSERVATIONS.labels("kept").inc(len(some))
+
+
+def _row(noted: Noted) -> tuple[str, bytes] | None:
+    try:
+        return noted.run_id, noted.as_json()
+    except TypeError as fault:  # a label out of a text that is no Unicode
+        _log.warning("a run cannot be learned from", run_id=noted.run_id, reason=str(fault))
+        return None

@@ -6,19 +6,25 @@ import asyncio
 
 import pytest
 
-from app.config.learning import LearningConfig
+from app.config.learning import LearningConfig, ReviewsConfig
 from app.core.clock import SystemClock
 from app.core.models import ModelProfile
-from app.core.runs import Candidate, OrchestrationConfig, OrchestrationOutput, RunRequest, Timing
+from app.core.runs import Candidate, OrchestrationConfig, OrchestrationOutput, Output, RunRequest, Timing
 from app.core.usage import Usage
+from app.orchestration.evidence.extraction import TextAnswer
 from app.orchestration.evidence.weights import PanelWeights
 from app.orchestration.learning.learned import ALL, Learned, stored
 from app.orchestration.learning.learning import Learning
+from app.orchestration.learning.taught import Said, Taught
 from app.orchestration.learning.text_model import SuccessPredictor
+from app.orchestration.reviewing.entries import Filter
+from app.orchestration.reviewing.reviews import Reviews
 from app.state.client import StateClient
 from app.state.history import HistoryStore
 from app.state.keys import SHARED
 from app.state.lessons import LessonStore
+from app.state.observations import ObservationStore
+from app.state.reviews import ReviewStore
 
 KEY = b"a key of sixteen"
 PROFILE = ModelProfile("m", "p", "m")
@@ -122,3 +128,17 @@ async def test_hashes_differ_between_services_and_hold_no_word(state: StateClien
     assert sorted(one.values()) == [1, 1, 1, 1, 2]
     assert not set(one) & set(other)
     assert all(len(term) == 10 for term in one)
+
+
+async def test_a_text_that_is_no_unicode_holds_up_no_other_run(state: StateClient) -> None:
+    who = learning(state, observe="all")
+    queue = Reviews(ReviewStore(state), who.feedback, SystemClock(), ReviewsConfig())
+    for number, said in enumerate(("\ud800", "fine")):
+        taught = Taught((Said("c1", "m", said),), 1, said, 0.5, TextAnswer("(.+)"))
+        result = OrchestrationOutput(f"run_{number:024}", "needs_review", "consensus", Output(said))
+        for observer in (who.observations, queue):
+            observer.ended(RunRequest(OrchestrationConfig("consensus"), (), tenant="a"), result, taught)
+    await who.observations.flush()
+    await queue.flush()
+    assert await ObservationStore(state).latest("a") == f"run_{1:024}"
+    assert [review.entry.answer for review in (await queue.page("a", Filter(), cursor=None, limit=5)).reviews] == ["fine"]
