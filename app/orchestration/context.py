@@ -25,6 +25,7 @@ from app.orchestration.learning.taught import Taught, category_of
 from app.orchestration.prompts import Prompts
 from app.orchestration.quoting import question
 from app.orchestration.recall import recalled
+from app.orchestration.tasks import TaskProfile, profile_of
 from app.reliability.forecast import PlannedCall, planned_call
 
 
@@ -60,11 +61,26 @@ class RunContext:
     taught: Taught | None = None
     _asked: list[CandidateCall | Consultation] = field(default_factory=list[CandidateCall | Consultation])
     _numbers: Any = field(default_factory=lambda: count(1))
+    _task: TaskProfile | None = None
 
     @property
-    def category(self) -> str | None:
-        """The task's category, where the request's metadata names one."""
-        return category_of(self.request)
+    def task(self) -> TaskProfile:
+        """What the request asks for, told from its words when somebody first wants to know."""
+        if self._task is None:
+            run = self.request
+            self._task = profile_of(run.messages, run.tools, run.generation, run.metadata)
+        return self._task
+
+    @property
+    def category(self) -> str:
+        """The task's category: the one that the request's metadata names, else the one that its words tell."""
+        return self.task.category
+
+    @property
+    def told_category(self) -> str | None:
+        """The category that is kept with what is learned of this run: the task's where it was looked at, else the one that the
+        request's metadata names. So runs that need none do not pay for it."""
+        return category_of(self.request) if self._task is None else self._task.category
 
     def ask(
         self,

@@ -17,18 +17,23 @@ from app.orchestration.evidence.extraction import instruction
 from app.orchestration.evidence.stopping import asking_order
 from app.orchestration.evidence.weights import PanelWeights, stated_weights, uniform
 from app.orchestration.quoting import followed_by
+from app.orchestration.tasks import panel_size
 
 
 def seated(context: RunContext) -> tuple[Model, ...]:
     """Who is asked: all selected models, or as many of them as the panel holds."""
     options: ConsensusOptions = context.options
-    if options.panel == "all" or options.panel >= len(context.models):
+    if options.panel == "all":
+        return context.models
+    size = panel_size(context.task.complexity, len(context.models)) if options.panel == "auto" else options.panel
+    if size >= len(context.models):
         return context.models
     by_name = {model.profile.name: model for model in context.models}
     weights = weights_of(context, context.models)
     order = asking_order(list(by_name), weights, category=context.category)
     families = {name: model.profile.family or name for name, model in by_name.items()}
-    chosen = diverse(order, families, options.panel)
+    providers = {name: model.profile.provider for name, model in by_name.items()}
+    chosen = diverse(order, families, size, providers=providers)
     return tuple(model for model in context.models if model.profile.name in chosen)
 
 

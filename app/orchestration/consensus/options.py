@@ -51,9 +51,12 @@ class ConsensusOptions(StrategyOptions):
         max_length=200,
         description="A model that embeds: its vectors, in place of words, say which texts are alike.",
     )
-    panel: Literal["all"] | Annotated[int, Field(ge=1, le=64)] = Field(
+    panel: Literal["all", "auto"] | Annotated[int, Field(ge=1, le=64)] = Field(
         default="all",
-        description="How many of the models are asked: those that weigh most, over many families.",
+        description=(
+            "How many of the models are asked: those that weigh most, over many families. `auto`: 3, 5 or 7, by how complex "
+            "the task is."
+        ),
     )
     review_below: float | None = Field(default=None, ge=0, le=1, description="With less confidence the run is `needs_review`.")
     min_responses: int = Field(default=1, ge=1, description="How many models must answer. With fewer the run fails.")

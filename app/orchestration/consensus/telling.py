@@ -22,7 +22,7 @@ class Telling:
         self._watched = context.request.deltas == "all"
         self._aggregator = aggregator
         self._meta = BundleMetadata(
-            context.category or self._options.extract.type,
+            context.category,
             self._options.k,
             tuple(member.profile.name for member in members),
             self._options.seeds,

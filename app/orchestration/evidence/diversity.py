@@ -23,14 +23,20 @@ def panel_diversity(families: Sequence[str], providers: Sequence[str]) -> float:
     return (diversity(families) + diversity(providers)) / 2
 
 
-def diverse(members: Sequence[str], kinds: Mapping[str, str], most: int) -> tuple[str, ...]:
+def diverse(
+    members: Sequence[str], kinds: Mapping[str, str], most: int, *, providers: Mapping[str, str] | None = None
+) -> tuple[str, ...]:
     """At most `most` of `members`, which come best first: each next one from the kind that is chosen least so far, so that a
-    panel spans families before it repeats one."""
+    panel spans families before it repeats one; of those from the provider that is chosen least."""
+    hosts = providers or {}
     chosen: list[str] = []
     left = list(members)
     while left and len(chosen) < most:
         taken = Counter(kinds.get(member, member) for member in chosen)
-        best = min(left, key=lambda member: (taken[kinds.get(member, member)], members.index(member)))
+        held = Counter(hosts.get(member, "") for member in chosen)
+        best = min(
+            left, key=lambda member: (taken[kinds.get(member, member)], held[hosts.get(member, "")], members.index(member))
+        )
         chosen.append(best)
         left.remove(best)
     return tuple(chosen)

@@ -13,6 +13,7 @@ import pytest
 from app.core.chat import ChatRequest, Generation, ResponseFormat
 from app.core.embeddings import EmbeddingRequest, EmbeddingResponse
 from app.core.errors import InvalidRequest, ProviderError
+from app.core.messages import user
 from app.core.model_events import ModelEvent, ResponseFinished
 from app.core.run_events import CandidateFailed, EvidenceUpdated
 from app.core.runs import Consensus, EvidenceBundle
@@ -179,6 +180,19 @@ async def test_a_smaller_panel_spans_families() -> None:
     assert sorted(candidate.model for candidate in ran.result.candidates) == ["b", "d"]
     assert ran.result.plan
     assert ran.result.plan.models == ("b", "d")
+
+
+async def test_a_panel_grows_with_how_complex_the_task_is() -> None:
+    plan = "Design the architecture, compare tradeoffs, explain each step and evaluate the constraints. " * 12
+    for text, size in (("Hello!", 3), (plan, 7)):
+        models = saying(*["yes"] * 8)
+        ran = await paneled(*models, extract=YES_NO, panel="auto", request={"messages": (user(text),)})
+        assert len(ran.result.candidates) == size
+
+
+async def test_the_task_is_told_by_its_words_or_by_the_caller() -> None:
+    assert evidence(await paneled(*saying("391"), request={"messages": (user("What is 17 * 23?"),)})).meta.task == "math"
+    assert evidence(await paneled(*saying("391"), request={"metadata": {"category": "sums"}})).meta.task == "sums"
 
 
 async def test_members_that_fail_or_cannot_be_read_are_named_and_not_counted() -> None:

@@ -17,6 +17,12 @@ def test_a_panel_spans_families_before_it_repeats_one():
     assert diverse(["a1", "a2", "b1"], kinds, 9) == ("a1", "b1", "a2")
 
 
+def test_of_equal_families_a_panel_takes_the_provider_that_it_has_least_of():
+    kinds = {name: name for name in ("a", "b", "c")}
+    hosts = {"a": "one", "b": "one", "c": "two"}
+    assert diverse(["a", "b", "c"], kinds, 2, providers=hosts) == ("a", "c")
+
+
 def test_members_that_are_wrong_together_are_found():
     found = error_agreement({"a": [True, True, False, False], "b": [True, True, False, False], "c": [True, False, True, False]})
     assert found == {("a", "b"): pytest.approx(1), ("a", "c"): pytest.approx(0), ("b", "c"): pytest.approx(0)}
