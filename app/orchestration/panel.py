@@ -29,10 +29,16 @@ class Panel:
         self._gates = [asyncio.Event() for _ in calls]
         self._wanted = 0
         self._begun = 0
+        self._timer: asyncio.TimerHandle | None = None
 
     @property
     def running(self) -> int:
         return self._begun - len(self.ended)
+
+    @property
+    def wanted(self) -> int:
+        """How many were to begin so far."""
+        return self._wanted
 
     @property
     def waiting(self) -> tuple[CandidateCall, ...]:
@@ -52,18 +58,29 @@ class Panel:
             self._gates[self._begun].set()
             self._begun += 1
 
+    def start_one_in(self, seconds: float | None) -> None:
+        """Have the next one begin after so many seconds, in place of what was said of it before; never, where None."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if seconds is not None:
+            self._timer = asyncio.get_running_loop().call_later(max(0.0, seconds), self.start, 1)
+
     async def events(self) -> AsyncGenerator[RunEvent]:
         """What those tell that were started, until they have all ended; `ended` has a call before its last event is given."""
         by_id = {call.candidate.id: call for call in self.calls}
         sources = [_when(gate, call) for gate, call in zip(self._gates, self.calls, strict=True)]
-        async with aclosing(merge(sources)) as events:
-            async for event in events:
-                if isinstance(event, (CandidateFinished, CandidateFailed)):
-                    self.ended.append(by_id[event.candidate.id])
-                    self.start(0)
-                yield event
-                if not self.running:
-                    return
+        try:
+            async with aclosing(merge(sources)) as events:
+                async for event in events:
+                    if isinstance(event, (CandidateFinished, CandidateFailed)):
+                        self.ended.append(by_id[event.candidate.id])
+                        self.start(0)
+                    yield event
+                    if not self.running:
+                        return
+        finally:
+            self.start_one_in(None)
 
     def let_go(self) -> list[RunEvent]:
         """The ends of those that were cut off. Said after `events` was closed."""

@@ -13,6 +13,7 @@ from app.orchestration.base import BaseOrchestrator, StrategyOptions
 from app.orchestration.consensus.orchestrator import ConsensusOrchestrator
 from app.orchestration.direct import DirectOrchestrator
 from app.orchestration.fallback.orchestrator import FallbackOrchestrator
+from app.orchestration.parallel.orchestrator import ParallelOrchestrator
 from app.orchestration.simple import SimpleOrchestrator
 
 ENTRY_POINT_GROUP = "quorum.orchestrators"
@@ -22,6 +23,7 @@ BUILT_IN: tuple[type[BaseOrchestrator], ...] = (
     FallbackOrchestrator,
     SimpleOrchestrator,
     ConsensusOrchestrator,
+    ParallelOrchestrator,
 )
 
 

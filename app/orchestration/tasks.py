@@ -26,6 +26,8 @@ HARD: Final = 0.6
 BYTES_PER_TOKEN: Final = 4
 """Usual, in English (OpenAI, "What are tokens and how to count them?")."""
 CATEGORY_CHARACTERS: Final = 64
+OPEN_ENDED: Final = frozenset({"writing", "translation", "summarisation", "code", "chat"})
+"""Categories of tasks to which many different answers are right."""
 _IMAGE_TOKENS: Final = 800
 _DOCUMENT_TOKENS: Final = 3_000
 

@@ -63,6 +63,16 @@ CASES: dict[str, list[dict[str, Any]]] = {
         {"input": "Who? [[mock: fault=server_error]]"},
         {"input": "Who? [[mock: fault=refusal]]"},
     ],
+    "parallel": [
+        {"options": {"min_responses": 3}},
+        {"options": {"min_responses": 3, "select": "judge"}, "lead_model": "mock/mock-careful"},
+        {"options": {"min_responses": 3, "select": "longest", "quality_threshold": 1}},
+        {"options": {"hedge_after": 60}},
+        {"options": {"hedge_after": 60}, "input": "Who? [[mock: fault=refusal model=mock-swift]]"},
+        {"options": {"min_responses": 2}, "input": "Who? [[mock: fault=server_error model=mock-swift]]"},
+        {"input": "Who? [[mock: fault=server_error]]"},
+        {"input": "Who? [[mock: fault=refusal]]"},
+    ],
 }
 """By strategy, what is asked of it: at least one run for each way that its code goes. They end alike streamed and not."""
 

@@ -67,6 +67,10 @@ class Scripted:
         self.open = 0
         self._replies: dict[str, Any] = {"candidate": says or f"the answer of {name}", **phases}
 
+    def profiled(self, **members: Any) -> Model:
+        """The model, with this in its profile."""
+        return replace(self.model, profile=replace(self.model.profile, **members))
+
     def prompts(self, phase: str) -> list[str]:
         """The last message of each call of `phase`."""
         return [request.messages[-1].text for request, was in zip(self.asked, self.phases, strict=True) if was == phase]

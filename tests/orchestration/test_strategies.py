@@ -26,7 +26,13 @@ class Mine(BaseOrchestrator):
 
 
 def test_the_built_in_ones_are_there() -> None:
-    assert [strategy.name for strategy in Strategies(plugins=False).all()] == ["direct", "fallback", "simple", "consensus"]
+    assert [strategy.name for strategy in Strategies(plugins=False).all()] == [
+        "direct",
+        "fallback",
+        "simple",
+        "consensus",
+        "parallel",
+    ]
 
 
 def test_one_that_is_registered_is_found_by_its_name() -> None:
@@ -43,7 +49,7 @@ def test_a_name_is_given_once() -> None:
 
 
 def test_one_that_is_not_there_is_named_with_those_that_are() -> None:
-    with pytest.raises(NotFound, match="no strategy 'magic'; there are consensus, direct, fallback, simple") as caught:
+    with pytest.raises(NotFound, match="no strategy 'magic'; there are consensus, direct, fallback, parallel, simple") as caught:
         Strategies(plugins=False).get("magic")
     assert caught.value.param == "strategy"
 

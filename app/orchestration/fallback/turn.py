@@ -15,9 +15,10 @@ from app.orchestration.calls import CandidateCall
 from app.orchestration.context import RunContext
 from app.orchestration.fallback.agreement import disagreement
 from app.orchestration.fallback.checks import failed_check
-from app.orchestration.fallback.judge import Judgement
 from app.orchestration.fallback.links import Link
+from app.orchestration.fallback.options import JudgeOptions
 from app.orchestration.fallback.transforms import Untransformable, transformed
+from app.orchestration.judging import Judgement
 
 UNRELIABLE: Final = frozenset(
     {
@@ -170,11 +171,13 @@ class Turn:
             if reason is None and options.check and options.check.agree and self._other:
                 reason = disagreement(text, self._other, options.check.agree)
             if reason is None and options.check and options.check.judge:
-                judgement = Judgement(self._context, options.check.judge, self.candidate_id, text)
+                asked = options.check.judge
+                judge = self._context.named[asked.model]
+                judgement = Judgement(self._context, judge, self.candidate_id, text, criteria=asked.prompt)
                 async with aclosing(judgement.events()) as events:
                     async for event in events:
                         yield event
-                reason = judgement.reason
+                reason = _rejection(judgement, asked)
             if reason is not None:
                 self._text = text
                 self.failure = Failure("low_quality", LowQuality(f"{self._link.name!r}: {reason}"))
@@ -185,6 +188,15 @@ class Turn:
         for choice in choices:
             for event in output_deltas(choice):
                 yield event
+
+
+def _rejection(judgement: Judgement, options: JudgeOptions) -> str | None:
+    """Why an answer has not passed its judge, if it has not. A judge that gave no score has not passed it."""
+    if judgement.score is None:
+        return judgement.reason
+    if judgement.score >= options.threshold:
+        return None
+    return f"the judge {options.model!r} scored the answer {judgement.score:.2f}, below {options.threshold:g}"
 
 
 def _refusal(call: CandidateCall) -> str | None:

@@ -7,10 +7,10 @@ from typing import Final
 
 from app.orchestration.analysis import own_generation
 from app.orchestration.context import RunContext
-from app.orchestration.fallback.judge import judge_format, judge_prompt
 from app.orchestration.fallback.links import Link
 from app.orchestration.fallback.options import JudgeOptions, Replace
 from app.orchestration.fallback.transforms import MAX_CHARACTERS
+from app.orchestration.judging import judge_format, judge_prompt
 from app.reliability.forecast import PlannedCall, planned_call
 
 _TOKENS_GROWN: Final = MAX_CHARACTERS
@@ -53,5 +53,5 @@ def _judging(context: RunContext, options: JudgeOptions, answer_tokens: int, mos
         role="judge",
         stage=stage,
         quoted_tokens=answer_tokens,
-        prompt_bytes=len(judge_prompt(context, options, "").encode()),
+        prompt_bytes=len(judge_prompt(context, options.prompt, "").encode()),
     )

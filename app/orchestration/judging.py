@@ -1,4 +1,4 @@
-"""The judge of a link: a model that scores an answer from 0 to 1, not knowing whose it is."""
+"""A judge: a model that scores one answer from 0 to 1, not knowing whose it is."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from app.core.run_events import CandidateScored, RunEvent
 from app.orchestration.analysis import own_generation
 from app.orchestration.answers import fault
 from app.orchestration.context import RunContext
-from app.orchestration.fallback.options import JudgeOptions
 from app.orchestration.quoting import followed_by, question, quoted
 from app.orchestration.replies import stated
 
@@ -29,24 +28,29 @@ _SCHEMA: Final[dict[str, Any]] = {
 
 
 class Judgement:
-    """What the judge says of `text`, the answer of the candidate `candidate_id`. After `events`, `reason` says why it does not
-    pass; it is None where it does."""
+    """What the model `judge` says of `text`, the answer of the candidate `candidate_id`. After `events`, `score` is there, or
+    `reason` says in words why it is not.
 
-    def __init__(self, context: RunContext, options: JudgeOptions, candidate_id: str, text: str) -> None:
-        self.reason: str | None = None
+    Parameters:
+        criteria: what to look for.
+    """
+
+    def __init__(self, context: RunContext, judge: Model, candidate_id: str, text: str, *, criteria: str | None = None) -> None:
+        self.score: float | None = None
+        self.reason = ""
         self._context = context
-        self._options = options
-        self._model = context.named[options.model]
+        self._model = judge
         self._candidate_id = candidate_id
         self._text = text
+        self._criteria = criteria
 
     async def events(self) -> AsyncGenerator[RunEvent]:
-        """Ask, and tell. A judge that fails, or whose reply holds no score, has not passed the answer."""
+        """Ask, and tell."""
         context, name = self._context, self._model.profile.name
         asked = context.consult(
             "judge",
             self._model,
-            followed_by(context.request.messages, judge_prompt(context, self._options, self._text)),
+            followed_by(context.request.messages, judge_prompt(context, self._criteria, self._text)),
             generation=own_generation(context, self._model, judge_format(self._model)),
         )
         async with aclosing(asked.events()) as events:
@@ -56,22 +60,20 @@ class Judgement:
         if failure is not None:
             self.reason = f"the judge {name!r} did not score the answer: {failure}"
             return
-        score = read_score(asked.choice.text)
-        if score is None:
+        self.score = read_score(asked.choice.text)
+        if self.score is None:
             self.reason = f"the judge {name!r} did not score the answer: its reply holds no score from 0 to 1"
             return
-        yield CandidateScored(self._candidate_id, score)
-        if score < self._options.threshold:
-            self.reason = f"the judge {name!r} scored the answer {score:.2f}, below {self._options.threshold:g}"
+        yield CandidateScored(self._candidate_id, self.score)
 
 
-def judge_prompt(context: RunContext, options: JudgeOptions, text: str) -> str:
+def judge_prompt(context: RunContext, criteria: str | None, text: str) -> str:
     """What the judge is asked, after the conversation."""
     return context.prompts.render(
         PROMPT,
         question=question(context.request.messages),
         answers=quoted("answer", [text]),
-        criteria=options.prompt or CRITERIA,
+        criteria=criteria or CRITERIA,
         example=_EXAMPLE,
     )
 

@@ -1,0 +1,30 @@
+"""In which order models are asked, and who judges."""
+
+from __future__ import annotations
+
+from app.core.models import Model
+from app.orchestration.context import RunContext
+from app.orchestration.outlook import POLICIES, Outlook, doublings, merit, outlook
+
+
+def ranked(context: RunContext) -> tuple[Model, ...]:
+    """The models by how they have done on such tasks: those of which nothing was measured as their quality is stated, and
+    where there is no difference in the order of the request. Who is refused by its breaker comes last."""
+    found = [(model, outlook(context, model.profile)) for model in context.models]
+    least_usd = min((one.measured_cost_usd for _, one in found if one.measured_cost_usd), default=None)
+    least_s = min((one.latency_s for _, one in found if one.latency_s and one.measured), default=None)
+
+    def worth(one: Outlook) -> float:
+        cost, time = doublings(one.measured_cost_usd, least_usd), doublings(one.latency_s if one.measured else None, least_s)
+        return merit(one.quality * one.success, cost, time, POLICIES["balanced"])
+
+    def place(row: tuple[Model, Outlook]) -> tuple[float, float]:
+        open_s = context.standings.of(row[0].profile).open_s if context.standings else 0.0
+        return open_s, -round(worth(row[1]), 2)
+
+    return tuple(model for model, _ in sorted(found, key=place))
+
+
+def judge_of(context: RunContext) -> Model:
+    """Who judges: the lead that was named, else the first model."""
+    return context.lead or context.models[0]
