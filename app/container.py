@@ -117,7 +117,7 @@ class Container:
         self._policies = StandardPolicies(self._clock, self._breakers, spec.reliability.retry_budget, rng, self._answers)
         self._registry = ModelRegistry(spec, wrap=self._policies)
         self._admission = Admission(Ledger(self._state), self._clock, spec.limits.local_share)
-        standings = LocalStandings(self._clock, self._breakers)
+        standings = LocalStandings(self._clock, self._breakers, self._policies.loads)
         self._training = TrainingJob(self._state, settings.redis_url.get_secret_value(), spec)
         self._learning = Learning(self._state, self._clock, secret.key_for("terms"), spec.learning)
         self._reviews = Reviews(ReviewStore(self._state), self._learning.feedback, self._clock, spec.reviews)

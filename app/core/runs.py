@@ -105,8 +105,25 @@ class PlanRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class Alternative:
+    """A way that a run could go, with what it promises: `quality` is how likely it gives a good answer, 0 to 1. Dollars and
+    seconds are None where they are not known. The `score` is what that is worth under the policy."""
+
+    strategy: str
+    models: tuple[str, ...]
+    score: float
+    quality: float
+    cost_usd: float | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class PlanDecision:
-    """What will run and why. Estimates are None where nothing is known to base them on."""
+    """What will run and why. Estimates are None where nothing is known to base them on.
+
+    Where the strategy chooses: `options` of the one that was chosen, the `task` as it was seen, how diverse the models are
+    (0 to 1), the best `alternatives` with the chosen one among them, and why models were `set_aside`.
+    """
 
     strategy: str
     models: tuple[str, ...]
@@ -115,6 +132,12 @@ class PlanDecision:
     reason: str = ""
     estimated_cost_usd: float | None = None
     estimated_seconds: float | None = None
+    estimated_quality: float | None = None
+    options: JsonObject = field(default_factory=dict[str, Any])
+    task: JsonObject | None = None
+    diversity: float | None = None
+    alternatives: tuple[Alternative, ...] = ()
+    set_aside: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True, slots=True)

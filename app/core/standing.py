@@ -11,10 +11,13 @@ from app.core.models import ModelProfile
 @dataclass(frozen=True, slots=True)
 class Standing:
     """`success` is the share of its calls that a model is expected to answer, 0 to 1; `open_s` the seconds for which its
-    circuit breaker refuses calls, 0 where it does not."""
+    circuit breaker refuses calls, 0 where it does not. `under_way` counts the calls to it now, and `full` says that one more
+    would have to wait for another to end."""
 
     success: float
     open_s: float = 0.0
+    under_way: int = 0
+    full: bool = False
 
 
 class Standings(Protocol):

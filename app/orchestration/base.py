@@ -65,6 +65,8 @@ class BaseOrchestrator(ABC):
     Options: ClassVar[type[StrategyOptions]] = StrategyOptions
     models_needed: ClassVar[int | None] = None
     """How many models it takes of those selected by default; None for all that the limits allow."""
+    chooses: ClassVar[bool] = False
+    """Whether it chooses among the models itself: then all that fit are its by default, not the first few."""
 
     def __init__(self, runtime: Runtime | None = None) -> None:
         self._runtime = runtime

@@ -39,7 +39,8 @@ class RunContext:
     the calls draw on, and `default_max_tokens` bounds those whose generation does not. `finished` are candidates of this run
     that had answered when it was taken over from another process: who is asked the same again says the same. `draining` tells
     whether the process stops. `lessons` are what was learned of models and tasks; `taught` is what the strategy has to say so
-    that one may learn from the run.
+    that one may learn from the run. `settled` is the strategy's own: what it has decided of this run already, which its plan
+    and the run must agree on.
     """
 
     run_id: str
@@ -61,6 +62,7 @@ class RunContext:
     taught: Taught | None = None
     _asked: list[CandidateCall | Consultation] = field(default_factory=list[CandidateCall | Consultation])
     _numbers: Any = field(default_factory=lambda: count(1))
+    settled: Any = None
     _task: TaskProfile | None = None
 
     @property

@@ -34,7 +34,7 @@ class LocalRuntime:
         self._only_mock = spec is None
         policies = local_policies(self._clock, self._spec.reliability.retry_budget)
         self.registry = ModelRegistry(self._spec, wrap=policies)
-        standings = LocalStandings(self._clock, policies.breakers)
+        standings = LocalStandings(self._clock, policies.breakers, policies.loads)
         self.engine = Engine(self.registry, strategies or Strategies(), self._spec, self._clock, standings=standings)
 
     def register_provider(self, name: str, provider: LLMProvider | Provider) -> None:

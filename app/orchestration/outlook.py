@@ -21,7 +21,8 @@ Policy = Literal["quality", "balanced", "cheap", "fast"]
 
 @dataclass(frozen=True, slots=True)
 class Preference:
-    """What counts how much: the chance of a good answer, each doubling of its cost, each doubling of its time."""
+    """What counts how much: the chance of a good answer, its cost, its time. A thousandfold cost or time weighs as much as the
+    whole chance."""
 
     quality: float = 1.0
     cost: float = 0.0
@@ -29,12 +30,14 @@ class Preference:
 
 
 POLICIES: Final[Mapping[Policy, Preference]] = {
-    "quality": Preference(1.0, 0.005, 0.005),
-    "balanced": Preference(1.0, 0.03, 0.02),
-    "cheap": Preference(1.0, 0.12, 0.01),
-    "fast": Preference(1.0, 0.01, 0.12),
+    "quality": Preference(1.0, 0.05, 0.05),
+    "balanced": Preference(1.0, 0.3, 0.2),
+    "cheap": Preference(1.0, 1.2, 0.1),
+    "fast": Preference(1.0, 0.1, 1.2),
 }
 """`balanced`: a model that costs ten times as much (3.3 doublings) must be right ten times more in a hundred."""
+DOUBLING: Final = 0.1
+"""What a doubling of cost or time takes off under a weight of 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +77,8 @@ def outlook(context: RunContext, profile: ModelProfile, learned: Mapping[str, fl
 
 def merit(expected: float, doublings_of_cost: float, doublings_of_time: float, preference: Preference) -> float:
     """What an answer is worth: how likely it is good, less what its cost and its time take off."""
-    return (
-        preference.quality * expected
-        - preference.cost * doublings_of_cost
-        - preference.latency * doublings_of_time
-    )  # fmt: skip
+    off = preference.cost * doublings_of_cost + preference.latency * doublings_of_time
+    return preference.quality * expected - DOUBLING * off
 
 
 def doublings(value: float | None, least: float | None) -> float:

@@ -156,7 +156,8 @@ def select(
     if faults[0] is not None and all(faults):
         raise faults[0]
     if not named:
-        most = strategy.models_needed or spec.limits.max_default_models
+        limits = spec.limits
+        most = strategy.models_needed or (limits.max_models if strategy.chooses else limits.max_default_models)
         fitting = [model for model, fault in zip(models, faults, strict=True) if not fault]
         models = tuple(fitting if spec.defaults.models and not strategy.models_needed else fitting[:most])
     lead_name = config.lead_model or spec.defaults.lead_model

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from app.config.faults import deepest
 from app.core.errors import ConfigError, InvalidRequest, NotFound
+from app.orchestration.adaptive.orchestrator import AdaptiveOrchestrator
 from app.orchestration.base import BaseOrchestrator, StrategyOptions
 from app.orchestration.consensus.orchestrator import ConsensusOrchestrator
 from app.orchestration.direct import DirectOrchestrator
@@ -24,6 +25,7 @@ BUILT_IN: tuple[type[BaseOrchestrator], ...] = (
     SimpleOrchestrator,
     ConsensusOrchestrator,
     ParallelOrchestrator,
+    AdaptiveOrchestrator,
 )
 
 

@@ -203,6 +203,10 @@ class Breakers:
     def _in_use(self, breaker: Breaker) -> bool:
         return breaker.circuit.state != "closed" or self.now_ms() - breaker.heard_ms < _IDLE_MS or breaker.cooling_s() > 0
 
+    def opened(self) -> list[Breaker]:
+        """Those that are open."""
+        return [breaker for breaker in self._breakers.values() if breaker.circuit.state == "open"]
+
     async def reset(self, breaker_id: str) -> Breaker:
         """Close a breaker, on every replica, and end the provider's pause.
 

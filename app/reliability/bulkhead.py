@@ -19,6 +19,11 @@ class Bulkhead:
         self.what, self.most, self.max_wait_s = what, most, max_wait_s
         self._places = asyncio.Semaphore(most)
 
+    @property
+    def full(self) -> bool:
+        """Whether the next call must wait."""
+        return self._places.locked()
+
     async def enter(self, at_most_s: float) -> None:
         """Take a place, which `leave` gives back.
 

@@ -17,6 +17,7 @@ from app.observability.metrics import REFUSALS, model_label
 from app.reliability.breakers import Breaker
 from app.reliability.bulkhead import Bulkhead, Full
 from app.reliability.circuit import Tally, Verdict
+from app.reliability.load import Load
 
 FAILURES: Final = frozenset({"connection", "timeout", "overloaded", "server_error", "incomplete"})
 """The classes that count for the breaker (design, section 6). A rate limit starts a pause; the others say nothing of health."""
@@ -50,6 +51,7 @@ class Gate:
     clock: Clock
     rng: Random
     sleep: Sleep = asyncio.sleep
+    load: Load = field(default_factory=Load)
     _plain: bool = field(init=False)
 
     def __post_init__(self) -> None:
@@ -69,11 +71,13 @@ class Gate:
         breaker = self.breaker
         if breaker is None:
             if self._plain:
+                self.load.under_way += 1
                 return Pass()
             passed = Pass(waited=True)
         else:
             circuit = breaker.circuit
             if self._plain and circuit.state == "closed" and not circuit.cool_until:
+                self.load.under_way += 1
                 return Pass(circuit.generation)
             passed = Pass(circuit.generation, waited=True)
             if circuit.state != "closed" and self.config.breaker.enabled:
@@ -83,6 +87,7 @@ class Gate:
         except BaseException:
             self._give_back(passed, "void")
             raise
+        self.load.under_way += 1
         return passed
 
     def first_token(self, passed: Pass, seconds: float) -> None:
@@ -95,6 +100,7 @@ class Gate:
         self, passed: Pass, error: Exception | None, *, ok: bool, streamed: bool, taken_s: float, first_s: float | None
     ) -> None:
         """The call is over: `ok`, with `error`, or neither, where its caller left."""
+        self.load.under_way -= 1
         breaker = self.breaker
         if breaker is None:
             self._give_back(passed, "void")

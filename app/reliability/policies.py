@@ -20,6 +20,7 @@ from app.reliability.circuit import rules_of
 from app.reliability.compose import compose
 from app.reliability.gate import Gate
 from app.reliability.hedge import Usual, hedge
+from app.reliability.load import Loads
 from app.reliability.repair import repair
 from app.reliability.retry import RetryBudget, retry
 from app.reliability.timeout import timeout
@@ -47,6 +48,7 @@ class StandardPolicies:
         self._budget = RetryBudget(budget, clock)
         self.breakers = breakers
         self.answers = answers
+        self.loads = Loads()
 
     def configure(self, budget: RetryBudgetConfig) -> None:
         """Take a new retry budget; the other settings come with each model."""
@@ -82,7 +84,9 @@ class StandardPolicies:
             self._bulkheads.of(f"the model {profile.name!r}", config.model_bulkhead),
         )
         bulkheads = [bulkhead for bulkhead in found if bulkhead is not None]
-        return Gate(profile, config, breaker, bulkheads, self._clock, self._rng, self._sleep)
+        load = self.loads.of(profile.provider, profile.model)
+        load.bulkheads = bulkheads
+        return Gate(profile, config, breaker, bulkheads, self._clock, self._rng, self._sleep, load)
 
 
 def local_policies(clock: Clock, budget: RetryBudgetConfig) -> StandardPolicies:

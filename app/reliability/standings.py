@@ -10,6 +10,7 @@ from app.core.clock import Clock
 from app.core.models import ModelProfile
 from app.core.standing import Standing
 from app.reliability.breakers import Breakers
+from app.reliability.load import Loads
 
 HALF_LIFE_S: Final = 300.0
 """After so long what was seen counts half: trouble lasts minutes, and who is no longer asked must get a new chance."""
@@ -45,16 +46,22 @@ class LocalStandings:
 
     Parameters:
         breakers: whose states are told too; without them no breaker is taken to be open.
+        loads: how many calls are under way; without them none are taken to be.
     """
 
-    def __init__(self, clock: Clock, breakers: Breakers | None = None) -> None:
+    def __init__(self, clock: Clock, breakers: Breakers | None = None, loads: Loads | None = None) -> None:
         self._clock = clock
         self._breakers = breakers
+        self._loads = loads
         self._records: OrderedDict[tuple[str, str], Record] = OrderedDict()
 
     def of(self, profile: ModelProfile) -> Standing:
         record = self._records.get((profile.provider, profile.model))
-        return Standing(record.success(self._clock.monotonic()) if record else PRIOR, self._open_s(profile))
+        success = record.success(self._clock.monotonic()) if record else PRIOR
+        load = self._loads.seen(profile.provider, profile.model) if self._loads else None
+        if load is None:
+            return Standing(success, self._open_s(profile))
+        return Standing(success, self._open_s(profile), load.under_way, load.full)
 
     def record(self, profile: ModelProfile, *, ok: bool) -> None:
         key = (profile.provider, profile.model)
@@ -67,5 +74,5 @@ class LocalStandings:
     def _open_s(self, profile: ModelProfile) -> float:
         if self._breakers is None:
             return 0.0
-        found = self._breakers.all()
+        found = self._breakers.opened()
         return max((b.open_s() for b in found if (b.provider, b.model) == (profile.provider, profile.model)), default=0.0)

@@ -12,7 +12,7 @@ from tests.support.loopback import Answer, Loopback, as_json
 from tests.support.serving import Serving, serving, upstream
 
 PANEL = {"input": "Name three uses of a quorum.", "strategy": "simple"}
-DIFFERS = {"id", "created_at", "latency_ms", "ttft_ms", "timing", "started_at", "request_id"}
+DIFFERS = {"id", "created_at", "latency_ms", "ttft_ms", "timing", "started_at", "request_id", "seconds", "estimated_seconds"}
 """Members that no two runs have in common."""
 
 

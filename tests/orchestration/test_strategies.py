@@ -32,6 +32,7 @@ def test_the_built_in_ones_are_there() -> None:
         "simple",
         "consensus",
         "parallel",
+        "adaptive",
     ]
 
 
@@ -49,7 +50,9 @@ def test_a_name_is_given_once() -> None:
 
 
 def test_one_that_is_not_there_is_named_with_those_that_are() -> None:
-    with pytest.raises(NotFound, match="no strategy 'magic'; there are consensus, direct, fallback, parallel, simple") as caught:
+    with pytest.raises(
+        NotFound, match="no strategy 'magic'; there are adaptive, consensus, direct, fallback, parallel, simple"
+    ) as caught:
         Strategies(plugins=False).get("magic")
     assert caught.value.param == "strategy"
 

@@ -1,0 +1,1 @@
+"""The strategy `adaptive`: looks at the task and the models, and chooses who is asked, and how."""
