@@ -227,10 +227,11 @@ def _prompts(spec: QuorumSpec, known: Mapping[str, frozenset[str]] | None) -> It
         path: MemberPath = ("prompts", name)
         if known is None:
             continue
-        if name not in known:
+        base = name.partition(".")[0] if name.startswith("fit_") else name  # one of a family, as `fit_json_schema.llama`
+        if base not in known:
             yield Fault(path, f"is not a built-in prompt{close_to(name, known) or _known('prompts', dict.fromkeys(known))}")
         else:
-            yield from _placeholders(path, text, known[name])
+            yield from _placeholders(path, text, known[base])
 
 
 def _placeholders(path: MemberPath, text: str, allowed: frozenset[str], *, needs: tuple[str, ...] = ()) -> Iterator[Fault]:

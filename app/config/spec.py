@@ -158,6 +158,7 @@ class CapabilitiesConfig(Spec):
     stop: bool | None = None
     logprobs: bool | None = None
     n: bool | None = None
+    system: bool | None = None
 
 
 class PriceConfig(Spec):

@@ -31,6 +31,7 @@ class Capabilities:
     stop: bool = True
     logprobs: bool = False
     n: bool = False
+    system: bool = True
 
 
 @dataclass(frozen=True, slots=True)

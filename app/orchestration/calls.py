@@ -30,6 +30,7 @@ from app.core.run_events import (
     OutputDelta,
     RunEvent,
     RunFinished,
+    Warning,
 )
 from app.core.run_fold import RunFold, output_delta, output_deltas
 from app.core.runs import CallRole, Candidate, CandidateStatus, HelperCall
@@ -55,6 +56,8 @@ class _Call:
         self.response: ChatResponse | None = None
         self.error: QuorumError | None = None
         self._clock = clock
+        self.notes: tuple[str, ...] = ()
+        """What there is to say of its prompt: what was left out of it."""
         self._output = output
         self._started = clock.monotonic()
         self._partial = ResponseBuilder()
@@ -176,6 +179,8 @@ class CandidateCall(_Call):
         self._begun = True
         self._started = self._clock.monotonic()
         yield CandidateStarted(begun.id, begun.model, begun.provider, begun.replicate, begun.layer)
+        for note in self.notes:
+            yield Warning(note)
         deltas = self._deltas()
         over = False
         try:
@@ -252,6 +257,8 @@ class Consultation(_Call):
         """Ask, and tell of the output, if it is that, and of the end. A failure is `error`, not an exception."""
         self._begun = True
         self._started = self._clock.monotonic()
+        for note in self.notes:
+            yield Warning(note)
         deltas = self._deltas()
         over = False
         try:

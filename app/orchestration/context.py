@@ -22,6 +22,7 @@ from app.core.standing import Standings
 from app.orchestration.calls import CandidateCall, Consultation
 from app.orchestration.learning.lessons import Lessons, Priors
 from app.orchestration.learning.taught import Taught, category_of
+from app.orchestration.prompt_fitting import FittedPrompt, fit_prompt
 from app.orchestration.prompts import Prompts
 from app.orchestration.quoting import question
 from app.orchestration.recall import recalled
@@ -95,17 +96,26 @@ class RunContext:
         tools: tuple[ToolDefinition, ...] | None = None,
         retries: Mapping[FailureClass, int] | None = None,
         output: bool = False,
+        trims: bool = False,
     ) -> CandidateCall:
-        """A candidate: the run's question put to `model` (or `messages` in its place).
+        """A candidate: the run's question put to `model` (or `messages` in its place), as the model can take it.
 
         With `output` what it says is the run's answer as well. `tools` stand in place of the run's own, `retries` in place of
-        what is configured for their classes.
+        what is configured for their classes. With `trims` what does not fit the model's context window is left out, and a
+        warning says so; without it its provider has the last word.
         """
         deltas = self.request.deltas
         incremental = deltas == "all" or (output and deltas == "output")
         offered = self.request.tools if tools is None else tools
+        fitted = self.fitted(model, messages, generation, offered, trims=trims)
         request = self._chat(
-            model, messages, generation, incremental=incremental, tools=offered, retries=retries, replicate=replicate
+            model,
+            fitted.messages,
+            generation,
+            incremental=incremental,
+            tools=offered,
+            retries=retries,
+            replicate=replicate,
         )
         call = CandidateCall(
             f"c{next(self._numbers)}",
@@ -118,6 +128,7 @@ class RunContext:
             output=output,
             call=self._recalled(model, replicate, layer) if self.finished else None,
         )
+        call.notes = fitted.notes
         self._asked.append(call)
         return call
 
@@ -141,8 +152,10 @@ class RunContext:
     ) -> Consultation:
         """A call that makes no candidate: `model` helps the run in `role`. With `output` what it says is the run's answer."""
         incremental = output and self.request.deltas != "none"
-        request = self._chat(model, messages, generation, incremental=incremental)
+        fitted = self.fitted(model, messages, generation, (), trims=True)
+        request = self._chat(model, fitted.messages, generation, incremental=incremental)
         call = Consultation(role, model, request, self.clock, output=output)
+        call.notes = fitted.notes
         self._asked.append(call)
         return call
 
@@ -192,7 +205,7 @@ class RunContext:
         answer = run.generation.max_tokens or most
         return planned_call(
             model,
-            run.messages,
+            self.fitted(model, None, generation, ()).messages,
             run.tools if role == "candidate" else (),
             run.generation if generation is None else generation,
             max_tokens=most,
@@ -202,10 +215,25 @@ class RunContext:
             prompt_bytes=len(prompt.encode()) + (len(question(run.messages).encode()) if prompt else 0),
         )
 
-    def _chat(
+    def fitted(
         self,
         model: Model,
         messages: tuple[Message, ...] | None,
+        generation: Generation | None,
+        tools: tuple[ToolDefinition, ...],
+        *,
+        trims: bool = False,
+    ) -> FittedPrompt:
+        """The run's question, or `messages`, as `model` can take it."""
+        run = self.request
+        asked = run.messages if messages is None else messages
+        settings = run.generation if generation is None else generation
+        return fit_prompt(model.profile, asked, settings, tools, self.prompts, trims=trims)
+
+    def _chat(
+        self,
+        model: Model,
+        messages: tuple[Message, ...],
         generation: Generation | None,
         *,
         incremental: bool,
@@ -219,7 +247,7 @@ class RunContext:
             settings = replace(settings, max_tokens=self.default_max_tokens)
         return ChatRequest(
             model.profile.model,
-            run.messages if messages is None else messages,
+            messages,
             settings,
             tools,
             run.tool_choice if tools else "auto",

@@ -18,6 +18,8 @@ from app.core.errors import ConfigError, InvalidRequest
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 _FILE = re.compile(r"(?P<name>[a-z_]+)\.v(?P<version>[0-9]+)\.md")
 _ANALYSIS = "analysis_"
+_FITTING = "fit_"
+"""Prompts that fit a request to a model: they may be overridden for one family, as `fit_json_schema.llama`."""
 
 
 class Prompts:
@@ -28,25 +30,26 @@ class Prompts:
         analyses: texts by the name of an analysis: those that the configuration adds, or puts in place of built-in ones.
 
     Raises:
-        ConfigError: an override of no known prompt, or a text without the placeholder `{answers}`.
+        ConfigError: an override of no known prompt, or a text without the placeholder that it must have.
     """
 
     def __init__(self, overrides: Mapping[str, str] | None = None, analyses: Mapping[str, str] | None = None) -> None:
-        unknown = set(overrides or ()) - set(built_in_names())
+        unknown = [name for name in overrides or () if base_of(name) not in built_in_names()]
         if unknown:
             raise ConfigError(f"prompts: there is no prompt {min(unknown)!r}; there are {', '.join(built_in_names())}")
         self._overrides = dict(overrides or {}) | {_ANALYSIS + name: text for name, text in (analyses or {}).items()}
         for name, text in self._overrides.items():
-            if "{answers}" not in text:
-                raise ConfigError(f"the prompt {name!r} has no place for the answers; put {{answers}} where they belong")
+            word = needed(name)
+            if word is not None and f"{{{word}}}" not in text:
+                raise ConfigError(f"the prompt {name!r} has no place for the {word}; put {{{word}}} where it belongs")
 
-    def render(self, name: str, **values: str) -> str:
-        """The prompt `name` with its placeholders filled.
+    def render(self, name: str, *, family: str = "", **values: str) -> str:
+        """The prompt `name` with its placeholders filled; the one of `family`, where there is one.
 
         Raises:
             InvalidRequest: there is no such prompt.
         """
-        template = self._overrides.get(name)
+        template = self._overrides.get(f"{name}.{family}", self._overrides.get(name))
         return fill(built_in(name) if template is None else template, values)
 
     def analyses(self) -> tuple[str, ...]:
@@ -61,6 +64,19 @@ class Prompts:
             InvalidRequest: there is no such analysis.
         """
         return self.render(_ANALYSIS + name, **values)
+
+
+def base_of(name: str) -> str:
+    """The built-in prompt that an override of this name stands in place of, for one family as `fit_json_schema.llama`."""
+    return name.partition(".")[0] if name.startswith(_FITTING) else name
+
+
+def needed(name: str) -> str | None:
+    """The placeholder that a text of this name must have; None where it needs none."""
+    base = base_of(name)
+    if not base.startswith(_FITTING):
+        return "answers"
+    return {"fit_json_schema": "schema", "fit_system": "system"}.get(base)
 
 
 def fill(template: str, values: Mapping[str, str]) -> str:
@@ -105,5 +121,8 @@ def _texts() -> dict[str, str]:
 
 
 def placeholders() -> dict[str, frozenset[str]]:
-    """The built-in prompts, each with the placeholders that an override may use: `{question}` in all of them."""
-    return {name: frozenset(("question", *_PLACEHOLDER.findall(text))) for name, text in _texts().items()}
+    """The built-in prompts, each with the placeholders that an override may use: `{question}` in all that are about answers."""
+    return {
+        name: frozenset((*(() if name.startswith(_FITTING) else ("question",)), *_PLACEHOLDER.findall(text)))
+        for name, text in _texts().items()
+    }

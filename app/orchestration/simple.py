@@ -135,7 +135,7 @@ class Proposals:
         context = self._context
         messages: tuple[Message, ...] | None = None
         for layer in range(1, self._layers + 1):
-            calls = [context.ask(model, messages, layer=layer, output=self.live) for model in context.models]
+            calls = [context.ask(model, messages, layer=layer, output=self.live, trims=True) for model in context.models]
             async with aclosing(merge([call.events() for call in calls], limit=context.max_concurrent_calls)) as events:
                 async for event in events:
                     yield event

@@ -159,6 +159,11 @@ def panel_size(complexity: float, available: int) -> int:
     return min(wanted, available)
 
 
+def tokens_of(messages: Sequence[Message], tools: Sequence[ToolDefinition] = ()) -> int:
+    """About how many tokens a prompt has."""
+    return _size(messages, tools)[0]
+
+
 def _read(text: str) -> str:
     if len(text) <= READ_CHARACTERS:
         return text

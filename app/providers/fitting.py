@@ -1,11 +1,15 @@
-"""A request made to fit a model: what the model cannot do is refused before the call, documents it cannot read become text."""
+"""A request made to fit a model: what the model cannot do is refused before the call, documents it cannot read become text.
+
+Formats of JSON that it has no setting for are left out of its call at the very end (`plainly`): the prompt asks for them in
+words, and the policies in between check the answer.
+"""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import replace
 
-from app.core.chat import DEFAULT_GENERATION, ChatRequest, Generation, ToolDefinition
+from app.core.chat import DEFAULT_GENERATION, ChatRequest, Generation, ResponseFormat, ToolDefinition
 from app.core.errors import CapabilityMissing
 from app.core.messages import DocumentPart, ImagePart, Message, Part, TextPart, ToolCallPart, ToolResultPart
 from app.core.model_events import ModelEvent
@@ -19,8 +23,6 @@ _REFUSALS = {
     "tools": ("cannot call tools", "leave the tools out", "tools"),
     "images": ("takes no images", "leave the images out", "messages"),
     "documents": ("takes no documents by URL", "send the document itself, which is then read as text", "messages"),
-    "json_object": ("has no JSON mode", "ask for JSON in the prompt", "response_format"),
-    "json_schema": ("does not follow a JSON schema", "ask for the shape in the prompt", "response_format"),
     "reasoning": ("has no reasoning effort to set", "leave reasoning_effort out", "reasoning_effort"),
     "seed": ("takes no seed", "leave seed out", "seed"),
     "stop": ("takes no stop sequences", "leave stop out", "stop"),
@@ -67,6 +69,22 @@ def fitted(profile: ModelProfile, call: Call) -> Call:
 
     def ask(request: ChatRequest) -> AsyncIterator[ModelEvent]:
         return call(request) if _fits(profile, request) else _fit_and_ask(profile, call, request)
+
+    return ask
+
+
+def plainly(profile: ModelProfile, call: Call) -> Call:
+    """`call`, asked without the formats that the model has no setting for, or with the nearest that it has."""
+    can = profile.capabilities
+    if can.json_schema and can.json_object:
+        return call
+
+    def ask(request: ChatRequest) -> AsyncIterator[ModelEvent]:
+        form = request.generation.response_format
+        if form is None or form.type == "text" or (can.json_schema if form.type == "json_schema" else can.json_object):
+            return call(request)
+        nearest = ResponseFormat("json_object") if form.type == "json_schema" and can.json_object else None
+        return call(replace(request, generation=replace(request.generation, response_format=nearest)))
 
     return ask
 
@@ -122,12 +140,6 @@ def _lack(
         return _refusal(profile, "documents")
     if generation is DEFAULT_GENERATION:
         return None
-    shape = generation.response_format
-    if shape is not None:
-        if shape.type == "json_schema" and not can.json_schema:
-            return _refusal(profile, "json_schema")
-        if shape.type == "json_object" and not can.json_object:
-            return _refusal(profile, "json_object")
     if generation.reasoning_effort not in (None, "none") and not can.reasoning:
         return _refusal(profile, "reasoning")
     if generation.seed is not None and not can.seed:

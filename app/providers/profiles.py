@@ -39,6 +39,10 @@ _FAMILIES = (
 )
 """The beginning of a model's name, and its line: models of one line tend to err together."""
 
+_WITHOUT_SYSTEM = ("gemma", "o1-mini", "o1-preview")
+"""Models that know no system role: Google's "Gemma formatting and system instructions", OpenAI's guide to its first reasoning
+models ("beta limitations")."""
+
 _FIRST_WORD = re.compile(r"[a-z]+")
 
 
@@ -57,6 +61,8 @@ def profile_of(
 ) -> ModelProfile:
     """What is known of a model: the configuration's word first, then its persona's or its vendor's, then the price list's."""
     model = known.model
+    if model.rpartition("/")[2].lower().startswith(_WITHOUT_SYSTEM):
+        known = replace(known, capabilities=replace(known.capabilities, system=False))
     found = UNLISTED if provider_config is None else listing(provider_config, model)
     price, context_window = known.price or found.price, known.context_window or found.context_window
     if config is None:

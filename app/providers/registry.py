@@ -20,7 +20,7 @@ from app.observability.metrics import configured_models
 from app.providers.base import Availability, Provider
 from app.providers.embedding import embedding_call
 from app.providers.factory import default_profile, known_profiles, make_provider
-from app.providers.fitting import fitted
+from app.providers.fitting import fitted, plainly
 from app.providers.profiles import profile_of
 
 Wrap = Callable[[ModelProfile, CallConfig, Call], Call]
@@ -314,7 +314,7 @@ class ModelRegistry:
         embedding = embedding_call(connection.provider)
         return Model(
             profile,
-            fitted(profile, self._wrap(profile, settings, connection.provider.stream)),
+            fitted(profile, self._wrap(profile, settings, plainly(profile, connection.provider.stream))),
             self._wrap(profile, settings, embedding) if embedding else None,
         )
 

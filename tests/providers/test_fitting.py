@@ -1,19 +1,19 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from app.core.chat import ChatRequest, Generation, ResponseFormat, ToolDefinition
+from app.core.chat import ChatRequest, ChatResponse, Choice, Generation, ResponseFormat, ToolDefinition
 from app.core.errors import CapabilityMissing
 from app.core.messages import DocumentPart, ImagePart, Message, TextPart, ToolCallPart, ToolResultPart, user
-from app.core.model_events import ModelEvent, TextDelta
+from app.core.model_events import ModelEvent, ResponseFinished, TextDelta
 from app.core.models import Capabilities, ModelProfile
 from app.core.streams import close
-from app.providers.fitting import fit, fitted, missing
+from app.providers.fitting import fit, fitted, missing, plainly
 
 NOTHING = Capabilities(*[False] * 11)
 EVERYTHING = Capabilities(*[True] * 11)
@@ -60,8 +60,6 @@ ASKS = {
             "or choose a model with the capability 'documents'",
             "messages",
         ),
-        ("json_object", "has no JSON mode; ask for JSON in the prompt, or choose a model with", "response_format"),
-        ("json_schema", "does not follow a JSON schema; ask for the shape in the prompt, or choose a", "response_format"),
         ("reasoning", "has no reasoning effort to set; leave reasoning_effort out, or choose a", "reasoning_effort"),
         ("seed", "takes no seed; leave seed out, or choose a model with the capability 'seed'", "seed"),
         ("stop", "takes no stop sequences; leave stop out, or choose a model with the capability 'stop'", "stop"),
@@ -176,3 +174,30 @@ async def test_closing_a_fitted_call_closes_the_call(settings: dict[str, Any]) -
     await anext(answer)
     await close(answer)
     assert asked.closed
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "form", "sent"),
+    [
+        (Capabilities(), "json_schema", "json_schema"),
+        (Capabilities(json_schema=False), "json_schema", "json_object"),
+        (Capabilities(json_schema=False, json_object=False), "json_schema", None),
+        (Capabilities(json_object=False), "json_schema", "json_schema"),
+        (Capabilities(json_object=False), "json_object", None),
+        (Capabilities(json_object=False), "text", "text"),
+    ],
+)
+async def test_a_format_that_a_model_has_no_setting_for_is_left_out_of_its_call(
+    capabilities: Capabilities, form: Any, sent: str | None
+) -> None:
+    sent_out: list[ChatRequest] = []
+
+    async def call(request: ChatRequest) -> AsyncIterator[ModelEvent]:
+        sent_out.append(request)
+        yield ResponseFinished(ChatResponse("r", "m", (Choice(0, "{}"),)))
+
+    profile = ModelProfile("m", "p", "m", capabilities)
+    asked = request(response_format=ResponseFormat(form, schema={} if form == "json_schema" else None))
+    assert [event async for event in plainly(profile, call)(asked)]
+    wanted = sent_out[0].generation.response_format
+    assert (wanted.type if wanted else None) == sent

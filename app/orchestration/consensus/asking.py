@@ -63,7 +63,13 @@ def calls_of(context: RunContext, members: Sequence[Model]) -> list[CandidateCal
     order = asking_order(list(by_name), weights_of(context, members), category=context.category)
     messages = _asked(context.request, options)
     return [
-        context.ask(by_name[name], messages, replicate=replicate, generation=_generation(context.request, options, replicate))
+        context.ask(
+            by_name[name],
+            messages,
+            replicate=replicate,
+            generation=_generation(context.request, options, replicate),
+            trims=True,
+        )
         for replicate in range(options.k)
         for name in order
     ]

@@ -72,6 +72,7 @@ class Turn:
             tools=link.asked.tools,
             retries=link.options.retries,
             output=link.options.live,
+            trims=last,
         )
 
         agree = link.options.check.agree if link.options.check else None

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from app.core.models import Model
 from app.orchestration.analysis import own_generation
 from app.orchestration.context import RunContext
 from app.orchestration.fallback.links import Link
 from app.orchestration.fallback.options import JudgeOptions, Replace
-from app.orchestration.fallback.transforms import MAX_CHARACTERS
+from app.orchestration.fallback.transforms import MAX_CHARACTERS, Asked
 from app.orchestration.judging import judge_format, judge_prompt
 from app.reliability.forecast import PlannedCall, planned_call
 
@@ -25,21 +26,21 @@ def worst_calls(context: RunContext, links: Sequence[Link]) -> list[PlannedCall]
         if link.lack is not None:
             continue
         asked = link.asked
-        calls.append(
-            planned_call(link.model, asked.messages, asked.tools, asked.generation, max_tokens=most, stage=len(calls) + 1)
-        )
+        calls.append(_asking(context, link.model, asked, most, stage=len(calls) + 1))
         agree = link.options.check.agree if link.options.check else None
         if agree is not None:
-            other = context.named[agree.model]
-            calls.append(
-                planned_call(other, asked.messages, asked.tools, asked.generation, max_tokens=most, stage=calls[-1].stage)
-            )
+            calls.append(_asking(context, context.named[agree.model], asked, most, stage=calls[-1].stage))
         judge = link.options.check.judge if link.options.check else None
         if judge is not None:
             grows = any(isinstance(step, Replace) for step in link.options.response)
             answer = _TOKENS_GROWN if grows else asked.generation.max_tokens or most
             calls.append(_judging(context, judge, answer, most, stage=len(calls) + 1))
     return calls
+
+
+def _asking(context: RunContext, model: Model, asked: Asked, most: int, *, stage: int) -> PlannedCall:
+    messages = context.fitted(model, asked.messages, asked.generation, asked.tools).messages
+    return planned_call(model, messages, asked.tools, asked.generation, max_tokens=most, stage=stage)
 
 
 def _judging(context: RunContext, options: JudgeOptions, answer_tokens: int, most: int, *, stage: int) -> PlannedCall:

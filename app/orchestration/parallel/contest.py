@@ -37,7 +37,7 @@ class Contest:
         self._context = context
         self._options: ParallelOptions = context.options
         self._models = ranked(context)
-        self._calls = [context.ask(model) for model in self._models]
+        self._calls = [context.ask(model, trims=True) for model in self._models]
         self._panel = Panel(self._calls, context.max_concurrent_calls)
         self._most = min(self._options.max_models or len(self._calls), len(self._calls))
         self._began: dict[str, float] = {}

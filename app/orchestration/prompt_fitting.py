@@ -1,0 +1,165 @@
+"""A prompt made to fit the model that is asked: words where the model has no setting, and less where it has no room. Pure.
+
+| the model has no          | then                                                                                    |
+|---------------------------|-----------------------------------------------------------------------------------------|
+| JSON mode, or schemas     | the prompt asks for the JSON (`fit_json_object`, `fit_json_schema`); the answer is checked |
+| system role               | what the system says stands before the first thing that the user says (`fit_system`)    |
+| room in its window        | the oldest turns are left out, then the middle of the longest text (`fit_left_out`)     |
+
+Settings that a model does not take are left out of its call in `providers.fitting`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from app.core.chat import Generation, ToolDefinition
+from app.core.messages import Message, TextPart, user
+from app.core.models import ModelProfile
+from app.orchestration.prompts import Prompts
+from app.orchestration.quoting import followed_by
+from app.orchestration.tasks import BYTES_PER_TOKEN, tokens_of
+
+ANSWER_TOKENS: Final = 1_024
+"""Room that is kept for the answer, where the request does not say how long it may be; at most a quarter of the window."""
+LEAST_CHARACTERS: Final = 200
+"""A text is not cut below this: less of it says nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class FittedPrompt:
+    """`notes` say in words what was left out."""
+
+    messages: tuple[Message, ...]
+    notes: tuple[str, ...] = ()
+
+
+def fit_prompt(
+    profile: ModelProfile,
+    messages: tuple[Message, ...],
+    generation: Generation,
+    tools: Sequence[ToolDefinition],
+    prompts: Prompts,
+    *,
+    trims: bool,
+) -> FittedPrompt:
+    """`messages` as `profile` can take them; the very same where nothing has to change.
+
+    Parameters:
+        trims: whether what does not fit the context window is left out. Without it the provider has the last word.
+    """
+    messages = _with_hint(profile, messages, generation, prompts)
+    if not profile.capabilities.system and any(message.role == "system" for message in messages):
+        messages = _without_system(profile, messages, prompts)
+    if not trims or profile.context_window is None:
+        return FittedPrompt(messages)
+    kept = generation.max_tokens or min(ANSWER_TOKENS, profile.context_window // 4)
+    room = profile.context_window - kept
+    size = tokens_of(messages, tools)
+    if size <= room:
+        return FittedPrompt(messages)
+    return _trimmed(profile, messages, tools, prompts, size=size, room=room)
+
+
+def _with_hint(
+    profile: ModelProfile, messages: tuple[Message, ...], generation: Generation, prompts: Prompts
+) -> tuple[Message, ...]:
+    form, can = generation.response_format, profile.capabilities
+    if form is None or form.type == "text":
+        return messages
+    if form.type == "json_schema" and not can.json_schema:
+        schema = json.dumps(form.schema or {"type": "object"}, ensure_ascii=False, default=dict)
+        return followed_by(messages, prompts.render("fit_json_schema", family=profile.family, schema=schema))
+    if form.type == "json_object" and not can.json_object:
+        return followed_by(messages, prompts.render("fit_json_object", family=profile.family))
+    return messages
+
+
+def _without_system(profile: ModelProfile, messages: tuple[Message, ...], prompts: Prompts) -> tuple[Message, ...]:
+    said = "\n\n".join(message.text for message in messages if message.role == "system")
+    others = [message for message in messages if message.role != "system"]
+    opening = TextPart(prompts.render("fit_system", family=profile.family, system=said))
+    if not others or others[0].role != "user":
+        return (user(opening.text), *others)
+    first = others[0]
+    parts = first.parts
+    if parts and isinstance(parts[0], TextPart):
+        parts = (TextPart(f"{opening.text}\n\n{parts[0].text}"), *parts[1:])
+    else:
+        parts = (opening, *parts)
+    return (replace(first, parts=parts), *others[1:])
+
+
+def _trimmed(
+    profile: ModelProfile,
+    messages: tuple[Message, ...],
+    tools: Sequence[ToolDefinition],
+    prompts: Prompts,
+    *,
+    size: int,
+    room: int,
+) -> FittedPrompt:
+    """Without its oldest turns, as many as must go, and without the middle of its longest text where that is not enough."""
+    left = list(messages)
+    dropped = 0
+    while tokens_of(left, tools) > room:
+        turn = _oldest_turn(left)
+        if not turn:
+            break
+        del left[turn.start : turn.stop]
+        dropped += len(turn)
+    over = tokens_of(left, tools) - room
+    cut = 0
+    if over > 0:
+        left, cut = _cut(profile, left, prompts, over * BYTES_PER_TOKEN)
+    if not dropped and not cut:
+        return FittedPrompt(messages)
+    gone = [f"{dropped} earlier messages"] if dropped else []
+    gone += [f"{cut:,} characters in the middle of the longest text"] if cut else []
+    note = (
+        f"the prompt of about {size:,} tokens does not fit the context window of {profile.name!r} "
+        f"({profile.context_window:,}); left out are {' and '.join(gone)}"
+    )
+    return FittedPrompt(tuple(left), (note,))
+
+
+def _oldest_turn(messages: Sequence[Message]) -> range:
+    """The places of the oldest message before the user's last that is not the system's, with the tool results that belong to
+    it; empty where there is none."""
+    last = max((place for place, message in enumerate(messages) if message.role == "user"), default=0)
+    for place in range(last):
+        if messages[place].role == "system":
+            continue
+        stop = place + 1
+        while stop < last and messages[stop].role == "tool":
+            stop += 1
+        return range(place, stop)
+    return range(0)
+
+
+def _cut(profile: ModelProfile, messages: list[Message], prompts: Prompts, over: int) -> tuple[list[Message], int]:
+    """`messages` without about `over` bytes in the middle of the longest text, and how many characters that were."""
+    texts = [
+        (len(part.text), place, number)
+        for place, message in enumerate(messages)
+        for number, part in enumerate(message.parts)
+        if isinstance(part, TextPart)
+    ]
+    if not texts:
+        return messages, 0
+    length, place, number = max(texts)
+    message = messages[place]
+    text = message.parts[number]
+    assert isinstance(text, TextPart)  # noqa: S101 - it was chosen as one
+    width = max(1.0, len(text.text.encode("utf-8", "surrogatepass")) / max(1, length))
+    mark = prompts.render("fit_left_out", family=profile.family, count=f"{length:,}")
+    keep = max(LEAST_CHARACTERS, length - round(over / width) - len(mark) - 8)
+    if keep >= length:
+        return messages, 0
+    mark = prompts.render("fit_left_out", family=profile.family, count=f"{length - keep:,}")
+    shorter = f"{text.text[: keep // 2]}\n\n{mark}\n\n{text.text[length - keep // 2 :]}"
+    parts = (*message.parts[:number], TextPart(shorter), *message.parts[number + 1 :])
+    return [*messages[:place], replace(message, parts=parts), *messages[place + 1 :]], length - keep
