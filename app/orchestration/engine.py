@@ -111,7 +111,7 @@ class Run:
         if result is None:
             return
         for observer in self.observers:
-            observer.ended(self.request, result, self.context.taught)
+            observer.ended(self.request, result, self.context.taught, self.context.told_category)
         _log.info(
             "run cancelled" if result.status == "cancelled" else "run ended",
             run_id=self.id,

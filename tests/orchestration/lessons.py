@@ -33,13 +33,16 @@ class Learned(Priors):
     performances: Mapping[str, Performance] = field(default_factory=dict[str, Performance])
     likely: Mapping[str, float] = field(default_factory=dict[str, float])
 
+    def __post_init__(self) -> None:
+        super().__init__()
+
     def weights(self, members: Sequence[ModelProfile]) -> PanelWeights:
         return super().weights(members) if self.panel is None else self.panel
 
     def calibrators(self) -> Calibrators:
         return super().calibrators() if self.calibrated is None else self.calibrated
 
-    def performance(self, profile: ModelProfile, category: str | None) -> Performance | None:
+    def performance(self, profile: ModelProfile, category: str | None = None) -> Performance | None:
         return self.performances.get(profile.name)
 
     def success(self, text: str, tags: Sequence[str] = ()) -> Mapping[str, float]:

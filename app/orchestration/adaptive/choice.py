@@ -22,6 +22,7 @@ from app.orchestration.direct import DirectOrchestrator
 from app.orchestration.evidence.asked import asked_kind
 from app.orchestration.extracting import Extract, ExtractChoice, ExtractJson, ExtractNumber
 from app.orchestration.fallback.orchestrator import FallbackOrchestrator
+from app.orchestration.learning.hashing import asked_text
 from app.orchestration.outlook import PRIOR_JUDGED, Preference
 from app.orchestration.parallel.orchestrator import ParallelOrchestrator
 from app.reliability.forecast import forecast
@@ -118,7 +119,7 @@ def _countable(request: RunRequest, category: str) -> Extract | None:
             return ExtractJson.model_validate({"type": "json", "schema": form.schema})
         except ValidationError:  # a schema that its model understands, and we do not
             return None
-    asked = next((message.text for message in reversed(request.messages) if message.role == "user" and message.text), "")
+    asked = asked_text(request.messages)
     kind = asked_kind(asked)
     if kind is not None:
         return ExtractChoice(type="choice", choices=dict(kind.texts) if kind.texts else kind.labels)

@@ -52,6 +52,7 @@ class AdaptiveOrchestrator(BaseOrchestrator):
                     yield event
         finally:
             await close(events)
+            context.taught = inner.taught
 
 
 def _current(inner: RunContext, context: RunContext) -> RunContext:

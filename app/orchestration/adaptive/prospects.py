@@ -10,6 +10,7 @@ from app.core.models import Model
 from app.core.usage import Usage
 from app.orchestration.adaptive.options import AdaptiveOptions
 from app.orchestration.context import RunContext
+from app.orchestration.learning.hashing import asked_text
 from app.orchestration.outlook import Outlook, outlook
 from app.providers.fitting import missing
 from app.reliability.forecast import EXPECTED_OUTPUT_TOKENS
@@ -61,7 +62,7 @@ def field_of(context: RunContext) -> Field:
     request, task = context.request, context.task
     wanted = min(request.generation.max_tokens or EXPECTED_OUTPUT_TOKENS, EXPECTED_OUTPUT_TOKENS)
     usage = Usage(task.tokens, wanted)
-    asked = next((message.text for message in reversed(request.messages) if message.role == "user" and message.text), "")
+    asked = asked_text(request.messages)
     learned = context.lessons.success(asked, (context.category,))
     set_aside: dict[str, str] = {}
     fit: list[Prospect] = []

@@ -14,7 +14,7 @@ from app.core.errors import StateUnavailable
 from app.core.runs import OrchestrationOutput, RunRequest
 from app.observability import metrics
 from app.orchestration.learning.hashing import TermHash, asked_text
-from app.orchestration.learning.taught import Noted, Taught, category_of, note, unread
+from app.orchestration.learning.taught import Noted, Taught, note, unread
 from app.state.flusher import Flusher
 from app.state.observations import ObservationStore
 
@@ -28,8 +28,9 @@ _log = structlog.get_logger("quorum.learning")
 class Observer(Protocol):
     """Who is told of every run that ends."""
 
-    def ended(self, request: RunRequest, result: OrchestrationOutput, taught: Taught | None) -> None:
-        """A run has ended with `result`; `taught` is what its strategy says of it. Does not wait, and does not raise."""
+    def ended(self, request: RunRequest, result: OrchestrationOutput, taught: Taught | None, category: str | None) -> None:
+        """A run has ended with `result`; `taught` is what its strategy says of it, `category` the task's, where it is known.
+        Does not wait, and does not raise."""
         ...
 
 
@@ -55,7 +56,7 @@ class Observations:
     async def close(self) -> None:
         await self._flusher.close()
 
-    def ended(self, request: RunRequest, result: OrchestrationOutput, taught: Taught | None) -> None:
+    def ended(self, request: RunRequest, result: OrchestrationOutput, taught: Taught | None, category: str | None) -> None:
         observe = self.config.observe
         if observe == "off" or (taught is None and observe == "panels") or result.status not in ("succeeded", "needs_review"):
             return
@@ -63,7 +64,6 @@ class Observations:
             taught = unread(result)
         if taught is None:
             return
-        category = category_of(request)
         terms = self._hashed.counts(asked_text(request.messages), (category,) if category else ())
         if len(self._waiting) >= MOST_WAITING:
             self._waiting.popleft()

@@ -23,7 +23,7 @@ from app.orchestration.learning.history import (
 )
 from app.orchestration.learning.judging import Judgements, outcome
 from app.orchestration.learning.tally import Tally, count
-from app.orchestration.learning.taught import Noted, Taught, category_of
+from app.orchestration.learning.taught import Noted, Taught
 from app.state.flusher import Flusher
 from app.state.history import MOST_RECORDS, HistoryStore
 from app.state.keys import SHARED
@@ -62,7 +62,7 @@ class Statistics:
     async def close(self) -> None:
         await self._flusher.close()
 
-    def ended(self, request: RunRequest, result: OrchestrationOutput, taught: Taught | None) -> None:
+    def ended(self, request: RunRequest, result: OrchestrationOutput, taught: Taught | None, category: str | None) -> None:
         """Count a run (an `Observer`)."""
         tallies = self._tallies.get(request.tenant)
         if tallies is None:
@@ -70,7 +70,7 @@ class Statistics:
                 return
             tallies = self._tallies[request.tenant] = {}
         if len(tallies) < MOST_RECORDS:
-            count(tallies, result, category_of(request))
+            count(tallies, result, category)
 
     def judged(self, tenant: str, run: Noted, before: Judgements, after: Judgements) -> None:
         """Count what is said of `run` now in place of what was said before."""

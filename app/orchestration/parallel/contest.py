@@ -17,6 +17,7 @@ from app.orchestration.context import RunContext
 from app.orchestration.evidence.asked import asked_kind
 from app.orchestration.evidence.extraction import Choices, JsonAnswer
 from app.orchestration.judging import Judgement
+from app.orchestration.learning.hashing import asked_text
 from app.orchestration.outlook import outlook
 from app.orchestration.panel import Panel
 from app.orchestration.parallel.options import ParallelOptions
@@ -195,7 +196,7 @@ def _kind(request: RunRequest) -> Choices | JsonAnswer | None:
     form = request.generation.response_format
     if form is not None and form.type != "text":
         return JsonAnswer(form.schema)
-    asked = next((message.text for message in reversed(request.messages) if message.role == "user" and message.text), "")
+    asked = asked_text(request.messages)
     return asked_kind(asked)
 
 
