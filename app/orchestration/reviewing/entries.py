@@ -12,7 +12,6 @@ from app.core.chat import JsonObject
 from app.core.errors import InvalidRequest
 from app.core.run_json import plain
 from app.core.runs import OrchestrationOutput, RunRequest
-from app.orchestration.learning.taught import category_of
 
 DecisionKind = Literal["accept", "choose", "edit", "reject"]
 ReviewStatus = Literal["pending", "decided"]
@@ -121,8 +120,8 @@ def review_id(run_id: str) -> str:
     return _REVIEW + run_id.removeprefix(_RUN)
 
 
-def entry_of(request: RunRequest, result: OrchestrationOutput, *, at: float, max_text: int) -> Entry:
-    """What a reviewer needs of a run, its texts cut at `max_text` characters each."""
+def entry_of(request: RunRequest, result: OrchestrationOutput, category: str | None, *, at: float, max_text: int) -> Entry:
+    """What a reviewer needs of a run, its texts cut at `max_text` characters each. `category` is the task's."""
     conversation = _within([Turn(message.role, message.text) for message in request.messages], max_text)
     answers = [one for one in result.candidates if one.status == "succeeded"]
     texts = [result.output.text, *(one.text for one in answers)]
@@ -133,7 +132,7 @@ def entry_of(request: RunRequest, result: OrchestrationOutput, *, at: float, max
         at,
         result.strategy,
         result.recipe,
-        category_of(request),
+        category,
         conversation,
         result.output.text[:max_text],
         tuple(Proposal(one.id, one.model, one.text[:max_text]) for one in answers),

@@ -90,14 +90,15 @@ class Reviews:
         await self._flusher.close()
         await self._measurer.close()
 
-    def ended(self, request: RunRequest, result: OrchestrationOutput, taught: Taught | None) -> None:
+    def ended(self, request: RunRequest, result: OrchestrationOutput, taught: Taught | None, category: str | None) -> None:
         """Queue a run that is to be reviewed (an `Observer`)."""
         if result.status != "needs_review" or not self.config.enabled:
             return
         if len(self._waiting) >= MOST_WAITING:
             self._waiting.popleft()
             metrics.REVIEWS_QUEUED.labels("dropped").inc()
-        self._waiting.append((request.tenant, entry_of(request, result, at=self._clock.now(), max_text=self.config.max_text)))
+        entry = entry_of(request, result, category, at=self._clock.now(), max_text=self.config.max_text)
+        self._waiting.append((request.tenant, entry))
         self._flusher.hurry()
 
     async def flush(self) -> None:

@@ -41,7 +41,7 @@ def ran(who: Learning, tenant: str, latency_ms: float, times: int = 30, category
     result = OrchestrationOutput("run_1", "succeeded", "direct", candidates=(answer,), timing=Timing(latency_ms))
     for _ in range(times):
         for observer in who.observers:
-            observer.ended(request, result, None)
+            observer.ended(request, result, None, None)
 
 
 async def put(state: StateClient, scope: str, learned: Learned) -> None:
@@ -137,7 +137,7 @@ async def test_a_text_that_is_no_unicode_holds_up_no_other_run(state: StateClien
         taught = Taught((Said("c1", "m", said),), 1, said, 0.5, TextAnswer("(.+)"))
         result = OrchestrationOutput(f"run_{number:024}", "needs_review", "consensus", Output(said))
         for observer in (who.observations, queue):
-            observer.ended(RunRequest(OrchestrationConfig("consensus"), (), tenant="a"), result, taught)
+            observer.ended(RunRequest(OrchestrationConfig("consensus"), (), tenant="a"), result, taught, None)
     await who.observations.flush()
     await queue.flush()
     assert await ObservationStore(state).latest("a") == f"run_{1:024}"
