@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from tests.support.serving import Serving
 
-SUM = {"input": "What is 17 * 23?", "strategy": "adaptive", "options": {"weights": {"quality": 1}, "explore": 0}}
+PANEL = ["mock/mock-swift", "mock/mock-careful", "mock/mock-terse"]
+SUM = {
+    "input": "What is 17 * 23?",
+    "strategy": "adaptive",
+    "options": {"weights": {"quality": 1}, "explore": 0, "pin": PANEL},
+}
 
 
 async def test_the_estimate_tells_what_would_be_chosen_and_the_run_does_that(service: Serving) -> None:

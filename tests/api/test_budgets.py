@@ -135,8 +135,8 @@ async def test_an_estimate_says_why_a_run_would_not_be_admitted(limited: Serving
 @pytest.mark.parametrize("strategy", sorted(strategy.name for strategy in BUILT_IN))
 async def test_every_strategy_states_a_plan_that_its_runs_keep_to(limited: Serving, strategy: str) -> None:
     asked = RUN | {"strategy": strategy, "models": RUN["models"][:1] if strategy == "direct" else RUN["models"]}
-    if strategy == "adaptive":  # which now and then tries something else than it has said
-        asked |= {"options": {"explore": 0}}
+    if strategy == "adaptive":  # which learns from each run, and chooses anew
+        asked |= {"options": {"explore": 0, "pin": RUN["models"][:1]}}
     found = (await post(limited, asked, "other", "/v1/orchestrations/estimate")).json()
     ran = (await post(limited, asked | {"budget": {"tokens": found["worst_case"]["tokens"]}}, "other")).json()
     assert (ran["strategy"], ran["status"]) == (strategy, "succeeded")
