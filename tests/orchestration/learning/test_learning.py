@@ -41,7 +41,7 @@ def ran(who: Learning, tenant: str, latency_ms: float, times: int = 30, category
     result = OrchestrationOutput("run_1", "succeeded", "direct", candidates=(answer,), timing=Timing(latency_ms))
     for _ in range(times):
         for observer in who.observers:
-            observer.ended(request, result, None, None)
+            observer.ended(request, result, None, category)
 
 
 async def put(state: StateClient, scope: str, learned: Learned) -> None:
