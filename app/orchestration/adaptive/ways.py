@@ -187,7 +187,7 @@ def _panels(prospects: Sequence[Prospect], task: TaskProfile, extract: Extract) 
     providers = {one.name: one.provider for one in prospects}
     for size in sorted({LEAST_PANEL, panel_size(task.complexity, len(prospects))}):
         chosen = diverse([one.name for one in best], families, size, providers=providers)
-        members = [one for one in best if one.name in chosen]
+        members = [one for one in prospects if one.name in chosen]
         fails = math.prod(1 - one.outlook.success for one in members)
         times = [one.seconds for one in members]
         known = [one for one in times if one is not None]
