@@ -23,7 +23,7 @@ async def everything(source: AsyncIterator[Any]) -> list[Any]:
 
 
 @given(st.lists(st.lists(st.integers(), max_size=5), max_size=5), st.none() | st.integers(1, 6))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_merge_gives_every_item_of_every_source_in_that_sources_order(lists: list[list[int]], limit: int | None) -> None:
     async def main() -> None:
         with nothing_left():

@@ -134,6 +134,4 @@ class Both(RuleBasedStateMachine):
 def test_they_decide_the_same(valkey: EmbeddedValkey) -> None:
     Both.url = valkey.url
     checks = [HealthCheck.too_slow, HealthCheck.filter_too_much]
-    run_state_machine_as_test(
-        Both, settings=settings(max_examples=100, stateful_step_count=40, deadline=None, suppress_health_check=checks)
-    )
+    run_state_machine_as_test(Both, settings=settings(max_examples=100, stateful_step_count=40, suppress_health_check=checks))

@@ -205,5 +205,5 @@ def test_the_scripts_decide_as_the_model_does(valkey: EmbeddedValkey) -> None:
     Both.url = valkey.url
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large]
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
-        Both, settings=settings(max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=checks)
+        Both, settings=settings(max_examples=60, stateful_step_count=40, suppress_health_check=checks)
     )

@@ -134,7 +134,7 @@ def test_the_scripts_count_as_the_pure_rules_do(valkey: EmbeddedValkey) -> None:
     Both.url = valkey.url
     run_state_machine_as_test(
         Both,
-        settings=settings(max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]),
+        settings=settings(max_examples=60, stateful_step_count=40, suppress_health_check=[HealthCheck.too_slow]),
     )
 
 

@@ -234,4 +234,4 @@ def _told(way: Way) -> str:
     cost = "price unknown" if way.cost_usd is None else f"${way.cost_usd:.2g}"
     time = "time unknown" if way.seconds is None else f"{way.seconds:.2g} s"
     over = ", ".join(repr(name) for name in way.names)
-    return f"{way.strategy} over {over} is worth {way.score:.3f} ({way.quality:.0%} good, {cost}, {time})"
+    return f"{way.strategy} over {over}, worth {way.score:.3f} ({way.quality:.0%} good, {cost}, {time})"

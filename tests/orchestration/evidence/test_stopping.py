@@ -62,7 +62,7 @@ def test_the_member_that_weighs_most_is_asked_first_and_by_category():
     assert asking_order(("a", "b", "c"), weights, category="law") == ("a", "b", "c")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.dictionaries(st.sampled_from(MEMBERS[:4]), st.sampled_from(["x", "y", None]), min_size=1, max_size=3),
     st.dictionaries(st.sampled_from(MEMBERS), st.floats(-1, 3), min_size=5, max_size=5),
@@ -82,7 +82,7 @@ def test_what_is_decided_no_answers_can_change(given_labels, weights, classes, d
             assert decide(whole, panel).winner == decision.winner
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.sampled_from(["x", "y", None]), min_size=1, max_size=3), st.lists(st.sampled_from(["x", "y"]), max_size=2))
 def test_what_is_decided_among_replicates_no_replicates_can_change(first, second):
     ballots = [Ballot("a", label, at) for at, label in enumerate(first)]

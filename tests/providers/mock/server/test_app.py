@@ -74,7 +74,7 @@ SOUND = {
 
 
 @pytest.mark.parametrize("path", PATHS)
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_body_is_answered_or_refused(path: str, data: st.DataObject):
     changes = data.draw(st.dictionaries(st.sampled_from(MEMBERS[path].split()), JSON, max_size=2))
