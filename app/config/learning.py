@@ -32,7 +32,7 @@ class LearningConfig(Spec):
     """What is kept of runs to learn from, and how it is learned from."""
 
     observe: Literal["panels", "all", "off"] = Field(
-        default="panels", description="`panels`: runs whose answers are counted against each other; `all`; or none."
+        default="panels", description="`panels`: runs whose answers are held against each other; `all`; or none."
     )
     keep_runs: int = Field(
         default=5_000, ge=10, le=1_000_000, description="Of a tenant, the newest; as many judged ones besides."

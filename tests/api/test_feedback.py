@@ -146,6 +146,19 @@ async def test_texts_have_no_label(shared: Serving) -> None:
     assert (await judged(shared, run, score=1)).status_code == 201
 
 
+async def test_what_parallel_answered_is_judged_as_a_panels_answers_are(shared: Serving) -> None:
+    run = await ran(shared, strategy="parallel", options={"min_responses": 2})
+    kept = await judged(shared, run["id"], score=1)
+    assert (kept.status_code, kept.json()["right"]) == (201, True)
+    member = run["output"]["source_model"]
+
+    def credited(rows: dict[Any, Any], _found: Any) -> bool:
+        row = rows.get(("model", member, None), {})
+        return row.get("judged") == 1 and row["quality"] == 1
+
+    await counted(shared, credited)
+
+
 async def test_runs_of_others_and_runs_that_are_not_kept_are_not_found(shared: Serving) -> None:
     own = (await ran(shared))["id"]
     direct = (await ran(shared, strategy="direct", options={}, models=ASKED["models"][:1]))["id"]

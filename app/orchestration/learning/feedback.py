@@ -29,7 +29,7 @@ _LOOK_AGAIN_S: Final = FLUSH_S + 0.1
 """A run that has just ended on another replica is known after its next flush."""
 _TRIES: Final = 5
 _KEPT: Final = {
-    "panels": "kept are, for a while, runs whose answers are counted against each other, as those of 'consensus' "
+    "panels": "kept are, for a while, runs whose answers are held against each other: those of 'consensus' and 'parallel' "
     "(with `learning.observe: all` every run that answered)",
     "all": "kept are, for a while, runs that answered",
     "off": "none are, since `learning.observe` is 'off'",

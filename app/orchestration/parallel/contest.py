@@ -23,6 +23,7 @@ from app.orchestration.panel import Panel
 from app.orchestration.parallel.options import ParallelOptions
 from app.orchestration.parallel.order import judge_of, ranked
 from app.orchestration.parallel.scoring import Said, Scorer, said
+from app.orchestration.parallel.teaching import taught_by
 from app.orchestration.tasks import OPEN_ENDED
 
 UNKNOWN_P95_S: Final = 10.0
@@ -154,6 +155,7 @@ class Contest:
         scores, good = self._scores(), self._good()
         events: list[RunEvent] = [CandidateScored(call.candidate.id, scores[call.candidate.id]) for call in self._answered]
         taken = self._taken(good or self._answered, scores)
+        self._teach(taken)
         score = scores[taken.candidate.id]
         reason = fault(taken.response, taken.error) if not taken.choice.tool_calls else None
         if len(good) < self._options.min_responses:
@@ -167,6 +169,10 @@ class Contest:
             events.extend(output_deltas(choice))
         events.append(taken.ending())
         return events
+
+    def _teach(self, taken: CandidateCall) -> None:
+        ids, place = [call.candidate.id for call in self._answered], self._answered.index(taken)
+        self._context.taught = taught_by(ids, self._said, place, self._scorer, self._kind)
 
     def _taken(self, among: Sequence[CandidateCall], scores: dict[str, float]) -> CandidateCall:
         """The answer that is taken, `among` those that came, in their order."""

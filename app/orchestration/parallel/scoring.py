@@ -107,13 +107,17 @@ class Scorer:
         if not all(one.comparable for one in answers):
             return False
         ballots = [Ballot(one.member, one.label) for one in answers]
-        decision = decide(ballots, self.weights, category=self.category)
+        decision = self.decision(answers)
         left: Mapping[str, int] = dict.fromkeys(remaining, 1)
         return is_decided(ballots, decision, left, self.weights, category=self.category)
 
+    def decision(self, answers: Sequence[Said]) -> Decision:
+        """The vote of `answers`, as far as they can be compared."""
+        return decide([Ballot(one.member, one.label) for one in answers], self.weights, category=self.category)
+
     def _by_label(self, voting: Sequence[Said]) -> dict[str | None, float]:
         """The winner's probability, calibrated; the others share the rest as the vote shares it among them."""
-        decision = decide([Ballot(one.member, one.label) for one in voting], self.weights, category=self.category)
+        decision = self.decision(voting)
         if decision.winner is None:
             return {}
         sure = self._confidence(decision, self.panel)

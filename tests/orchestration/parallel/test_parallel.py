@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import aclosing
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from app.core.errors import InvalidRequest
 from app.core.messages import ToolCallPart, user
 from app.core.run_events import CandidateScored
 from app.core.usage import FlatPrice
+from app.orchestration.evidence.extraction import AnswerKind, Choices, NumberAnswer
+from app.orchestration.learning.taught import OPAQUE, Taught
 from tests.orchestration.known import asked, engine
 from tests.orchestration.lessons import Learned, measured
 from tests.orchestration.scripted import Ran, Reply, Scripted, failure, lawful
@@ -218,3 +221,49 @@ async def test_its_worst_case_is_the_dearest_that_may_be_asked_and_their_judges(
         ("a", "judge"),
         ("a", "judge"),
     ]
+
+
+async def taught(*models: Scripted, prompt: str = "What is 17 * 23?", **options: Any) -> Taught:
+    """What a run of `parallel` says of itself to those who learn."""
+    names = tuple(model.name for model in models)
+    run = engine(*models).begin(asked("parallel", names, options=options, messages=(user(prompt),)))
+    async with aclosing(run.events()) as events:
+        async for _ in events:
+            pass
+    assert run.context.taught is not None
+    return run.context.taught
+
+
+@pytest.mark.parametrize(
+    ("prompt", "says", "labels", "reader"),
+    [
+        ("Is it so? Answer yes or no.", ["Yes.", "No.", "Yes, it is."], ["yes", "no", "yes"], Choices(("yes", "no"))),
+        ("What is 17 * 23?", ["391", "The answer is 391.", "400"], ["391", "391", "400"], NumberAnswer()),
+    ],
+)
+async def test_answers_that_can_be_compared_teach_as_a_vote(
+    prompt: str, says: list[str], labels: list[str], reader: AnswerKind
+) -> None:
+    told = await taught(*saying(*says), prompt=prompt, min_responses=3, quality_threshold=0.0)
+    assert [one.label for one in told.said] == labels
+    assert (told.winner, told.reader, told.panel, told.votes) == (labels[0], reader, 3, True)
+    assert 0.5 < (told.probability or 0) < 1
+
+
+async def test_one_answer_teaches_who_gave_it_and_is_no_vote() -> None:
+    told = await taught(*saying(silent(), "391", silent()))
+    assert [(one.member, one.label) for one in told.said] == [("b", "391")]
+    assert (told.winner, told.panel, told.votes, told.probability) == ("391", 3, False, None)
+
+
+async def test_of_texts_it_is_told_which_was_taken_and_that_they_differ() -> None:
+    long = "It scatters the short waves more than the long ones, which leaves them to be seen from everywhere. "
+    told = await taught(*saying(long, long * 3), prompt="Why is the sky blue?", select="longest", min_responses=2)
+    assert told.winner == told.said[1].label != told.said[0].label
+    assert all((one.label or "").startswith(OPAQUE) for one in told.said)
+    assert (told.votes, told.reader) == (False, None)
+
+
+async def test_an_answer_that_was_taken_against_the_vote_says_nothing_of_confidences() -> None:
+    told = await taught(*saying("400", "391", "391"), select="first", min_responses=3, quality_threshold=0.0)
+    assert (told.winner, told.probability) == ("400", None)
