@@ -114,6 +114,12 @@ CALIBRATION_ERROR = Gauge(
     ["scope"],
     multiprocess_mode="livemostrecent",
 )
+CALIBRATION_JUDGED = Gauge(
+    "quorum_calibration_judged",
+    "Judged outcomes that tell it, at what each still counts.",
+    ["scope"],
+    multiprocess_mode="livemostrecent",
+)
 
 _BREAKER_STATES = {"closed": 0, "half_open": 1, "open": 2}
 _RECENT = 0.2
@@ -302,9 +308,10 @@ def learned(scope: str, rows: int, versions: Mapping[str, str]) -> None:
     _ARTEFACTS[scope] = dict(versions)
 
 
-def calibration(scope: str, error: float) -> None:
-    """How well the confidences of a scope are kept."""
+def calibration(scope: str, error: float, judged: float) -> None:
+    """How well the confidences of a scope are kept, as `judged` outcomes tell."""
     CALIBRATION_ERROR.labels(_scope(scope)).set(error)
+    CALIBRATION_JUDGED.labels(_scope(scope)).set(judged)
 
 
 def _scope(scope: str) -> str:

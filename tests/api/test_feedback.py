@@ -90,6 +90,10 @@ async def test_the_right_answer_tells_who_was_right(shared: Serving) -> None:
         assert rows[name, None]["quality"] == float(name in right)
         assert rows[name, "sums"]["judged"] == 1
     assert found["calibration"]["judged"] == 1
+    async with asyncio.timeout(10):
+        while 'quorum_calibration_judged{scope="a"}' not in (await shared.client.get("/metrics")).text:
+            await ran(shared)
+            await asyncio.sleep(0.05)
 
 
 async def test_feedback_replaces_earlier_feedback_on_the_same(shared: Serving) -> None:

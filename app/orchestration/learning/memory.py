@@ -149,6 +149,7 @@ class Memory:
                 held.pop(scope, None)
 
     def _tell_calibration(self, scope: str, records: dict[str, Sums]) -> None:
-        error = calibration_error(records[CALIBRATION].amounts) if CALIBRATION in records else None
-        if error is not None:
-            metrics.calibration(scope, error)
+        kept = records.get(CALIBRATION)
+        error = calibration_error(kept.amounts) if kept is not None else None
+        if kept is not None and error is not None:
+            metrics.calibration(scope, error, kept.outcomes)
