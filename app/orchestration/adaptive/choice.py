@@ -77,7 +77,8 @@ def rank(context: RunContext) -> Ranking:
     request, preference = context.request, options.preference
     single = bool(request.tools) or request.generation.n > 1 or request.generation.logprobs
     extract = None if single else _countable(request, context.category)
-    found = ways(field.prospects, context.task, preference, extract=extract, single=single)
+    weights = context.lessons.weights([one.model.profile for one in field.prospects])
+    found = ways(field.prospects, context.task, preference, extract=extract, single=single, weights=weights)
     ranked = _affordable(scored(found, preference), options.max_cost_usd)
     return Ranking(tuple(ranked), field, _explored(context, ranked, preference))
 

@@ -9,6 +9,7 @@
 | consensus | for the best of many families, where answers can be counted | that a panel is right more often        |
 
 What a panel gains is told by the log-odds of its members, of which only as many count as their errors are independent.
+How alike the errors of two are is what was measured of them, else an assumption by who made them.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations
+from statistics import fmean
 from typing import Final
 
 from app.orchestration.adaptive.prospects import Prospect
@@ -25,6 +28,7 @@ from app.orchestration.direct import DirectOrchestrator
 from app.orchestration.evidence.ballots import effective
 from app.orchestration.evidence.confidence import sigmoid
 from app.orchestration.evidence.diversity import diverse, panel_diversity
+from app.orchestration.evidence.weights import PanelWeights
 from app.orchestration.extracting import Extract
 from app.orchestration.fallback.options import FallbackOptions
 from app.orchestration.outlook import Preference, doublings, merit
@@ -71,7 +75,13 @@ class Way:
 
 
 def ways(
-    prospects: Sequence[Prospect], task: TaskProfile, preference: Preference, *, extract: Extract | None, single: bool
+    prospects: Sequence[Prospect],
+    task: TaskProfile,
+    preference: Preference,
+    *,
+    extract: Extract | None,
+    single: bool,
+    weights: PanelWeights,
 ) -> list[Way]:
     """All ways to go, unscored.
 
@@ -79,6 +89,7 @@ def ways(
         prospects: at least one.
         extract: how answers to this request are read and counted; None where they cannot be.
         single: whether more than one answer is of no use, as where tools are offered.
+        weights: what is known of the models together.
     """
     found = [_direct(one) for one in prospects]
     first = scored(found, preference)[:BACKED]
@@ -89,7 +100,7 @@ def ways(
     if len(quick) == 2:
         found.append(_parallel(quick))
     if extract is not None:
-        found += [*_cascades(prospects, extract), *_panels(prospects, task, extract)]
+        found += [*_cascades(prospects, extract, weights), *_panels(prospects, task, extract, weights)]
     return found
 
 
@@ -112,13 +123,20 @@ def scored(found: Sequence[Way], preference: Preference) -> list[Way]:
     return sorted(ranked, key=lambda way: (-way.score, len(way.members)))
 
 
-def pooled(members: Sequence[Prospect]) -> float:
+def alike(one: Prospect, other: Prospect, weights: PanelWeights) -> float:
+    """How alike the errors of two models are, 0 (independent) to 1."""
+    measured = weights.alike(one.name, other.name)
+    if measured is not None:
+        return max(0.0, measured)
+    return ALIKE + MORE_ALIKE * (1 - panel_diversity((one.family, other.family), (one.provider, other.provider)))
+
+
+def pooled(members: Sequence[Prospect], weights: PanelWeights) -> float:
     """How likely the vote of `members` is right: at least as likely as the best of them."""
     best = max(one.outlook.quality for one in members)
-    families, providers = [one.family for one in members], [one.provider for one in members]
-    alike = ALIKE + MORE_ALIKE * (1 - panel_diversity(families, providers))
+    mean = fmean(alike(one, other, weights) for one, other in combinations(members, 2))
     odds = [_log_odds(one.outlook.quality) for one in members]
-    return max(best, sigmoid(sum(odds) / len(odds) * effective(len(odds), alike)))
+    return max(best, sigmoid(sum(odds) / len(odds) * effective(len(odds), mean)))
 
 
 def _direct(one: Prospect) -> Way:
@@ -143,7 +161,7 @@ def _fallback(first: Prospect, second: Prospect) -> Way:
     )
 
 
-def _cascades(prospects: Sequence[Prospect], extract: Extract) -> Iterator[Way]:
+def _cascades(prospects: Sequence[Prospect], extract: Extract, weights: PanelWeights) -> Iterator[Way]:
     """Two cheap models that must agree, before the best one: how often they do follows from how often both are right, and how
     often both make the same mistake."""
     strong = max(prospects, key=lambda one: one.good)
@@ -152,9 +170,10 @@ def _cascades(prospects: Sequence[Prospect], extract: Extract) -> Iterator[Way]:
     if len(cheap) < 2:
         return
     first, second = sorted(cheap, key=lambda one: -one.good)[:2]
-    together = ALIKE * math.sqrt(math.prod(one.outlook.quality * (1 - one.outlook.quality) for one in (first, second)))
-    right = first.outlook.quality * second.outlook.quality + together
-    wrong = max(0.0, 1 - first.outlook.quality - second.outlook.quality + right)
+    qualities = (first.outlook.quality, second.outlook.quality)
+    together = alike(first, second, weights) * math.sqrt(math.prod(one * (1 - one) for one in qualities))
+    right = min(*qualities, math.prod(qualities) + together)
+    wrong = max(0.0, 1 - sum(qualities) + right)
     answered = first.outlook.success * second.outlook.success
     on = 1 - answered * (right + SAME_MISTAKE * wrong)
     times = [one.seconds for one in (first, second)]
@@ -178,7 +197,7 @@ def _parallel(quick: Sequence[Prospect]) -> Way:
     return Way("parallel", tuple(quick), _QUICKEST, (1 - fails) * quality, _sum([one.cost_usd for one in quick]), seconds)
 
 
-def _panels(prospects: Sequence[Prospect], task: TaskProfile, extract: Extract) -> Iterator[Way]:
+def _panels(prospects: Sequence[Prospect], task: TaskProfile, extract: Extract, weights: PanelWeights) -> Iterator[Way]:
     """The best of as many families as there are, as many as the task deserves."""
     if len(prospects) < LEAST_PANEL:
         return
@@ -195,7 +214,7 @@ def _panels(prospects: Sequence[Prospect], task: TaskProfile, extract: Extract) 
             "consensus",
             tuple(members),
             ConsensusOptions(extract=extract),
-            (1 - fails) * pooled(members),
+            (1 - fails) * pooled(members, weights),
             _sum([one.cost_usd for one in members]),
             max(known) if len(known) == len(times) else None,
         )

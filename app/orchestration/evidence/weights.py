@@ -36,7 +36,8 @@ LEAST_LOG_ODDS: Final = 0.05
 
 @dataclass(frozen=True, slots=True)
 class PanelWeights:
-    """Weights in log-odds, see the module. `reliability` is how often each member was right by itself, shrunk."""
+    """Weights in log-odds, see the module. `reliability` is how often each member was right by itself, shrunk; `together`, by
+    member and member, how alike their errors are (a correlation, -1 to 1), where that was measured."""
 
     members: Mapping[str, float]
     none: float = 0.0
@@ -47,6 +48,11 @@ class PanelWeights:
     by_category: Mapping[str, Mapping[str, float]] = field(default_factory=dict[str, Mapping[str, float]])
     reliability: Mapping[str, float] = field(default_factory=dict[str, float])
     learned: bool = False
+    together: Mapping[str, Mapping[str, float]] = field(default_factory=dict[str, Mapping[str, float]])
+
+    def alike(self, one: str, other: str) -> float | None:
+        """How alike the errors of two members are, as they were measured; None where they were not."""
+        return self.together.get(one, {}).get(other, self.together.get(other, {}).get(one))
 
     def class_of(self, label: str) -> str:
         return label if label in self.classes else OTHER

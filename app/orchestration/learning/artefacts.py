@@ -111,6 +111,7 @@ def _panel_body(lesson: Lesson) -> JsonObject:
         "by_category": {member: _short(own) for member, own in weights.by_category.items()},
         "reliability": _short(weights.reliability),
         "learned": weights.learned,
+        "together": {member: _short(own) for member, own in weights.together.items()},
     }
 
 
@@ -125,6 +126,7 @@ def _panel(body: JsonObject) -> PanelWeights:
         _tables(body["by_category"]),
         _numbers(body["reliability"]),
         bool(body["learned"]),
+        _tables(body.get("together", {})),  # which earlier versions do not have
     )
 
 

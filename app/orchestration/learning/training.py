@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Final
 
@@ -27,6 +27,7 @@ from app.orchestration.learning.panel_fit import fit_panel
 from app.orchestration.learning.taught import Noted
 from app.orchestration.learning.text_fit import Scored, fit_text
 from app.orchestration.learning.text_model import SuccessPredictor
+from app.orchestration.learning.together import error_correlations
 
 PARTS: Final = 5
 LEAST_OF_SET: Final = 50
@@ -167,7 +168,7 @@ def _votes(
     in_force = [before.weights(list(vote.seen.answers)) for vote in votes]
     of_weights = _compared_weights(votes, in_force, fitted)
     progress("weights of all")
-    panels = fit_panels(votes) if of_weights.taken else None
+    panels = _measured(fit_panels(votes), votes) if of_weights.taken else None
     used = fitted if of_weights.taken else in_force
     calibrators, of_calibrators = _calibrated(votes, used, before, random, progress)
     return panels, calibrators, (of_weights, of_calibrators)
@@ -183,6 +184,12 @@ def fit_panels(votes: Sequence[_Vote]) -> dict[frozenset[str], PanelWeights]:
         if len(own) < len(votes):
             found[members] = fit_panel(own)
     return found
+
+
+def _measured(panels: Mapping[frozenset[str], PanelWeights], votes: Sequence[_Vote]) -> dict[frozenset[str], PanelWeights]:
+    """`panels` with how alike the errors of their members are."""
+    found = error_correlations([vote.seen for vote in votes])
+    return {members: replace(weights, together=found) for members, weights in panels.items()}
 
 
 def _compared_weights(votes: Sequence[_Vote], in_force: Sequence[PanelWeights], fitted: Sequence[PanelWeights]) -> Compared:

@@ -22,6 +22,7 @@ from app.core.standing import Standing
 from app.core.usage import FlatPrice
 from app.orchestration.adaptive.options import AdaptiveOptions
 from app.orchestration.engine import Run
+from app.orchestration.evidence.weights import PanelWeights
 from app.reliability.bulkhead import Bulkhead
 from app.reliability.load import Loads
 from app.reliability.standings import LocalStandings
@@ -188,6 +189,27 @@ def test_a_panel_of_one_family_promises_less() -> None:
     one, other = plan(*mixed, **wants), plan(*alike, **wants)
     best = [max(way.quality for way in found.alternatives) for found in (one, other)]
     assert best[0] > best[1]
+
+
+@pytest.mark.parametrize(("measured_as", "taken"), [(0.1, "consensus"), (None, "consensus"), (0.98, "direct")])
+def test_what_was_measured_of_their_errors_counts_before_what_is_assumed(measured_as: float | None, taken: str) -> None:
+    models = [model(name, quality=0.75, family=name, price=priced(1)) for name in "abc"]
+    pairs = {} if measured_as is None else {"a": {"b": measured_as, "c": measured_as}, "b": {"c": measured_as}}
+    lessons = Learned(panel=PanelWeights(dict.fromkeys("abc", 1.0), together=pairs))
+    found = plan(*models, request={"messages": SUM}, policy="quality", lessons=lessons)
+    assert found.strategy == taken
+
+
+def test_two_that_err_alike_spare_no_strong_one() -> None:
+    models = [model(name, quality=0.8, price=priced(0.1)) for name in ("one", "two")]
+    models.append(model("strong", quality=0.98, price=priced(3)))
+
+    def promised(together: float) -> float:
+        lessons = Learned(panel=PanelWeights({}, together={"two": {"one": together}}))
+        found = plan(*models, request={"messages": SUM}, lessons=lessons)
+        return next(way.quality for way in found.alternatives if way.strategy == "fallback" and len(way.models) == 3)
+
+    assert promised(0.0) > promised(0.9)
 
 
 def test_who_cannot_do_it_is_set_aside_with_the_reason() -> None:

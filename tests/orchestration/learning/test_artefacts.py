@@ -20,6 +20,7 @@ PANEL = PanelWeights(
     {"a": {"law": 0.25}},
     {"a": 0.9, "b": 0.5},
     learned=True,
+    together={"a": {"b": -0.25}},
 )
 LESSONS = [
     PANEL,
@@ -33,6 +34,11 @@ def test_a_lesson_is_read_back_from_json(lesson):
     stored = artefact_of(lesson)
     again = Artefact(stored.kind, stored.version, json.loads(json.dumps(stored.body)))
     assert lesson_of(again) == lesson
+
+
+def test_weights_of_before_anything_was_measured_of_errors_together_are_read():
+    body = {name: value for name, value in artefact_of(PANEL).body.items() if name != "together"}
+    assert lesson_of(Artefact("panel", version_of("panel", body), body)) == replace(PANEL, together={})
 
 
 def test_the_same_lesson_has_the_same_version_and_another_has_another():

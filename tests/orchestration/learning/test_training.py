@@ -39,6 +39,10 @@ def test_a_panel_of_one_able_and_two_poor_members_learns_whom_to_believe() -> No
     weights = trained.learned.weights(NAMES, prior(NAMES))
     assert weights is not None
     assert weights.members["able"] > 2 * weights.members["poor"]
+    same, others = weights.alike("poor", "weak"), weights.alike("able", "poor")
+    assert same is not None
+    assert others is not None
+    assert same > 0.3 > 0.15 > abs(others)
 
 
 def test_who_answers_what_well_is_told_from_hashed_terms() -> None:
