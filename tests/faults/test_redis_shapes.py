@@ -23,7 +23,7 @@ from tests.support.serving import serving, upstream
 ROOT = Path(__file__).parents[2]
 Shape = Callable[[], AbstractContextManager[RedisServers]]
 SHAPES = pytest.mark.parametrize("shape", [sentinel_trio, cluster_of_six], ids=["sentinel", "cluster"])
-PROMISES = {
+OF_REQUESTS = {
     "idempotency": [
         "tests/api/test_idempotency.py",
         "tests/api/test_idempotency_of_deleted_runs.py",
@@ -33,8 +33,12 @@ PROMISES = {
     "budgets": ["tests/api/test_budgets.py", "-k", "not without_the_store"],
     "resume": ["tests/api/test_runs.py", "tests/state/test_run_records.py"],
     "cache": ["tests/api/test_cache.py"],
-    "learning": ["tests/api/test_feedback.py", "tests/jobs", "-k", "not without_the_store"],
     "keys and providers": ["tests/state/test_dynamic_providers.py"],
+}
+OF_LEARNING = {
+    "feedback and statistics": ["tests/api/test_feedback.py", "-k", "not without_the_store"],
+    "training and reload": ["tests/jobs", "tests/orchestration/learning/test_learning.py"],
+    "reviews": ["tests/api/test_reviews.py", "-k", "not without_the_store"],
 }
 BACK_WITHIN_S = 5.0
 PROMOTED_WITHIN_S = 8.0
@@ -43,10 +47,11 @@ BODY: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "
 
 
 @pytest.mark.timeout(240)
+@pytest.mark.parametrize("promises", [OF_REQUESTS, OF_LEARNING], ids=["requests", "learning"])
 @SHAPES
-def test_the_promises_hold(shape: Shape) -> None:
+def test_the_promises_hold(shape: Shape, promises: dict[str, list[str]]) -> None:
     with shape() as servers:
-        for promise, arguments in PROMISES.items():
+        for promise, arguments in promises.items():
             done = subprocess.run(
                 [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", "not full", *arguments],
                 cwd=ROOT,
