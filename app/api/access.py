@@ -18,18 +18,20 @@ _UNKNOWN_KEYS = "who may ask is not known while the state store is away; try aga
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
-def authorize(request: Request, services: Services, scope: Scope) -> Principal:
-    """Who asks.
+def authorize(request: Request, services: Services, *scopes: Scope) -> Principal:
+    """Who asks, where the key has one of `scopes`.
 
     Raises:
         Unauthorized: no key, or none that is valid.
-        Forbidden: the key lacks `scope`; or, without keys, a page of another site asks.
+        Forbidden: the key has none of them; or, without keys, a page of another site asks.
         StateUnavailable: the stored keys are not known yet.
     """
     principal = request.scope.get(PRINCIPAL) or identify(request, services)
-    request.scope[REQUIRED] = scope
-    if not principal.allows(scope):
-        raise Forbidden(f"the key {principal.name!r} lacks the scope {scope!r}; it has {', '.join(sorted(principal.scopes))}")
+    held = next((scope for scope in scopes if principal.allows(scope)), None)
+    request.scope[REQUIRED] = held or scopes[0]
+    if held is None:
+        wanted, own = " or ".join(map(repr, scopes)), ", ".join(sorted(principal.scopes))
+        raise Forbidden(f"the key {principal.name!r} lacks the scope {wanted}; it has {own}")
     return principal
 
 
@@ -89,9 +91,9 @@ def _hostname(url: str) -> str | None:
         return None
 
 
-def _needs(scope: Scope) -> object:
+def _needs(*scopes: Scope) -> object:
     def allowed(request: Request) -> Principal:
-        return authorize(request, services_of(request), scope)
+        return authorize(request, services_of(request), *scopes)
 
     return Depends(allowed)
 
@@ -100,4 +102,6 @@ Reader = Annotated[Principal, _needs("read")]
 Runner = Annotated[Principal, _needs("run")]
 Judge = Annotated[Principal, _needs("feedback")]
 Reviewer = Annotated[Principal, _needs("review")]
+ReaderOfReviews = Annotated[Principal, _needs("read", "review")]
+"""Who reads what the tenant's runs said, and who decides on it: a key that decides need not read everything else."""
 Admin = Annotated[Principal, _needs("admin")]

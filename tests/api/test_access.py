@@ -31,8 +31,8 @@ SCOPES = {
     ("POST", "/v1/orchestrations/estimate"): "run",
     ("POST", "/v1/feedback"): "feedback",
     ("GET", "/v1/stats"): "read",
-    ("GET", "/v1/reviews"): "read",
-    ("GET", "/v1/reviews/{id}"): "read",
+    ("GET", "/v1/reviews"): "read or review",
+    ("GET", "/v1/reviews/{id}"): "read or review",
     ("POST", "/v1/reviews/{id}"): "review",
     ("GET", "/v1/models"): "read",
     ("GET", "/v1/models/{name:path}"): "read",
@@ -80,7 +80,7 @@ async def test_every_route_against_every_role(guarded: Serving) -> None:
     for route, scope in SCOPES.items():
         for role, key in KEYS.items():
             status = await ask(guarded, route, authorization=f"Bearer {key}")
-            allowed = role in (scope, "admin")
+            allowed = role in (*scope.split(" or "), "admin")
             assert (status not in (401, 403)) is allowed, f"{role} at {route}: {status}"
 
 
@@ -115,6 +115,11 @@ async def test_a_key_without_the_scope_is_told_which_it_lacks(guarded: Serving) 
     assert answer.status_code == 403
     assert answer.json()["detail"] == "the key 'read' lacks the scope 'run'; it has read"
     assert KEYS["read"] not in answer.text
+
+
+async def test_a_key_without_either_scope_is_told_both(guarded: Serving) -> None:
+    answer = await guarded.client.get("/v1/reviews", headers={"authorization": f"Bearer {KEYS['run']}"})
+    assert answer.json()["detail"] == "the key 'run' lacks the scope 'read' or 'review'; it has run"
 
 
 @pytest.mark.parametrize("header", ["x-api-key", "authorization"])

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
 from app.api import examples
-from app.api.access import Reader, Reviewer
+from app.api.access import ReaderOfReviews, Reviewer
 from app.api.body import read_json
 from app.api.describe import described
 from app.api.routes.runs import Cursor, Limit
@@ -51,7 +51,7 @@ Most = Annotated[float | None, Query(ge=0, le=1, description="At most so sure.",
 @router.get("/v1/reviews", summary="List what is to be reviewed", openapi_extra=described(ReviewList))
 async def list_reviews(
     request: Request,
-    who: Reader,
+    who: ReaderOfReviews,
     cursor: Cursor = "",
     limit: Limit = 20,
     status: Status = None,
@@ -73,7 +73,7 @@ async def list_reviews(
 
 
 @router.get("/v1/reviews/{id}", summary="Read a review", openapi_extra=described(ReviewEntry))
-async def read_review(request: Request, review_id: ReviewId, who: Reader) -> Response:
+async def read_review(request: Request, review_id: ReviewId, who: ReaderOfReviews) -> Response:
     """What was asked and answered, how sure that is, the decision, and who did what when."""
     review = await services_of(request).reviews.read(who.tenant, review_id)
     return Response(orjson.dumps(_entry(review)), media_type="application/json")
