@@ -15,6 +15,7 @@ from app.core.messages import DocumentPart, ImagePart, Message, ReasoningPart
 from app.core.usage import Usage
 from app.providers.mock import tool_calls
 from app.providers.mock.faults import Fault, Knobs, Stage, without_directives
+from app.providers.mock.instructions import Instructed, read_instructions
 from app.providers.mock.panel import Panel, read_panel, remarks, score
 from app.providers.mock.personas import Persona
 from app.providers.mock.questions import Question, draw, keywords, read_question
@@ -35,6 +36,7 @@ class _Prompt:
     text: str
     last: Message
     panel: Panel | None
+    asked: Instructed
     digest: str
 
 
@@ -76,7 +78,9 @@ def _read(persona: Persona, request: ChatRequest) -> _Prompt:
     text = without_directives(last.text)
     form = request.generation.response_format
     properties: Mapping[str, Any] = (form.schema or {}).get("properties", {}) if form else {}
-    return _Prompt(request, text, last, read_panel(text, frozenset(properties)), digest(persona.name, request))
+    panel = read_panel(text, frozenset(properties))
+    asked = Instructed(text) if panel else read_instructions(text)
+    return _Prompt(request, text, last, panel, asked, digest(persona.name, request))
 
 
 def _choice(persona: Persona, prompt: _Prompt, knobs: Knobs, fault: Fault | None, index: int) -> Choice:
@@ -91,7 +95,7 @@ def _choice(persona: Persona, prompt: _Prompt, knobs: Knobs, fault: Fault | None
         return _with_reasoning(Choice(index, tool_calls=calls, finish_reason="tool_calls"), reasoning, prompt.digest)
     if results:
         value = " ".join(result.text.strip() for result in results)
-        text = _as_asked(prompt.request, Known({"answer": value, "result": value}, value), say(persona.style.tool, value=value))
+        text = _as_asked(prompt, Known({"answer": value, "result": value}, value), say(persona.style.tool, value=value))
     else:
         text = _content(persona, prompt, index)
     if fault and fault.form == "garble":
@@ -107,21 +111,23 @@ def _content(persona: Persona, prompt: _Prompt, index: int) -> str:
     seen = _seen(persona, prompt)
     if prompt.panel:
         return _panel_answer(persona, prompt, prompt.panel, right=luck < persona.accuracy)
-    question = read_question(prompt.text)
+    asked = prompt.asked
+    question = asked.fitted(read_question(asked.question))
     right = luck < persona.accuracy
     value = question.right if right else question.wrong
     text = _prose(persona, question, value)
-    confidence = round(0.5 + persona.accuracy / 2 - luck / 4, 2)
+    confidence = min(0.99, round(0.5 + persona.accuracy / 2 - luck / 4, 2))
     known: dict[str, Any] = {
         "reasoning": _thought(persona, question.text),
         "explanation": text,
-        "confidence": min(0.99, confidence),
+        "confidence": confidence,
     }
     result: Any = _typed(question, value) if value else text
     for name in ("answer", "result", "value", "label", "choice", "output", "final_answer", "verdict"):
         known[name] = result
     known[""] = result
-    return _as_asked(prompt.request, Known(known, value or text, share=confidence), f"{seen} {text}".strip() if seen else text)
+    told = asked.ended(f"{seen} {text}".strip() if seen else text, value, confidence)
+    return _as_asked(prompt, Known(known, value or text, share=confidence), told)
 
 
 def _typed(question: Question, value: str) -> Any:
@@ -167,7 +173,7 @@ def _panel_answer(persona: Persona, prompt: _Prompt, panel: Panel, *, right: boo
         "judging": orjson.dumps({"reason": notes, "score": known.get("score")}).decode(),
         "synthesis": merged,
     }.get(panel.task, notes)
-    return _as_asked(prompt.request, Known(known, merged, panel.quality[order[0]], rows), plain)
+    return _as_asked(prompt, Known(known, merged, panel.quality[order[0]], rows), plain)
 
 
 def _members(text: str) -> dict[str, Any]:
@@ -179,12 +185,13 @@ def _members(text: str) -> dict[str, Any]:
     return cast(dict[str, Any], value) if isinstance(value, dict) else {}
 
 
-def _as_asked(request: ChatRequest, known: Known, text: str) -> str:
-    """The answer in the form the request asks for: its JSON schema, any JSON object, or the text."""
-    form = request.generation.response_format
-    if form is None or form.type == "text":
+def _as_asked(prompt: _Prompt, known: Known, text: str) -> str:
+    """The answer in the form the request asks for, by its settings or in words: its JSON schema, any JSON, or the text."""
+    form = prompt.request.generation.response_format
+    wanted = prompt.asked.schema if form is None or form.type == "text" else form.schema or {}
+    if wanted is None:
         return text
-    schema: JsonObject = form.schema or {"type": "object", "properties": _loose(known)}
+    schema: JsonObject = wanted or {"type": "object", "properties": _loose(known)}
     return orjson.dumps(instance(schema, known), default=str).decode()
 
 
