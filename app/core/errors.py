@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 from app.core.usage import NO_USAGE, Usage
 
-FailureClass = Literal[
+Failed = Literal[
     "connection",
     "timeout",
     "rate_limited",
@@ -48,8 +48,9 @@ FailureClass = Literal[
     "invalid_output",
     "breaker_open",
     "pacing",
-    "cancelled",
 ]
+"""Why a provider gave no answer, where somebody waited for it."""
+FailureClass = Literal[Failed, "cancelled"]
 
 
 class QuorumError(Exception):

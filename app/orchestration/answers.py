@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.core.chat import ChatResponse, Choice
-from app.core.errors import QuorumError
+from app.core.errors import AllCandidatesFailed, QuorumError, report
 from app.orchestration.calls import CandidateCall
 
 
@@ -32,6 +32,18 @@ def fault(response: ChatResponse | None, error: QuorumError | None) -> str | Non
     if not choice.text.strip():
         return "gave an empty answer"
     return None
+
+
+def too_few(calls: Sequence[CandidateCall], wanted: int) -> Exception:
+    """What a run ends with in which fewer than `wanted` models answered: of a single call its own failure."""
+    failed = [call for call in calls if call.response is None]
+    if len(calls) == 1 and failed and failed[0].error:
+        return failed[0].error
+    reasons = "; ".join(f"{call.profile_name!r}: {fault(None, call.error)}" for call in failed)
+    asked = {call.profile_name for call in calls}
+    answered = {call.profile_name for call in calls if call.response is not None}
+    message = f"{len(answered)} of {len(asked)} models answered and min_responses is {wanted}. {reasons}"
+    return AllCandidatesFailed(message, reports=tuple(report(call.error) for call in failed if call.error))
 
 
 def sort(answers: Sequence[CandidateCall], lead: str | None) -> Sorting:

@@ -18,7 +18,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from app.core.errors import AllCandidatesFailed, InvalidRequest, report
+from app.core.errors import InvalidRequest
 from app.core.messages import Message
 from app.core.models import Model
 from app.core.run_events import PlanMade, RunEvent, Warning
@@ -26,7 +26,7 @@ from app.core.run_fold import output_deltas
 from app.core.runs import Analysis, PlanDecision, RunRequest
 from app.core.streams import merge
 from app.orchestration.analysis import WrittenAnalysis
-from app.orchestration.answers import Sorting, fault, sort
+from app.orchestration.answers import Sorting, fault, sort, too_few
 from app.orchestration.base import BaseOrchestrator, StrategyOptions
 from app.orchestration.calls import CandidateCall
 from app.orchestration.context import RunContext
@@ -151,7 +151,7 @@ class Proposals:
         answers = tuple(call for call in calls if call.response)
         if len(answers) < self._min_responses:
             if layer == 1:
-                raise _too_few(calls, self._min_responses)
+                raise too_few(calls, self._min_responses)
             return f"{len(answers)} of {len(calls)} models answered, and {self._min_responses} must"
         sorting = sort(answers, self._context.lead.profile.name if self._context.lead else None)
         if layer > 1 and sorting.single and fault(sorting.single.response, None) and not sorting.single.choice.tool_calls:
@@ -224,13 +224,3 @@ def _plan(context: RunContext) -> PlanDecision:
     then = "" if options.analysis == NO_ANALYSIS else f", {options.analysis} analysis"
     reason = f"{len(names)} models answer{again}{then}, and {lead!r} makes one answer of theirs"
     return PlanDecision("simple", names, lead, tuple(others), reason)
-
-
-def _too_few(calls: Sequence[CandidateCall], wanted: int) -> Exception:
-    failed = [call for call in calls if call.response is None]
-    if len(calls) == 1 and calls[0].error:
-        return calls[0].error
-    reasons = "; ".join(f"{call.profile_name!r}: {fault(None, call.error)}" for call in failed)
-    answered = len(calls) - len(failed)
-    message = f"{answered} of {len(calls)} models answered and min_responses is {wanted}. {reasons}"
-    return AllCandidatesFailed(message, reports=tuple(report(call.error) for call in failed if call.error))

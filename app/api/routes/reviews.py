@@ -66,7 +66,7 @@ async def list_reviews(
     page = await services_of(request).reviews.page(who.tenant, wanted, cursor=cursor or None, limit=limit)
     listed: ReviewList = {
         "object": "list",
-        "data": [_summary(review) for review in page.reviews],
+        "data": [_summary(review) for review in page.found],
         "next_cursor": page.next_cursor,
     }
     return Response(orjson.dumps(listed), media_type="application/json")

@@ -82,7 +82,7 @@ async def list_runs(
     """The runs of the key's tenant that are kept, newest first."""
     runs = services_of(request).runs
     page = await runs.page(who.tenant, cursor=cursor or None, limit=limit, status=status, strategy=strategy)
-    listed = {"object": "list", "data": [_shown(run) for run in page.runs], "next_cursor": page.next_cursor}
+    listed = {"object": "list", "data": [_shown(run) for run in page.found], "next_cursor": page.next_cursor}
     return _json(orjson.dumps(listed))
 
 

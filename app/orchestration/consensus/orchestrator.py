@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import ClassVar, cast
 
 from app.core.embeddings import EmbeddingResponse
-from app.core.errors import AllCandidatesFailed, InvalidRequest, report
+from app.core.errors import InvalidRequest
 from app.core.models import Model
 from app.core.run_events import (
     CandidateFailed,
@@ -30,7 +30,7 @@ from app.core.run_events import (
 )
 from app.core.run_fold import output_deltas
 from app.core.runs import PlanDecision, RunRequest
-from app.orchestration.answers import fault
+from app.orchestration.answers import fault, too_few
 from app.orchestration.base import BaseOrchestrator, NamedModel, StrategyOptions
 from app.orchestration.calls import CandidateCall
 from app.orchestration.consensus.aggregators import Aggregator, Found, Heard, Texts
@@ -144,7 +144,7 @@ class ConsensusOrchestrator(BaseOrchestrator):
         if not enough or not read:
             yield telling.unread(heard)
         if not enough:
-            raise _too_few(heard, options.min_responses)
+            raise too_few([one.call for one in heard], options.min_responses)
         for note in _notes(heard):
             yield Warning(note)
         if not read:
@@ -218,16 +218,6 @@ def _notes(heard: Sequence[Heard]) -> list[str]:
         for one in heard
         if one.call.response is not None and one.read.errors
     ]
-
-
-def _too_few(heard: Sequence[Heard], wanted: int) -> Exception:
-    failed = [one.call for one in heard if one.call.response is None]
-    if len(heard) == 1 and failed and failed[0].error:
-        return failed[0].error
-    reasons = "; ".join(f"{call.profile_name!r}: {fault(None, call.error)}" for call in failed)
-    members = {one.member for one in heard}
-    message = f"{_answered(heard)} of {len(members)} models answered and min_responses is {wanted}. {reasons}"
-    return AllCandidatesFailed(message, reports=tuple(report(call.error) for call in failed if call.error))
 
 
 def _unread(answered: Sequence[Heard], options: ConsensusOptions) -> list[RunEvent]:

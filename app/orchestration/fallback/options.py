@@ -9,31 +9,12 @@ from pydantic import AfterValidator, Field, model_validator
 
 from app.config.spec import GenerationConfig
 from app.core import conditions, json_schemas, patterns
-from app.core.errors import FailureClass, InvalidRequest
+from app.core.errors import Failed, FailureClass, InvalidRequest
 from app.orchestration.base import StrategyOptions
 from app.orchestration.extracting import Extract as Extracted
 from app.orchestration.fallback.facts import KNOWN
 
-HandOver = Literal[
-    "connection",
-    "timeout",
-    "rate_limited",
-    "quota_exhausted",
-    "request_too_large",
-    "overloaded",
-    "server_error",
-    "incomplete",
-    "auth",
-    "not_found",
-    "invalid_request",
-    "context_length",
-    "content_filtered",
-    "refusal",
-    "invalid_output",
-    "breaker_open",
-    "pacing",
-    "low_quality",
-]
+HandOver = Literal[Failed, "refusal", "low_quality"]
 """Why a link may hand over: the failure classes but `cancelled`, a model's refusal, and a check that was not passed."""
 ON_REQUEST: frozenset[str] = frozenset({"invalid_request", "content_filtered", "refusal"})
 """Handed over only where a link says so: the next model would most likely answer the same (design, section 6)."""

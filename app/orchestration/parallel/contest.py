@@ -6,12 +6,11 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Final
 
-from app.core.errors import AllCandidatesFailed, report
 from app.core.models import Model
 from app.core.run_events import CandidateFailed, CandidateFinished, CandidateScored, CandidateStarted, RunEvent, Warning
 from app.core.run_fold import output_deltas
 from app.core.runs import RunRequest
-from app.orchestration.answers import fault
+from app.orchestration.answers import fault, too_few
 from app.orchestration.calls import CandidateCall
 from app.orchestration.context import RunContext
 from app.orchestration.evidence.asked import asked_kind
@@ -87,7 +86,7 @@ class Contest:
         for event in self._panel.let_go():
             yield event
         if len(self._answered) < self._options.min_responses:
-            raise self._too_few()
+            raise too_few(self._panel.ended, self._options.min_responses)
         for event in self._end():
             yield event
 
@@ -184,17 +183,6 @@ class Contest:
             case "score" | "judge":
                 weights, category = self._scorer.weights, self._context.category
                 return max(among, key=lambda call: (scores[call.candidate.id], weights.voice(call.profile_name, category)))
-
-    def _too_few(self) -> Exception:
-        failed = [call for call in self._panel.ended if call.response is None]
-        if len(self._calls) == 1 and failed[0].error:
-            return failed[0].error
-        reasons = "; ".join(f"{call.profile_name!r}: {fault(None, call.error)}" for call in failed)
-        message = (
-            f"{len(self._answered)} of {len(self._panel.ended)} models answered and min_responses is "
-            f"{self._options.min_responses}. {reasons}"
-        )
-        return AllCandidatesFailed(message, reports=tuple(report(call.error) for call in failed if call.error))
 
 
 def _kind(request: RunRequest) -> Choices | JsonAnswer | None:

@@ -6,6 +6,7 @@ import re
 import secrets
 from collections import deque
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import structlog
@@ -18,6 +19,7 @@ from app.core.runs import OrchestrationOutput, RunRequest
 from app.observability import metrics
 from app.orchestration.learning.feedback import Feedback, Given
 from app.orchestration.learning.taught import Taught
+from app.orchestration.paging import Page, paged
 from app.orchestration.reviewing.entries import (
     Decision,
     DecisionKind,
@@ -30,26 +32,15 @@ from app.orchestration.reviewing.entries import (
     review_id,
 )
 from app.state.flusher import Flusher
-from app.state.reviews import Position, Queue, ReviewStore
+from app.state.reviews import Queue, ReviewStore, StoredReview
 
 LATEST: Final = "latest"
 MOST_WAITING: Final = 1_000
 """Runs that wait for Redis; of those beyond it the oldest are not reviewed."""
 MEASURE_S: Final = 5.0
-_MOST_LOOKED_AT: Final = 2_000
-"""Reviews that one page of a filtered list looks at."""
 _ID = re.compile(r"rev_[0-9a-z]{24}")
-_CURSOR = re.compile(r"(\d{1,17})-(rev_[0-9a-z]{24})")
 
 _log = structlog.get_logger("quorum.reviews")
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Reviews from the newest on, and where the next page begins, None where there is none."""
-
-    reviews: list[Review]
-    next_cursor: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,27 +131,19 @@ class Reviews:
             raise _unknown(name)
         return read_review(stored.entry, stored.decision)
 
-    async def page(self, tenant: str, wanted: Filter, *, cursor: str | None, limit: int) -> Page:
+    async def page(self, tenant: str, wanted: Filter, *, cursor: str | None, limit: int) -> Page[Review]:
         """Up to `limit` reviews, the newest first. With a filter a page may hold fewer although another one follows.
 
         Raises:
             InvalidRequest: the cursor is none of ours.
         """
         queues: tuple[Queue, ...] = (wanted.status,) if wanted.status else ("pending", "decided")
-        below, found, looked_at = _position(cursor), list[Review](), 0
-        while True:
-            rows = await self._store.page(tenant, queues, below, limit)
-            for below, stored in rows:
-                review = read_review(stored.entry, stored.decision) if stored else None
-                if review and wanted.takes(review):
-                    found.append(review)
-                    if len(found) == limit:
-                        return Page(found, f"{below[0]}-{below[1]}")
-            looked_at += len(rows)
-            if len(rows) < limit:
-                return Page(found, None)
-            if looked_at >= _MOST_LOOKED_AT and below:
-                return Page(found, f"{below[0]}-{below[1]}")
+
+        async def shown(stored: StoredReview) -> Review | None:
+            review = read_review(stored.entry, stored.decision)
+            return review if review and wanted.takes(review) else None
+
+        return await paged(cursor, limit, partial(self._store.page, tenant, queues), shown)
 
     async def decide(self, who: Principal, name: str, decided: Decided) -> Review:
         """Decide a review, once.
@@ -205,8 +188,8 @@ class Reviews:
         await self.flush()
         for queue in ("pending", "decided"):
             page = await self.page(tenant, Filter(status=queue), cursor=None, limit=1)
-            if page.reviews:
-                return page.reviews[0]
+            if page.found:
+                return page.found[0]
         raise NotFound("no run needs a review: those do whose confidence is under their `review_below`", param="id")
 
     async def _teach(self, who: Principal, entry: Entry, decided: Decided) -> None:
@@ -238,15 +221,6 @@ def _judgements(run_id: str, decided: Decided) -> tuple[Given, ...]:
             return (Given(run_id, label=decided.text, comment=comment), wrong)
         case "reject":
             return (wrong,)
-
-
-def _position(cursor: str | None) -> Position | None:
-    if cursor is None:
-        return None
-    found = _CURSOR.fullmatch(cursor)
-    if not found:
-        raise InvalidRequest(f"{cursor[:50]!r} is no cursor; use the `next_cursor` of the page before", param="cursor")
-    return int(found[1]), found[2]
 
 
 def _checked(name: str) -> str:

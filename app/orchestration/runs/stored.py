@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, cast
 
 import orjson
 import structlog
 
-from app.core.errors import ErrorReport, Gone, InvalidRequest, NotFound, StateUnavailable
+from app.core.errors import ErrorReport, Gone, NotFound, StateUnavailable
 from app.core.run_json import LoggedEvent, event_json, event_parts, plain
 from app.core.run_reading import read_result
 from app.core.runs import OrchestrationOutput, RunStatus
 from app.core.streams import in_time
 from app.observability.metrics import RUNS_LOST
+from app.orchestration.paging import Page, paged
 from app.orchestration.runs.host import RunHost
 from app.orchestration.runs.hosted import HostedRun, resync_event
 from app.state.idempotency import IdempotencyRecords, RequestId
@@ -28,18 +29,8 @@ _WAIT_S: Final = 1.0
 _AGAIN_S: Final = 0.5
 _END_S: Final = 2.0
 """How long a cancellation waits for the end of the run."""
-_MOST_LOOKED_AT: Final = 2_000
-"""Runs that one page of a filtered list looks at."""
 
 _log = structlog.get_logger("quorum.run")
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Runs from the newest on, and where the next page begins, None where there is none."""
-
-    runs: list[Record]
-    next_cursor: str | None
 
 
 class StoredRuns:
@@ -76,28 +67,18 @@ class StoredRuns:
 
     async def page(
         self, tenant: str, *, cursor: str | None, limit: int, status: str | None = None, strategy: str | None = None
-    ) -> Page:
+    ) -> Page[Record]:
         """Up to `limit` runs. With a filter a page may hold fewer although another one follows.
 
         Raises:
             InvalidRequest: the cursor is none of ours.
         """
-        below, found, looked_at = _position(cursor), list[Record](), 0
-        while True:
-            rows = await self._records.page(tenant, below, limit)
-            for below, row in rows:
-                if row is None:
-                    continue
-                shown = await self._current(tenant, row)
-                if status in (None, shown.status) and strategy in (None, shown.strategy):
-                    found.append(shown)
-                    if len(found) == limit:
-                        return Page(found, f"{below[0]}-{below[1]}")
-            looked_at += len(rows)
-            if len(rows) < limit:
-                return Page(found, None)
-            if looked_at >= _MOST_LOOKED_AT and below:
-                return Page(found, f"{below[0]}-{below[1]}")
+
+        async def shown(row: Record) -> Record | None:
+            current = await self._current(tenant, row)
+            return current if status in (None, current.status) and strategy in (None, current.strategy) else None
+
+        return await paged(cursor, limit, partial(self._records.page, tenant), shown)
 
     async def latest(self, tenant: str) -> str:
         """The id of the newest run.
@@ -106,9 +87,9 @@ class StoredRuns:
             NotFound: `tenant` has none.
         """
         page = await self.page(tenant, cursor=None, limit=1)
-        if not page.runs:
+        if not page.found:
             raise NotFound("no run is kept yet; those that are streamed from POST /v1/orchestrations are", param="id")
-        return page.runs[0].run_id
+        return page.found[0].run_id
 
     async def _current(self, tenant: str, row: Record) -> Record:
         """`row`, after a look whether the owner of a running one lives."""
@@ -307,15 +288,6 @@ def _known(record: Record, error: ErrorReport | None = None) -> OrchestrationOut
         trace_id=about.get("trace_id"),
         created_at=record.created_at,
     )
-
-
-def _position(cursor: str | None) -> tuple[int, str] | None:
-    if cursor is None:
-        return None
-    position, _, run_id = cursor.partition("-")
-    if not (position.isascii() and position.isdigit() and len(position) <= 17 and run_id):
-        raise InvalidRequest(f"{cursor[:50]!r} is no cursor; use the `next_cursor` of the page before", param="cursor")
-    return int(position), run_id
 
 
 def unknown(run_id: str) -> NotFound:

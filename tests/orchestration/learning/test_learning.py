@@ -141,4 +141,4 @@ async def test_a_text_that_is_no_unicode_holds_up_no_other_run(state: StateClien
     await who.observations.flush()
     await queue.flush()
     assert await ObservationStore(state).latest("a") == f"run_{1:024}"
-    assert [review.entry.answer for review in (await queue.page("a", Filter(), cursor=None, limit=5)).reviews] == ["fine"]
+    assert [review.entry.answer for review in (await queue.page("a", Filter(), cursor=None, limit=5)).found] == ["fine"]
