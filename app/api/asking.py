@@ -24,7 +24,8 @@ from app.core.run_json import LoggedEvent
 from app.core.runs import OrchestrationOutput, RunRequest, cache_word
 from app.orchestration.base import BaseOrchestrator
 from app.orchestration.engine import Run
-from app.orchestration.runs.hosted import HostedRun, OnDisconnect
+from app.orchestration.runs.hosted import HostedRun
+from app.orchestration.runs.run_log import OnDisconnect
 from app.orchestration.runs.taking import Taken
 
 T = TypeVar("T")

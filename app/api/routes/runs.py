@@ -18,7 +18,8 @@ from app.api.sse import EventStream, StreamTimes
 from app.core.errors import InvalidRequest, NotFound
 from app.core.runs import OrchestrationOutput, RunStatus
 from app.observability.metrics import RESUMES
-from app.orchestration.runs.stored import StoredRuns, unknown
+from app.orchestration.runs.endings import unknown
+from app.orchestration.runs.stored import StoredRuns
 from app.state.run_records import Record
 
 router = APIRouter(tags=["Orchestrations"])

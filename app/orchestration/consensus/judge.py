@@ -13,7 +13,8 @@ from app.core.models import Model
 from app.core.run_events import RunEvent, Warning
 from app.orchestration.analysis import own_generation
 from app.orchestration.answers import fault
-from app.orchestration.consensus.aggregators import Found, Heard, Texts
+from app.orchestration.consensus.aggregator import Found, Heard
+from app.orchestration.consensus.aggregators import Texts
 from app.orchestration.context import RunContext
 from app.orchestration.evidence.bundle import wants_review
 from app.orchestration.quoting import followed_by, numbered, question

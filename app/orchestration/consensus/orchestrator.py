@@ -33,7 +33,8 @@ from app.core.runs import PlanDecision, RunRequest
 from app.orchestration.answers import fault, too_few
 from app.orchestration.base import BaseOrchestrator, NamedModel, StrategyOptions
 from app.orchestration.calls import CandidateCall
-from app.orchestration.consensus.aggregators import Aggregator, Found, Heard, Texts
+from app.orchestration.consensus.aggregator import Aggregator, Found, Heard
+from app.orchestration.consensus.aggregators import Texts
 from app.orchestration.consensus.asking import calls_of, instructed, lead_of, seated, weights_of
 from app.orchestration.consensus.judge import PROMPT, Choosing, Judged
 from app.orchestration.consensus.options import MAX_CALLS, ConsensusOptions

@@ -7,7 +7,8 @@ from importlib.metadata import entry_points
 from typing import Any, Final
 
 from app.core.errors import ConfigError
-from app.orchestration.consensus.aggregators import Aggregator, Fields, Numeric, Texts, Vote
+from app.orchestration.consensus.aggregator import Aggregator
+from app.orchestration.consensus.aggregators import Fields, Numeric, Texts, Vote
 from app.orchestration.consensus.judge import Judged
 
 ENTRY_POINT_GROUP: Final = "quorum.aggregators"

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from app.core.models import Model
 from app.core.run_events import EvidenceUpdated
 from app.core.runs import BundleMetadata, EvidenceBundle
-from app.orchestration.consensus.aggregators import Aggregator, Found, Heard
+from app.orchestration.consensus.aggregator import Aggregator, Found, Heard
 from app.orchestration.consensus.options import ConsensusOptions
 from app.orchestration.context import RunContext
 from app.orchestration.evidence.bundle import evidence_bundle

@@ -14,7 +14,8 @@ from app.core.errors import StateUnavailable
 from app.core.lifecycle import Draining
 from app.observability.metrics import HOSTED_RUNS, LOG_APPEND_SECONDS, LOG_DROPPED_EVENTS
 from app.orchestration.engine import Run
-from app.orchestration.runs.hosted import HostedRun, OnDisconnect
+from app.orchestration.runs.hosted import HostedRun
+from app.orchestration.runs.run_log import OnDisconnect
 from app.orchestration.runs.taking import UNLOGGED, Taken, finished_candidates
 from app.state.run_orders import RunOrders
 from app.state.run_records import LEASE_S, RunRecords
@@ -108,7 +109,7 @@ class RunHost:
         if self._away_since is None:
             try:
                 async with asyncio.timeout(_BEGIN_S):
-                    await hosted.recorded.wait()
+                    await hosted.log.recorded.wait()
             except TimeoutError:
                 _log.warning("a run begins without its log", run_id=run.id)
         return hosted
@@ -187,7 +188,7 @@ class RunHost:
         return bool(due)
 
     async def _write(self, runs: list[HostedRun]) -> None:
-        new = [hosted for hosted in runs if not hosted.recorded.is_set()]
+        new = [hosted for hosted in runs if not hosted.log.recorded.is_set()]
         appends = [hosted.next_append() for hosted in runs]
         dropped = {hosted: hosted.window.lost for hosted in runs if hosted.window.lost}
         began = time.perf_counter()
@@ -196,12 +197,12 @@ class RunHost:
         for hosted, append, reply in zip(runs, appends, replies, strict=True):
             if reply is None:
                 _log.error("Redis refused the events of a run", run_id=hosted.run.id)
-                hosted.renewed = asyncio.get_running_loop().time()
+                hosted.log.renewed = asyncio.get_running_loop().time()
                 continue
             hosted.appended(append, reply)
             if hosted in dropped and not hosted.window.lost:
                 LOG_DROPPED_EVENTS.inc(dropped[hosted])
-            if hosted.due(hosted.renewed, HEARTBEAT_S):
+            if hosted.due(hosted.log.renewed, HEARTBEAT_S):
                 self._wake.set()
         for hosted in new:
             await self._records.enter(hosted.whose.tenant, hosted.run.id, hosted.created_us, hosted.config.keep_s)
@@ -210,10 +211,10 @@ class RunHost:
         """Let go of runs that are over and written, or that Redis was away for too long for."""
         for run_id, hosted in list(self._runs.items()):
             away = self._away_since is not None and now - self._away_since > _FORGET_S
-            if hosted.over.is_set() and (hosted.settled or away):
-                if not hosted.settled:
+            if hosted.over.is_set() and (hosted.log.settled or away):
+                if not hosted.log.settled:
                     LOG_DROPPED_EVENTS.inc(hosted.window.last - hosted.window.stored + hosted.window.lost)
-                    hosted.settled = True
+                    hosted.log.settled = True
                 del self._runs[run_id]
                 HOSTED_RUNS.dec()
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import orjson
 import structlog
@@ -25,21 +25,17 @@ from app.core.run_events import (
     Warning,
 )
 from app.core.run_fold import RunFold
-from app.core.run_json import RESYNC, LoggedEvent, event_json, logged, plain
+from app.core.run_json import LoggedEvent, logged, plain
 from app.core.runs import OrchestrationOutput, Timing
 from app.core.streams import close
 from app.orchestration.engine import Run
+from app.orchestration.runs.run_log import OnDisconnect, RunLog, record_of, resync_event
 from app.orchestration.runs.window import EventWindow
 from app.state.run_records import Append, Appended, Ownership, Snapshot
-
-CHUNK_EVENTS: Final = 500
-CHUNK_BYTES: Final = 1_000_000
-"""The most of a run that is sent to the log at once."""
 
 _FIRST_READER_S: Final = 5.0
 """How long the first reader may take, however short the grace period is."""
 
-OnDisconnect = Literal["cancel", "continue"]
 Why = Literal["request", "unread", "draining", "lost", "released"]
 
 _log = structlog.get_logger("quorum.run")
@@ -78,17 +74,9 @@ class HostedRun:
         self.config = config
         self.whose = Ownership(run.request.tenant, run.id, owner, epoch)
         self.window = EventWindow(config.max_events, config.max_event_bytes, after)
-        self.recorded = asyncio.Event()
-        if epoch > 1:
-            self.recorded.set()
-        """Set once the log knows the run."""
         self.over = asyncio.Event()
         """Set with its last event, or when it is lost."""
         self.lost = False
-        self.settled = False
-        """The log has all of it, or will never have."""
-        self.renewed = 0.0
-        """When the log was last written, on the event loop's clock."""
         self.created_us = int(run.context.clock.now() * 1_000_000)
         self._on_disconnect = on_disconnect
         self.resumable = resumable
@@ -104,10 +92,13 @@ class HostedRun:
         self._readers = 0
         self._timer: asyncio.TimerHandle | None = None
         self._reader_elsewhere = -1e9
-        self._snapshot: Snapshot | None = None
-        self._snapshot_sent = after
-        self._logged_bytes = 0
-        self._snapshot_bytes = 0
+        self.log = RunLog(
+            self.whose,
+            config,
+            self.window,
+            record=record_of(run, self.created_us, on_disconnect, resumable),
+            state=self._now,
+        )
         self._task = self._loop.create_task(self._pump(), name=f"run {run.id}")
         self._task.add_done_callback(self._ended)
         self._watch(max(config.on_disconnect_grace_s, _FIRST_READER_S))
@@ -162,8 +153,7 @@ class HostedRun:
         elif isinstance(event, (CandidateFinished, CandidateFailed)):
             self._speaking.pop(event.candidate.id, None)
         entry = logged(event, self.run.id, self.window.last + 1)
-        self.window.add(entry)
-        self._logged_bytes += len(entry.data)
+        self.log.add(entry)
         self._wake()
         self._notify()
 
@@ -277,90 +267,22 @@ class HostedRun:
 
     def due(self, now: float, heartbeat_s: float) -> bool:
         """Whether there is something to write."""
-        if self.settled:
-            return False
-        return self.window.last > self.window.stored or self.over.is_set() or now - self.renewed >= heartbeat_s
+        return self.log.due(now, heartbeat_s, over=self.over.is_set())
 
     def next_append(self) -> Append:
         """What the log lacks, or as much of it as is sent at once."""
-        window = self.window
-        self._take_snapshot()
-        events = window.pending(CHUNK_EVENTS, CHUNK_BYTES)
-        last = bool(self._end) and window.stored + len(events) == window.last
-        return Append(
-            self.whose,
-            self.config.keep_s * 1000,
-            self.config.events_keep_s * 1000,
-            events,
-            None if self.recorded.is_set() else self._record(),
-            self._snapshot,
-            self._snapshot_sent + 1,
-            self._end.status if last and self._end else "",
-            orjson.dumps(self.result(), default=plain) if last else b"",
-        )
-
-    def _take_snapshot(self) -> None:
-        """When the log has come to half of its bound, or lacks dropped events: the state now, for who wants older ones.
-
-        The events since the snapshot before stay, so that only a reader who is far behind meets it.
-        """
-        if self._snapshot is not None or not self.window.last:
-            return
-        config = self.config
-        full = (
-            self.window.last - self._snapshot_sent >= config.max_events // 2
-            or self._logged_bytes - self._snapshot_bytes >= config.max_event_bytes // 2
-        )
-        if full or self.window.lost:
-            self._snapshot = self._now()
-            self._snapshot_bytes = self._logged_bytes
+        return self.log.next_append(self._end, self.result)
 
     def appended(self, append: Append, reply: Appended) -> None:
         """Take note of what the log has answered."""
-        self.renewed = self._loop.time()
-        if reply.outcome == "lost":
-            self.settled = True
-            self.cancel("lost")
-            return
-        if reply.outcome == "missing":  # Redis was emptied: begin again, with a snapshot for what it does not have
-            self.recorded.clear()
-            self.window.lost += 1
-            return
-        self.recorded.set()
-        if append.events:
-            self.window.stored = max(self.window.stored, append.events[-1].seq)
-        if append.snapshot:
-            self._snapshot, self._snapshot_sent, self.window.lost = None, append.snapshot.seq, 0
-        if append.status:
-            self.settled = True
-        if reply.reader_s is not None:
-            self._reader_elsewhere = self._loop.time() - reply.reader_s
-        if reply.cancel:
-            self.cancel("request")
-
-    def _record(self) -> dict[str, str | bytes]:
-        request = self.run.request
-        about: dict[str, Any] = {
-            "models": [model.profile.name for model in self.run.context.models],
-            "messages": len(request.messages),
-            "request_id": request.request_id,
-            "trace_id": request.traceparent.split("-")[1] if request.traceparent else None,
-            "metadata": request.metadata,
-        }
-        fields: dict[str, str | bytes] = {
-            "strategy": self.run.strategy.name,
-            "created_at": str(self.created_us // 1_000_000),
-            "on_disconnect": self._on_disconnect,
-            "request": orjson.dumps(about, default=plain),
-        }
-        if self.resumable:
-            fields["resumable"] = self.resumable
-        if request.config.recipe:
-            fields["recipe"] = request.config.recipe
-        return fields
-
-
-def resync_event(run_id: str, seq: int, result: bytes) -> LoggedEvent:
-    """`resync`: forget what was before; `result` is all of it up to event `seq`, and the next one follows that."""
-    members = {"reason": "trimmed", "result": orjson.Fragment(result)}
-    return LoggedEvent(seq, RESYNC, event_json(RESYNC, run_id, seq, members))
+        self.log.appended(append, reply, self._loop.time())
+        match reply.outcome:
+            case "lost":
+                self.cancel("lost")
+            case "missing":
+                pass
+            case _:
+                if reply.reader_s is not None:
+                    self._reader_elsewhere = self._loop.time() - reply.reader_s
+                if reply.cancel:
+                    self.cancel("request")

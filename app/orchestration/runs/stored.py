@@ -6,22 +6,22 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from functools import partial
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import orjson
-import structlog
 
 from app.core.errors import ErrorReport, Gone, NotFound, StateUnavailable
-from app.core.run_json import LoggedEvent, event_json, event_parts, plain
+from app.core.run_json import LoggedEvent, event_json, plain
 from app.core.run_reading import read_result
-from app.core.runs import OrchestrationOutput, RunStatus
+from app.core.runs import OrchestrationOutput
 from app.core.streams import in_time
-from app.observability.metrics import RUNS_LOST
 from app.orchestration.paging import Page, paged
+from app.orchestration.runs.endings import Endings, known_of, unknown
 from app.orchestration.runs.host import RunHost
-from app.orchestration.runs.hosted import HostedRun, resync_event
+from app.orchestration.runs.hosted import HostedRun
+from app.orchestration.runs.run_log import resync_event
 from app.state.idempotency import IdempotencyRecords, RequestId
-from app.state.run_records import Record, RunRecords, Standing
+from app.state.run_records import Record, RunRecords
 
 _LOOK_S: Final = 2.0
 """How often a reader says that it is there and looks whether the owner lives; oftener where the grace period is short."""
@@ -29,8 +29,6 @@ _WAIT_S: Final = 1.0
 _AGAIN_S: Final = 0.5
 _END_S: Final = 2.0
 """How long a cancellation waits for the end of the run."""
-
-_log = structlog.get_logger("quorum.run")
 
 
 class StoredRuns:
@@ -40,6 +38,7 @@ class StoredRuns:
         self._host = host
         self._records = records
         self._requests = requests
+        self._endings = Endings(host, records)
 
     async def read(self, tenant: str, run_id: str) -> bytes:
         """The JSON of the result; of a run that has not ended, of what is known of it.
@@ -50,13 +49,13 @@ class StoredRuns:
         hosted = self._host.find(tenant, run_id)
         if hosted:
             return orjson.dumps(hosted.result(), default=plain)
-        await self._settled(tenant, run_id)
+        await self._endings.settled(tenant, run_id)
         record = await self._records.get(tenant, run_id)
         if record is None:
             raise unknown(run_id)
         if record.result is not None:
             return record.result
-        return orjson.dumps(_known(record), default=plain)
+        return orjson.dumps(known_of(record), default=plain)
 
     async def ended(self, tenant: str, run_id: str) -> OrchestrationOutput | None:
         """The result of a run that has ended; None where nothing of that id is kept for `tenant`, or it has not."""
@@ -96,7 +95,7 @@ class StoredRuns:
         if row.status != "running":
             return row
         try:
-            ended = await self._settled(tenant, row.run_id)
+            ended = await self._endings.settled(tenant, row.run_id)
         except NotFound:
             return row
         return (await self._records.get(tenant, row.run_id) or row) if ended else row
@@ -111,7 +110,7 @@ class StoredRuns:
         if hosted:
             hosted.cancel("request")
             return await _within(hosted.over.wait(), _END_S)
-        if await self._settled(tenant, run_id):
+        if await self._endings.settled(tenant, run_id):
             return True
         if await self._records.cancel(tenant, run_id) is None:
             raise unknown(run_id)
@@ -237,63 +236,9 @@ class StoredRuns:
             return LoggedEvent(after + 1, "run.failed", event_json("run.failed", run_id, after + 1, members))
         if standing.status == "running":
             if standing.lost:
-                await self._lose(tenant, run_id, standing, after)
+                await self._endings.lose(tenant, run_id, standing, after)
             return None
         return await self._records.last_event(tenant, run_id) if standing.last_seq <= after else None
-
-    async def _settled(self, tenant: str, run_id: str) -> bool:
-        """Whether the run has ended, if need be because its owner is dead, which is noted then.
-
-        Raises:
-            NotFound: nothing of that id is kept for `tenant`.
-        """
-        standing = await self._records.look(tenant, run_id)
-        if standing is None:
-            raise unknown(run_id)
-        if standing.status != "running":
-            return True
-        return standing.lost and await self._lose(tenant, run_id, standing, 0)
-
-    async def _lose(self, tenant: str, run_id: str, standing: Standing, after: int) -> bool:
-        record = await self._records.get(tenant, run_id)
-        if record is None:
-            return False
-        message = "the process that ran this died, and nobody has gone on with it; ask again"
-        report = ErrorReport("OrchestratorError", "owner_lost", message)
-        known = _known(record, report)
-        members: dict[str, Any] = {"error": report, "status": "failed", "timing": known.timing, "result": known}
-        head, tail = event_parts("run.failed", run_id, members)
-        result = orjson.dumps(known, default=plain)
-        keep_ms = self._host.config.events_keep_s * 1000
-        ended = await self._records.lose(
-            tenant, run_id, standing.epoch, ("run.failed", head, tail), result, after=after, events_keep_ms=keep_ms
-        )
-        if ended:
-            RUNS_LOST.inc()
-            _log.warning("a run has lost its process", run_id=run_id)
-        return ended
-
-
-def _known(record: Record, error: ErrorReport | None = None) -> OrchestrationOutput:
-    """The result of a run of which only the record is known."""
-    about = orjson.loads(record.request)
-    return OrchestrationOutput(
-        record.run_id,
-        cast("RunStatus", "failed" if error else record.status),
-        record.strategy,
-        recipe=record.recipe,
-        error=error,
-        metadata=about.get("metadata") or {},
-        request_id=about.get("request_id") or "",
-        trace_id=about.get("trace_id"),
-        created_at=record.created_at,
-    )
-
-
-def unknown(run_id: str) -> NotFound:
-    """What is said of a run that is not kept."""
-    message = f"no run {run_id!r} is kept; runs that answer with JSON or in OpenAI's dialect are not, and others expire"
-    return NotFound(message, param="id")
 
 
 async def _within(work: Any, seconds: float) -> bool:

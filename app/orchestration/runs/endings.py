@@ -1,0 +1,80 @@
+"""Whether a run has ended, if need be because its process is dead; and what is said of it then."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import orjson
+import structlog
+
+from app.core.errors import ErrorReport, NotFound
+from app.core.run_json import event_parts, plain
+from app.core.runs import OrchestrationOutput, RunStatus
+from app.observability.metrics import RUNS_LOST
+from app.orchestration.runs.host import RunHost
+from app.state.run_records import Record, RunRecords, Standing
+
+_log = structlog.get_logger("quorum.run")
+
+
+class Endings:
+    """Knows of runs whether they have ended, and ends those of dead processes."""
+
+    def __init__(self, host: RunHost, records: RunRecords) -> None:
+        self._host = host
+        self._records = records
+
+    async def settled(self, tenant: str, run_id: str) -> bool:
+        """Whether the run has ended, if need be because its owner is dead, which is noted then.
+
+        Raises:
+            NotFound: nothing of that id is kept for `tenant`.
+        """
+        standing = await self._records.look(tenant, run_id)
+        if standing is None:
+            raise unknown(run_id)
+        if standing.status != "running":
+            return True
+        return standing.lost and await self.lose(tenant, run_id, standing, 0)
+
+    async def lose(self, tenant: str, run_id: str, standing: Standing, after: int) -> bool:
+        """End a run that has lost its process, after event `after`. False where somebody else has done it, or it is gone."""
+        record = await self._records.get(tenant, run_id)
+        if record is None:
+            return False
+        message = "the process that ran this died, and nobody has gone on with it; ask again"
+        report = ErrorReport("OrchestratorError", "owner_lost", message)
+        known = known_of(record, report)
+        members: dict[str, Any] = {"error": report, "status": "failed", "timing": known.timing, "result": known}
+        head, tail = event_parts("run.failed", run_id, members)
+        result = orjson.dumps(known, default=plain)
+        keep_ms = self._host.config.events_keep_s * 1000
+        ended = await self._records.lose(
+            tenant, run_id, standing.epoch, ("run.failed", head, tail), result, after=after, events_keep_ms=keep_ms
+        )
+        if ended:
+            RUNS_LOST.inc()
+            _log.warning("a run has lost its process", run_id=run_id)
+        return ended
+
+
+def known_of(record: Record, error: ErrorReport | None = None) -> OrchestrationOutput:
+    """The result of a run of which only the record is known."""
+    about = orjson.loads(record.request)
+    return OrchestrationOutput(
+        record.run_id,
+        cast("RunStatus", "failed" if error else record.status),
+        record.strategy,
+        recipe=record.recipe,
+        error=error,
+        metadata=about.get("metadata") or {},
+        request_id=about.get("request_id") or "",
+        trace_id=about.get("trace_id"),
+        created_at=record.created_at,
+    )
+
+
+def unknown(run_id: str) -> NotFound:
+    """What is said of a run that is not kept."""
+    message = f"no run {run_id!r} is kept; runs that answer with JSON or in OpenAI's dialect are not, and others expire"
+    return NotFound(message, param="id")
