@@ -15,6 +15,7 @@ from app.config.loading import Checks, Loaded
 from app.config.reload import Configuration
 from app.config.settings import Settings, unknown_variables
 from app.config.spec import LLMProvider, OrchestratorConfig, QuorumSpec
+from app.core.audit import SERVICE, SERVICE_TENANT, Act
 from app.core.clock import SystemClock
 from app.core.errors import ConfigError, InvalidRequest, StateUnavailable
 from app.core.lifecycle import Draining
@@ -37,6 +38,7 @@ from app.reliability.breakers import Breakers
 from app.reliability.policies import StandardPolicies
 from app.reliability.standings import LocalStandings
 from app.state.answers import AnswerStore
+from app.state.audit import AuditStore
 from app.state.breakers import BreakerStore
 from app.state.client import StateClient
 from app.state.dynamic_providers import DynamicProviders, ProviderFeed
@@ -48,6 +50,9 @@ from app.state.reviews import ReviewStore
 from app.state.run_orders import RunOrders
 from app.state.run_records import RunRecords
 from app.state.secrets import load_secret
+from app.tools.audit.keeping import AuditKeeping
+from app.tools.audit.reading import TrailReader
+from app.tools.audit.trail import AuditTrail
 
 _log = structlog.get_logger("quorum.container")
 
@@ -118,7 +123,10 @@ class Container:
         self._registry = ModelRegistry(spec, wrap=self._policies)
         self._admission = Admission(Ledger(self._state), self._clock, spec.limits.local_share)
         standings = LocalStandings(self._clock, self._breakers, self._policies.loads)
-        self._training = TrainingJob(self._state, settings.redis_url.get_secret_value(), spec)
+        trail = AuditStore(self._state)
+        self._audit = AuditTrail(trail, secret, spec.audit)
+        self._audit_keeping = AuditKeeping(trail, self._audit, self._clock, spec.audit)
+        self._training = TrainingJob(self._state, settings.redis_url.get_secret_value(), spec, self._audit)
         self._learning = Learning(self._state, self._clock, secret.key_for("terms"), spec.learning)
         self._reviews = Reviews(ReviewStore(self._state), self._learning.feedback, self._clock, spec.reviews)
         self._engine = Engine(
@@ -159,6 +167,8 @@ class Container:
             feedback=self._learning.feedback,
             statistics=self._learning.statistics,
             reviews=self._reviews,
+            audit=self._audit,
+            trail=TrailReader(trail, self._audit.key, self._clock),
             draining=draining,
             reload=self._reload,
             announce_reload=self._reloads.announce,
@@ -171,6 +181,10 @@ class Container:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._state.close)
             stack.push_async_callback(self._registry.aclose)
+            self._audit.start()
+            stack.push_async_callback(self._audit.close)
+            self._audit_keeping.start()
+            stack.push_async_callback(self._audit_keeping.close)
             await self._keys.start()
             stack.push_async_callback(self._keys.close)
             await self._feed.start()
@@ -211,6 +225,17 @@ class Container:
             of_state = (error.message,)
         return (*self._configuration.loaded.warnings, *unknown_variables(os.environ), *of_state)
 
+    async def reload_on_signal(self) -> Loaded:
+        """Reload because an operator of this machine said so. It is recorded afterwards: it must work without the store too."""
+        act = Act(tenant=SERVICE_TENANT, actor=SERVICE, action="config.reload", subject_kind="configuration", subject="SIGHUP")
+        try:
+            loaded = await self._reload()
+        except ConfigError as error:
+            self._audit.note(act, "failed", {"error": error.code})
+            raise
+        self._audit.note(act, "done", {"digest": self._audit.digest(loaded.spec.model_dump(mode="json"))})
+        return loaded
+
     async def _reload(self) -> Loaded:
         try:
             loaded = self._configuration.reload()
@@ -230,6 +255,7 @@ class Container:
         self._learning.configure(spec.learning)
         self._training.spec = spec
         self._reviews.config = spec.reviews
+        self._audit.config = self._audit_keeping.config = spec.audit
         self.executions.config = spec.idempotency
         self._admission.local_share = spec.limits.local_share
         self._registry.apply(spec)

@@ -14,7 +14,19 @@ from app.api import docs
 from app.api.edge import Edge
 from app.api.errors import answer_error
 from app.api.idempotency.middleware import Idempotency
-from app.api.routes import breakers, catalogue, chat, embeddings, learning, operations, orchestrations, providers, reviews, runs
+from app.api.routes import (
+    audit,
+    breakers,
+    catalogue,
+    chat,
+    embeddings,
+    learning,
+    operations,
+    orchestrations,
+    providers,
+    reviews,
+    runs,
+)
 from app.config.settings import Settings
 from app.container import Container
 from app.core.errors import QuorumError
@@ -30,6 +42,7 @@ ROUTERS = (
     catalogue.router,
     providers.router,
     breakers.router,
+    audit.router,
     operations.router,
 )
 
@@ -52,7 +65,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     app.state.draining = container.services.draining
-    app.state.reload = container.services.reload
+    app.state.reload = container.reload_on_signal
     for router in ROUTERS:
         app.router.routes.extend(router.routes)
     docs.install(app, version("quorum"))

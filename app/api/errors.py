@@ -47,6 +47,7 @@ _ROWS: dict[str, Row] = {
     "body_timeout": Row(408, _BAD, "The body came too slowly", retry=True),
     "unauthorized": Row(401, "authentication_error", "A valid API key is needed"),
     "forbidden": Row(403, "permission_error", "The key may not do this"),
+    "audit_broken": Row(409, _BAD, "The audit trail was changed"),
     "conflict": Row(409, _BAD, "This conflicts with something that is there"),
     "idempotency_in_progress": Row(409, _BAD, "The same request is being answered", retry=True),
     "idempotency_mismatch": Row(422, _BAD, "The key was used for another request"),

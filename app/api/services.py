@@ -22,6 +22,8 @@ from app.reliability.breakers import Breakers
 from app.state.client import StateClient
 from app.state.dynamic_providers import DynamicProviders
 from app.state.key_ring import KeyRing
+from app.tools.audit.reading import TrailReader
+from app.tools.audit.trail import AuditTrail
 
 
 @dataclass(slots=True)
@@ -45,6 +47,8 @@ class Services:
     feedback: Feedback
     statistics: Statistics
     reviews: Reviews
+    audit: AuditTrail
+    trail: TrailReader
     draining: Draining
     reload: Callable[[], Awaitable[Loaded]]
     announce_reload: Callable[[], Awaitable[None]]

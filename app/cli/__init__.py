@@ -7,7 +7,7 @@ from typing import Final
 
 import typer
 
-from app.cli import ask, config, evaluate, keys, mock, serve, train, version
+from app.cli import ask, audit, config, evaluate, keys, mock, serve, train, version
 from app.core.errors import ConfigError, QuorumError
 
 FAILED: Final = 1
@@ -27,6 +27,7 @@ app.command("eval")(evaluate.evaluate)
 app.command("mock")(mock.mock)
 app.command("train")(train.train)
 app.command("version")(version.version)
+app.add_typer(audit.commands, name="audit")
 app.add_typer(config.commands, name="config")
 app.add_typer(keys.commands, name="keys")
 

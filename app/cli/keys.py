@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from app.cli.options import DataDir, RedisUrl
+from app.core.audit import SERVICE_TENANT, Act, Action, Recorder, recorded
 
 if TYPE_CHECKING:
     from app.state.api_keys import ApiKey, ApiKeys
@@ -42,11 +43,19 @@ def create(
 ) -> None:
     """Make a key. It is printed on stdout, this once; the service keeps only its hash."""
     expires_at = None if expires is None else _moment(expires).timestamp()
-    key, plain = _with_keys(
-        redis_url,
-        data_dir,
-        lambda keys: keys.create(name=name, tenant=tenant, scopes=scope or ("run", "read"), expires_at=expires_at),
-    )
+    from app.state.api_keys import named
+
+    scopes = scope or ["run", "read"]
+
+    async def make(keys: ApiKeys, recorder: Recorder) -> tuple[ApiKey, str]:
+        async with recorded(
+            recorder, _act(named(tenant, "tenant"), "key.create", named(name, "name")), {"scopes": scopes}
+        ) as outcome:
+            key, plain = await keys.create(name=name, tenant=tenant, scopes=scopes, expires_at=expires_at)
+            outcome.details["key_id"] = key.id
+        return key, plain
+
+    key, plain = _with_keys(redis_url, data_dir, make)
     typer.echo(
         f"{key.id}: {key.name}, tenant {key.tenant}, may {', '.join(key.scopes)}, {_expiry(key)}. Keep it now:", err=True
     )
@@ -60,7 +69,7 @@ def list_(
     data_dir: DataDir = None,
 ) -> None:
     """List the keys, revoked ones too. The keys themselves are not kept and cannot be shown."""
-    keys = _with_keys(redis_url, data_dir, lambda stored: stored.all())
+    keys = _with_keys(redis_url, data_dir, lambda stored, _: stored.all())
     if as_json:
         typer.echo(json.dumps([{name: value for name, value in asdict(key).items() if name != "hash"} for key in keys]))
         return
@@ -84,18 +93,27 @@ def revoke(
 ) -> None:
     """Revoke keys, for good. Running services refuse them within a second."""
 
-    async def each(keys: ApiKeys) -> None:
+    async def each(keys: ApiKeys, recorder: Recorder) -> None:
+        owners = {key.id: key.tenant for key in await keys.all()}
         for key_id in ids:
-            await keys.revoke(key_id)
+            async with recorded(recorder, _act(owners.get(key_id, SERVICE_TENANT), "key.revoke", key_id)):
+                await keys.revoke(key_id)
 
     _with_keys(redis_url, data_dir, each)
     typer.echo(f"revoked: {', '.join(ids)}", err=True)
 
 
-def _with_keys(redis_url: Any, data_dir: Any, work: Callable[[ApiKeys], Awaitable[T]]) -> T:
+def _act(tenant: str, action: Action, key: str) -> Act:
+    from app.cli.auditing import operator
+
+    return Act(tenant=tenant, actor=operator(), action=action, subject_kind="key", subject=key)
+
+
+def _with_keys(redis_url: Any, data_dir: Any, work: Callable[[ApiKeys, Recorder], Awaitable[T]]) -> T:
     """Does `work` on the keys of the Redis given, else of the embedded server, which is started for the moment if need be."""
     import asyncio
 
+    from app.cli.auditing import recorder
     from app.config.settings import load_settings
     from app.core.clock import SystemClock
     from app.state.api_keys import ApiKeys
@@ -109,7 +127,8 @@ def _with_keys(redis_url: Any, data_dir: Any, work: Callable[[ApiKeys], Awaitabl
     async def reach(url: str) -> T:
         state = StateClient(url)
         try:
-            return await work(ApiKeys(state, secret, SystemClock()))
+            async with recorder(state, secret) as trail:
+                return await work(ApiKeys(state, secret, SystemClock()), trail)
         finally:
             await state.close()
 

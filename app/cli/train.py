@@ -13,6 +13,7 @@ from app.cli.options import Config, DataDir, RedisUrl
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from app.core.audit import Recorder
     from app.jobs.trainer import Report, Trainer
 
 
@@ -37,21 +38,30 @@ def train(
 
     What was learned is put in force on every replica where it is no worse than what is, by cross-validation.
     """
+    from app.cli.auditing import operator
+    from app.core.audit import recorded
+    from app.jobs.training import lessons_act
     from app.state.keys import SHARED
 
     if shared and tenant:
         raise typer.BadParameter("--shared is in place of --tenant")
     scope = SHARED if shared else tenant or "default"
 
-    async def work(trainer: Trainer) -> None:
+    async def work(trainer: Trainer, recorder: Recorder) -> None:
         if use is not None:
-            await trainer.use(scope, use)
+            async with recorded(recorder, lessons_act(operator(), scope, use), {"scope": scope}):
+                await trainer.use(scope, use)
             typer.echo(f"{use} is in force for {scope!r}", err=True)
         elif versions:
             _list(await trainer.versions(scope), as_json=as_json)
         else:
             scopes = [scope] if shared or tenant else list(await trainer.tenants())
-            _show([await _trained(trainer, one, dry=dry_run) for one in scopes], as_json=as_json, dry=dry_run)
+            reports = [await _trained(trainer, one, dry=dry_run) for one in scopes]
+            for report in reports:
+                if report.version:
+                    facts = {"scope": report.scope, "rows": report.trained.rows}
+                    await recorder.record(lessons_act(operator(), report.scope, report.version), "done", facts)
+            _show(reports, as_json=as_json, dry=dry_run)
 
     _with_trainer(config, redis_url, data_dir, work)
 
@@ -109,24 +119,28 @@ def _figure(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
 
 
-def _with_trainer(config: Any, redis_url: Any, data_dir: Any, work: Callable[[Trainer], Awaitable[None]]) -> None:
+def _with_trainer(config: Any, redis_url: Any, data_dir: Any, work: Callable[[Trainer, Recorder], Awaitable[None]]) -> None:
     """Does `work` on the Redis given, else on the embedded server, which is started for the moment if need be."""
     import asyncio
     import os
 
+    from app.cli.auditing import recorder
     from app.config.settings import load_settings
     from app.jobs.trainer import Trainer, stated_profiles
     from app.providers.environment import load_or_default
     from app.state.client import StateClient
     from app.state.embedded import EmbeddedValkey
+    from app.state.secrets import load_secret
 
     settings = load_settings(config=config, redis_url=redis_url, data_dir=data_dir)
+    secret = load_secret(settings.secret.get_secret_value() if settings.secret else None, settings.data_dir)
     spec = load_or_default(settings.config_path(), os.environ).spec
 
     async def reach(url: str) -> None:
         state = StateClient(url)
         try:
-            await work(Trainer(state, spec.learning, stated_profiles(spec)))
+            async with recorder(state, secret) as trail:
+                await work(Trainer(state, spec.learning, stated_profiles(spec)), trail)
         finally:
             await state.close()
 

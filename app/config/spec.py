@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr
 
+from app.config.audit import AuditConfig
 from app.config.learning import LearningConfig, ReviewsConfig
 from app.config.shape import Spec
 from app.core.chat import CacheMode
@@ -328,3 +329,4 @@ class QuorumSpec(Spec):
     cache: CacheConfig = CacheConfig()
     learning: LearningConfig = LearningConfig()
     reviews: ReviewsConfig = ReviewsConfig()
+    audit: AuditConfig = AuditConfig()

@@ -14,6 +14,7 @@ import orjson
 import structlog
 
 from app.config.spec import LearningConfig, QuorumSpec
+from app.core.audit import SERVICE, SERVICE_TENANT, Act, Actor, Recorder
 from app.core.errors import StateUnavailable
 from app.jobs.trainer import Trainer, stated_profiles
 from app.jobs.training_process import Model, Order
@@ -38,11 +39,13 @@ class TrainingJob:
     Parameters:
         redis_url: where the process that trains finds the store.
         spec: in force now; may be replaced.
+        recorder: is told what was put in force.
     """
 
-    def __init__(self, state: StateClient, redis_url: str, spec: QuorumSpec) -> None:
+    def __init__(self, state: StateClient, redis_url: str, spec: QuorumSpec, recorder: Recorder) -> None:
         self.spec = spec
         self._state = state
+        self._recorder = recorder
         self._redis_url = redis_url
         self._lessons = LessonStore(state)
         self._owner = f"t_{secrets.token_hex(8)}"
@@ -104,14 +107,27 @@ class TrainingJob:
         finally:
             await _ended(process)
         for line in said.splitlines():
-            _tell(orjson.loads(line))
+            self._tell(orjson.loads(line))
         if process.returncode != 0:
             metrics.TRAININGS.labels("failed").inc()
             _log.error("training failed", code=process.returncode, said=faults.decode(errors="replace")[-2_000:])
 
+    def _tell(self, report: Any) -> None:
+        scope, version = report["scope"], report["version"]
+        metrics.TRAININGS.labels("learned" if version else "kept").inc()
+        _log.info("trained", scope=scope, version=version, rows=report["rows"], compared=report["compared"])
+        if version:
+            self._recorder.note(lessons_act(SERVICE, scope, version), "done", {"scope": scope, "rows": report["rows"]})
+
     def _order(self, scopes: tuple[str, ...]) -> Order:
         known = stated_profiles(self.spec).values()
         return Order(self._redis_url, scopes, self._config, tuple(Model(one.name, one.family, one.quality) for one in known))
+
+
+def lessons_act(actor: Actor, scope: str, version: str) -> Act:
+    """That a version of what was learned in a scope is put in force. What all tenants share is recorded with the service's."""
+    tenant = SERVICE_TENANT if scope == SHARED else scope
+    return Act(tenant=tenant, actor=actor, action="lessons.use", subject_kind="lessons", subject=version)
 
 
 def _environment() -> dict[str, str]:
@@ -123,8 +139,3 @@ async def _ended(process: Process) -> None:
     if process.returncode is None:
         process.kill()
         await process.wait()
-
-
-def _tell(report: Any) -> None:
-    metrics.TRAININGS.labels("learned" if report["version"] else "kept").inc()
-    _log.info("trained", scope=report["scope"], version=report["version"], rows=report["rows"], compared=report["compared"])

@@ -120,6 +120,16 @@ CALIBRATION_JUDGED = Gauge(
     ["scope"],
     multiprocess_mode="livemostrecent",
 )
+AUDIT_RECORDS = Counter("quorum_audit_records_total", "Audit records in their chain.", ["action", "decision"])
+AUDIT_FAILURES = Counter(
+    "quorum_audit_failures_total", "Audit records that were not in their chain at once, by what became of them.", ["outcome"]
+)
+AUDIT_FAULTS = Counter("quorum_audit_faults_total", "Audit chains found other than they were written.", ["kind"])
+AUDIT_APPEND_SECONDS = Histogram(
+    "quorum_audit_append_seconds", "Seconds until the store had taken a batch of audit records.", buckets=_SECONDS
+)
+AUDIT_WAITING = Gauge("quorum_audit_waiting", "Audit records that wait for the store.", multiprocess_mode="livesum")
+AUDIT_LAG = Gauge("quorum_audit_lag_seconds", "How long the oldest of them waits.", multiprocess_mode="livemax")
 
 _BREAKER_STATES = {"closed": 0, "half_open": 1, "open": 2}
 _RECENT = 0.2

@@ -68,8 +68,8 @@ class ApiKeys:
         plain = KEY_PREFIX + secrets.token_urlsafe(_KEY_BYTES)
         key = ApiKey(
             id=f"key_{secrets.token_hex(_ID_BYTES)}",
-            name=_named(name, "name"),
-            tenant=_named(tenant, "tenant"),
+            name=named(name, "name"),
+            tenant=named(tenant, "tenant"),
             scopes=_checked(scopes),
             created_at=now,
             expires_at=_later(expires_at, now),
@@ -108,7 +108,8 @@ def key_hash(secret: Secret) -> KeyedHash:
     return secret.hasher("api-key")
 
 
-def _named(text: str, param: str) -> str:
+def named(text: str, param: str) -> str:
+    """`text`, which is to be a name. Raises `InvalidRequest` where it cannot be one."""
     try:
         return _NAME.validate_python(text)
     except ValidationError:

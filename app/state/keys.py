@@ -165,3 +165,22 @@ def review_keys(tenant: str) -> ReviewKeys:
     """The keys of a tenant's review queue."""
     tag = f"quorum:{{reviews:{tenant}}}"
     return ReviewKeys(f"{tag}:entries", f"{tag}:decisions", f"{tag}:pending", f"{tag}:decided")
+
+
+AUDITED: Final = "quorum:{auditing}:tenants"
+"""A set of the tenants that ever had an audit record."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditKeys:
+    """The audit trail of a tenant: its records (a stream, whose ids are the records' numbers), and what stands for those that
+    are not kept any more (JSON)."""
+
+    records: str
+    checkpoint: str
+
+
+def audit_keys(tenant: str) -> AuditKeys:
+    """The keys of a tenant's audit trail."""
+    tag = f"quorum:{{audit:{tenant}}}"
+    return AuditKeys(f"{tag}:records", f"{tag}:checkpoint")

@@ -9,9 +9,11 @@ from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 
 from app.api.access import Admin, Reader
+from app.api.acts import act_of
 from app.api.describe import described
 from app.api.schemas.answers import BreakerEntry, BreakerList
 from app.api.services import services_of
+from app.core.audit import recorded
 from app.reliability.breakers import Breaker
 
 router = APIRouter(tags=["Operations"])
@@ -31,10 +33,13 @@ async def list_breakers(request: Request, _who: Reader) -> Response:
 
 
 @router.post("/v1/breakers/{breaker_id:path}/reset", summary="Close a breaker", openapi_extra=described(BreakerEntry))
-async def reset_breaker(request: Request, breaker_id: BreakerId, _who: Admin) -> Response:
+async def reset_breaker(request: Request, breaker_id: BreakerId, who: Admin) -> Response:
     """Close a breaker by hand, on every replica, and end a pause that the provider asked for."""
-    breakers = services_of(request).breakers
-    return _json(_shown(await breakers.reset(breaker_id), shared=not breakers.local))
+    services = services_of(request)
+    async with recorded(services.audit, act_of(request, who, "breaker.reset", "breaker", breaker_id)) as outcome:
+        breaker = await services.breakers.reset(breaker_id)
+        outcome.details["shared"] = not services.breakers.local
+    return _json(_shown(breaker, shared=not services.breakers.local))
 
 
 def _shown(breaker: Breaker, *, shared: bool) -> BreakerEntry:

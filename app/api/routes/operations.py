@@ -9,9 +9,12 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from app.api.access import Admin
+from app.api.acts import act_of
 from app.api.describe import described
 from app.api.schemas.answers import Health, Readiness, Reloaded
-from app.api.services import services_of
+from app.api.services import Services, services_of
+from app.config.loading import Loaded
+from app.core.audit import recorded
 from app.core.errors import ConfigError, InvalidRequest, StateUnavailable
 from app.observability.metrics import exposition
 
@@ -42,22 +45,16 @@ async def metrics() -> Response:
 
 
 @router.post("/v1/admin/reload", summary="Reload the configuration", openapi_extra=described(Reloaded))
-async def reload(request: Request, _who: Admin) -> Response:
+async def reload(request: Request, who: Admin) -> Response:
     """Read the configuration anew, here and then on every other worker and replica, each from its own file.
 
     A bad one is refused whole, and the old one stays.
     """
     services = services_of(request)
-    try:
-        loaded = await services.reload()
-    except ConfigError as error:
-        faults = "\n".join(error.faults)
-        raise InvalidRequest(f"{error.message}; the old configuration stays\n{faults}".strip(), code=error.code) from None
-    try:
-        await services.announce_reload()
-    except StateUnavailable:
-        message = "reloaded on this worker, but the state store is away and the others could not be told; send them SIGHUP"
-        raise StateUnavailable(message) from None
+    act = act_of(request, who, "config.reload", "configuration", str(services.settings.config_path() or "none"))
+    async with recorded(services.audit, act) as outcome:
+        loaded = await _reloaded(services)
+        outcome.details["digest"] = services.audit.digest(loaded.spec.model_dump(mode="json"))
     spec = loaded.spec
     return _json(
         {
@@ -69,6 +66,20 @@ async def reload(request: Request, _who: Admin) -> Response:
             "warnings": loaded.warnings,
         }
     )
+
+
+async def _reloaded(services: Services) -> Loaded:
+    try:
+        loaded = await services.reload()
+    except ConfigError as error:
+        faults = "\n".join(error.faults)
+        raise InvalidRequest(f"{error.message}; the old configuration stays\n{faults}".strip(), code=error.code) from None
+    try:
+        await services.announce_reload()
+    except StateUnavailable:
+        message = "reloaded on this worker, but the state store is away and the others could not be told; send them SIGHUP"
+        raise StateUnavailable(message) from None
+    return loaded
 
 
 def _json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import orjson
 from fastapi import APIRouter, Path, Request
@@ -10,6 +11,7 @@ from pydantic import Field, SecretStr
 from starlette.responses import Response
 
 from app.api.access import Admin, Reader
+from app.api.acts import act_of
 from app.api.body import read_json
 from app.api.describe import described
 from app.api.schemas.answers import ProviderEntry, ProviderList
@@ -17,6 +19,7 @@ from app.api.schemas.messages import Body
 from app.api.services import services_of
 from app.config.loading import Checks, check_spec
 from app.config.spec import LLMProvider, Name, ProviderKind, QuorumSpec
+from app.core.audit import recorded
 from app.core.errors import ConfigError, ConflictError, InvalidRequest
 from app.providers.base import Availability
 from app.providers.destinations import check_destination
@@ -59,7 +62,7 @@ async def list_providers(request: Request, _who: Reader) -> Response:
     summary="Register a provider",
     openapi_extra=described(ProviderEntry, body=ProviderBody, examples=_EXAMPLES, status=201),
 )
-async def register_provider(request: Request, _who: Admin) -> Response:
+async def register_provider(request: Request, who: Admin) -> Response:
     """Add a provider at run time, on every replica. Its models are then named `name/model`.
 
     Private addresses are refused unless the configuration lists their host under `allowed_hosts`; `replay`, which reads
@@ -81,19 +84,23 @@ async def register_provider(request: Request, _who: Admin) -> Response:
         await make_provider(body.name, config).aclose()
     except ConfigError as error:
         raise InvalidRequest("; ".join((error.message, *error.faults))) from None
-    await services.dynamic_providers.add(body.name, config)
+    host = urlsplit(config.base_url).hostname if config.base_url else None
+    facts = {"kind": config.kind, "vendor": config.vendor, "host": host, "has_key": config.api_key is not None}
+    async with recorded(services.audit, act_of(request, who, "provider.register", "provider", body.name), facts):
+        await services.dynamic_providers.add(body.name, config)
     await services.sync_providers()
     return _json(_shown(services.registry.provider(body.name)), 201)
 
 
 @router.delete("/v1/providers/{name}", status_code=204, summary="Remove a provider", openapi_extra=described(status=204))
-async def remove_provider(request: Request, name: RegisteredName, _who: Admin) -> Response:
+async def remove_provider(request: Request, name: RegisteredName, who: Admin) -> Response:
     """Remove a provider that was registered at run time; calls under way go on."""
     services = services_of(request)
     connection = services.registry.provider(name)
     if not connection.dynamic:
         raise ConflictError(f"the provider {name!r} comes from the configuration; remove it there and reload", param="name")
-    await services.dynamic_providers.remove(name)
+    async with recorded(services.audit, act_of(request, who, "provider.remove", "provider", name)):
+        await services.dynamic_providers.remove(name)
     await services.sync_providers()
     return Response(status_code=204)
 

@@ -10,11 +10,13 @@ from starlette.responses import Response
 
 from app.api import examples
 from app.api.access import ReaderOfReviews, Reviewer
+from app.api.acts import act_of
 from app.api.body import read_json
 from app.api.describe import described
 from app.api.routes.runs import Cursor, Limit
 from app.api.schemas.reviews import AuditLine, ReviewBody, ReviewDecision, ReviewEntry, ReviewList, ReviewSummary
 from app.api.services import services_of
+from app.core.audit import recorded
 from app.core.lifecycle import TICKET, Ticket
 from app.orchestration.reviewing.entries import Decision, Filter, Review, ReviewStatus
 
@@ -90,7 +92,11 @@ async def decide_review(request: Request, review_id: ReviewId, who: Reviewer) ->
     body = await read_json(request, ReviewBody, services)
     ticket: Ticket | None = request.scope.get(TICKET)
     decided = body.to_core(request.scope["request_id"], ticket.digest if ticket else "")
-    review = await services.reviews.decide(who, review_id, decided)
+    entry = (await services.reviews.read(who.tenant, review_id)).entry
+    facts = {"decision": body.decision, "candidate_id": body.candidate_id, "reviewer": body.reviewer}
+    act = act_of(request, who, "review.decide", "review", entry.id, run_id=entry.run_id)
+    async with recorded(services.audit, act, facts | ({"text": services.audit.digest(body.text)} if body.text else {})):
+        review = await services.reviews.decide(who, entry.id, decided)
     return Response(orjson.dumps(_entry(review)), media_type="application/json")
 
 

@@ -10,11 +10,13 @@ from fastapi import APIRouter, Header, Path, Query, Request
 from starlette.responses import Response
 
 from app.api.access import Reader, Runner
+from app.api.acts import act_of
 from app.api.describe import described
 from app.api.native_events import NativeFrames
 from app.api.schemas.answers import RunList
-from app.api.services import services_of
+from app.api.services import Services, services_of
 from app.api.sse import EventStream, StreamTimes
+from app.core.audit import recorded
 from app.core.errors import InvalidRequest, NotFound
 from app.core.runs import OrchestrationOutput, RunStatus
 from app.observability.metrics import RESUMES
@@ -143,17 +145,22 @@ async def delete_run(request: Request, run_id: RunId, who: Runner) -> Response:
     idempotency key would be answered."""
     services = services_of(request)
     run_id = await _checked(services.runs, who.tenant, run_id)
+    async with recorded(services.audit, act_of(request, who, "run.delete", "run", run_id, run_id=run_id)):
+        await _delete(services, who.tenant, run_id)
+    return Response(status_code=204)
+
+
+async def _delete(services: Services, tenant: str, run_id: str) -> None:
     kept = False
     try:
-        await services.runs.delete(who.tenant, run_id)
+        await services.runs.delete(tenant, run_id)
         kept = True
     except NotFound:  # it was not streamed; something else may be kept of it
         pass
-    reviewed = await services.reviews.forget(who.tenant, run_id)
-    observed = await services.feedback.forget(who.tenant, run_id)
+    reviewed = await services.reviews.forget(tenant, run_id)
+    observed = await services.feedback.forget(tenant, run_id)
     if not (kept or reviewed or observed):
         raise unknown(run_id)
-    return Response(status_code=204)
 
 
 async def _checked(runs: StoredRuns, tenant: str, run_id: str) -> str:
