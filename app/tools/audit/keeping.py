@@ -97,7 +97,7 @@ class AuditKeeping:
             return
         self._told_at = time.monotonic()
         for tenant, link in self._trail.heads().items():
-            _log.info("audit head", **head(self._trail.key, tenant, link, at_ms=int(self._clock.now() * 1000)))
+            _log.info("audit head", head=head(self._trail.key, tenant, link, at_ms=int(self._clock.now() * 1000)))
 
     async def _remove(self, tenant: str, last: Any, keys: dict[str, str]) -> int:
         """Remove the records up to `last`, whose signature stands for all before it."""

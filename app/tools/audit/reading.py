@@ -130,6 +130,9 @@ class TrailReader:
         above = 0 if since_ms is None else await self._first_at(tenant, since_ms) - 1
         last = end.seq if before_ms is None else await self._first_at(tenant, before_ms) - 1
         verifier = Verifier({}, tenant=tenant, signatures=False)
+        if since_ms is None:
+            held = await self._store.checkpoint(tenant)
+            verifier.begin(orjson.loads(held) if held else None, signed=False)
         first: int | None = None
         while above < last:
             rows = await self._store.newer(tenant, above, min(_CHUNK, last - above))

@@ -61,13 +61,17 @@ class Verifier:
         """The numbers of the records that began something of which no outcome is recorded."""
         return tuple(self._open.values())
 
-    def begin(self, checkpoint: JsonObject | None) -> None:
-        """What stands for the records before the first; without it the chain has to begin with number 1."""
+    def begin(self, checkpoint: JsonObject | None, *, signed: bool = True) -> None:
+        """What stands for the records before the first; without it the chain has to begin with number 1.
+
+        `signed` says whether its signature is checked.
+        """
         if checkpoint is None:
             self.first = 1
             return
         try:
-            self._check_sealed(checkpoint, int(checkpoint.get("seq", 0)), "audit.checkpoint")
+            if signed:
+                self._check_sealed(checkpoint, int(checkpoint.get("seq", 0)), "audit.checkpoint")
             self.last = Link(checkpoint["seq"], checkpoint["last_hash"], checkpoint["time_ms"])
             self.first = self.last.seq + 1
         except _Broken as broken:
@@ -184,12 +188,14 @@ class Verifier:
 
 
 def read_head(text: bytes | str, keys: Mapping[str, str]) -> tuple[JsonObject, Fault | None]:
-    """A signed head, as it was kept, and what is wrong with it.
+    """A signed head, as it was kept or as a line of the log has it, and what is wrong with it.
 
     Raises:
         ValueError: it is none.
     """
     head: Any = orjson.loads(text)
+    if isinstance(head, dict) and "head" in head:
+        head = cast("JsonObject", head)["head"]
     if not isinstance(head, dict) or cast("JsonObject", head).get("object") != "audit.head":
         raise ValueError("it is no signed head")
     members = cast("JsonObject", head)
