@@ -42,6 +42,9 @@ SCOPES = {
     ("DELETE", "/v1/providers/{name}"): "admin",
     ("POST", "/v1/providers/{name}/check"): "admin",
     ("POST", "/v1/admin/reload"): "admin",
+    ("GET", "/v1/audit"): "admin",
+    ("GET", "/v1/audit/head"): "admin",
+    ("GET", "/v1/audit/export"): "admin",
     ("GET", "/v1/breakers"): "read",
     ("POST", "/v1/breakers/{breaker_id:path}/reset"): "admin",
 }

@@ -225,6 +225,7 @@ async def test_an_export_is_checked_by_itself(shared: Serving):
     *later, end = await export(shared, **{"from": since})
     assert orjson.loads(end)["first_seq"] == orjson.loads(later[0])["seq"]
     assert all(orjson.loads(line)["time_ms"] >= half for line in later)
+    assert (await shared.client.get("/v1/audit/export?from=2100-01-01", headers=key("ann"))).status_code == 404
 
 
 def act_of_nobody() -> Any:
@@ -243,8 +244,9 @@ async def test_no_export_of_a_chain_that_was_changed(shared: Serving, state: Sta
     assert "record" in answer.json()["detail"]
 
 
-async def test_a_head_is_signed_and_there_is_none_of_nothing(shared: Serving):
-    assert (await shared.client.get("/v1/audit/head", headers=key("ann"))).status_code == 404
+async def test_a_head_is_signed_also_of_nothing(shared: Serving):
+    assert (await shared.client.get("/v1/audit/head", headers=key("ann"))).json()["seq"] == 0
+    assert [orjson.loads(line)["seq"] for line in await export(shared)] == [0]
     await register(shared)
     head = (await shared.client.get("/v1/audit/head", headers=key("ann"))).json()
     assert (head["seq"], head["last_hash"]) == (2, (await trail(shared))[0]["hash"])

@@ -156,6 +156,8 @@ async def whole(state: StateClient, key: bytes) -> str:
             return str(await ask.zrange(key, 0, -1))
         case b"stream":
             return str(await ask.xrange(key))
+        case b"set":
+            return str(await ask.smembers(key))
         case _:
             return str(await ask.get(key))
 

@@ -33,6 +33,7 @@ OF_REQUESTS = {
     "budgets": ["tests/api/test_budgets.py", "-k", "not without_the_store"],
     "resume": ["tests/api/test_runs.py", "tests/state/test_run_records.py"],
     "cache": ["tests/api/test_cache.py"],
+    "audit": ["tests/api/test_audit.py", "tests/tools/audit/test_trail.py", "tests/tools/audit/test_keeping.py"],
     "keys and providers": ["tests/state/test_dynamic_providers.py"],
 }
 OF_LEARNING = {

@@ -106,13 +106,10 @@ class TrailReader:
     async def head(self, tenant: str) -> dict[str, Any]:
         """The signed end of the chain, to be kept elsewhere: what is cut off before it can be told by it.
 
-        Raises:
-            NotFound: the tenant has no records.
+        Of a chain without records it is the number 0.
         """
         end = await self._store.end(tenant)
-        if end.seq == 0:
-            raise NotFound(f"nothing was ever recorded of {tenant!r}, so there is no end to sign", param="tenant")
-        return head(self._key, tenant, Link(end.seq, end.hash, end.time_ms), at_ms=int(self._clock.now() * 1000))
+        return self._signed(tenant, Link(end.seq, end.hash, end.time_ms))
 
     async def export(
         self, tenant: str, *, since_ms: int | None = None, before_ms: int | None = None, broken_too: bool = False
@@ -123,7 +120,7 @@ class TrailReader:
             broken_too: export what is there of a chain that is broken, without a head.
 
         Raises:
-            NotFound: there are none.
+            NotFound: there are some, but none of that time.
             ConflictError: the chain is broken, so that no head can be signed for it.
         """
         end = await self._store.end(tenant)
@@ -145,11 +142,13 @@ class TrailReader:
             if not rows:
                 break
             yield b"".join(line + b"\n" for _, line in rows)
-        if first is None:
+        if first is None and end.seq:
             raise NotFound("nothing was recorded in that time", param="from")
-        if verifier.fault is not None:
-            return
-        yield canonical(head(self._key, tenant, verifier.last, at_ms=int(self._clock.now() * 1000), first_seq=first)) + b"\n"
+        if verifier.fault is None:
+            yield canonical(self._signed(tenant, verifier.last, first)) + b"\n"
+
+    def _signed(self, tenant: str, last: Link, first: int | None = None) -> dict[str, Any]:
+        return head(self._key, tenant, last, at_ms=int(self._clock.now() * 1000), first_seq=first)
 
     async def _first_at(self, tenant: str, time_ms: int) -> int:
         """The number of the first record of that time or later; of none, the one after the last. Times never go back."""
