@@ -32,6 +32,7 @@ commands = typer.Typer(
 )
 
 Tenant = Annotated[str, typer.Option(help="Whose trail.")]
+Output = Annotated[Path | None, typer.Option("--output", "-o", help="Where to; without it to stdout.")]
 PublicKeys = Annotated[
     list[str],
     typer.Option(
@@ -95,7 +96,7 @@ def verify(
 @commands.command()
 def export(
     tenant: Tenant = "default",
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to; without it to stdout.")] = None,
+    output: Output = None,
     since: Annotated[datetime | None, typer.Option("--from", help="From this time on, in UTC.")] = None,
     before: Annotated[datetime | None, typer.Option("--to", help="Up to this time, without it.")] = None,
     broken_too: Annotated[
@@ -127,14 +128,18 @@ def export(
 
 
 @commands.command()
-def head(tenant: Tenant = "default", redis_url: RedisUrl = None, data_dir: DataDir = None) -> None:
+def head(tenant: Tenant = "default", output: Output = None, redis_url: RedisUrl = None, data_dir: DataDir = None) -> None:
     """Print the signed end of the trail, to be kept elsewhere; also the public key that checks signatures."""
     settings, secret, _ = _keys(None, redis_url, data_dir, [], offline=False)
 
     async def read(store: AuditStore, secret: Secret) -> dict[str, Any]:
         return await _reader(store, secret).head(tenant)
 
-    typer.echo(json.dumps(_with_store(settings, secret, read)))
+    line = json.dumps(_with_store(settings, secret, read)) + "\n"
+    if output is None:
+        typer.echo(line, nl=False)
+    else:
+        output.write_text(line)
 
 
 def _keys(

@@ -97,8 +97,8 @@ def test_what_was_changed_in_the_store_is_named(store: redis.Redis, tampering: s
 
 
 def test_a_cut_tail_is_found_by_a_head_an_export_or_a_log_line(store: redis.Redis, tmp_path: Path) -> None:
-    head = quorum("audit", "head").stdout
-    (tmp_path / "head.json").write_text(head)
+    quorum("audit", "head", "--output", str(tmp_path / "head.json"))
+    head = (tmp_path / "head.json").read_text()
     quorum("audit", "export", "--output", str(tmp_path / "export.jsonl"))
     (tmp_path / "log").write_text(f'{{"event": "ready"}}\n{{"event": "audit head", "head": {head.strip()}}}\n')
     rewrite(store, lines_of(store)[:4])

@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args
 
@@ -17,6 +18,7 @@ from pydantic import BaseModel
 
 from app.api import errors
 from app.api.routes.providers import ProviderBody
+from app.api.schemas.audit import AuditRecord
 from app.api.schemas.chat import ChatBody
 from app.api.schemas.orchestrations import OrchestrationBody
 from app.cli import app
@@ -29,6 +31,7 @@ from app.config import spec
 from app.config.document import parse
 from app.config.settings import PREFIX, Settings
 from app.config.spec import LimitsConfig, QuorumSpec, Scope
+from app.core.audit import Action, Decision
 from app.core.errors import FailureClass
 from app.core.run_events import RunEvent
 from app.core.runs import OrchestrationOutput
@@ -42,6 +45,8 @@ from app.providers.mock.personas import DEFAULT_PERSONAS
 from app.providers.recording import FIELDS
 from app.providers.replay import ReplayOptions
 from app.providers.vendors import ENVIRONMENT, VENDORS
+from app.tools.audit.reading import Filter
+from app.tools.audit.verifying import FaultKind
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -221,6 +226,15 @@ def test_everything_about_evaluations_is_in_evaluation():
     options = {option for one in QUORUM.commands["eval"].params for option in one.opts if option.startswith("--")}
     words = {word for told in said for word in told.split()}
     assert options - words - {"--help"} == set()
+
+
+def test_everything_about_the_audit_trail_is_in_audit():
+    said = coded(page("audit.md"))
+    assert {*get_args(Action), *get_args(Decision), *get_args(FaultKind), *AuditRecord.__annotations__} <= said
+    assert {field.name for field in fields(Filter)} - {"since_ms", "before_ms"} <= said
+    words = {word for line in page("audit.md").splitlines() for word in re.findall(r"--[a-z-]+", line)}
+    options = {option for one in QUORUM.commands["audit"].commands["verify"].params for option in one.opts}
+    assert options & words >= {"--file", "--head", "--public-key", "--tenant", "--json"}
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
