@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from app.config.settings import Settings
@@ -16,6 +17,7 @@ from app.core.errors import ConfigError, NotFound
 from app.core.messages import user
 from app.core.runs import OrchestrationConfig, RunRequest
 from app.state.embedded import EmbeddedValkey
+from app.tools.audit.reading import Filter
 from tests.support.valkey import running_valkey
 
 SPEC = """
@@ -82,6 +84,23 @@ async def test_a_reload_reaches_every_part_and_a_bad_file_changes_nothing(valkey
             await services.reload()
         assert services.registry.resolve("swift")
         assert "swift" in services.engine.spec.models
+
+
+async def test_a_reload_by_signal_is_recorded(valkey: EmbeddedValkey, config: Path) -> None:
+    container = Container(settings(valkey, config))
+    async with container.run() as services:
+        (config.parent / "good.yaml").write_text(config.read_text())
+        begun = (await services.trail.head("default"))["seq"]
+        await container.reload_on_signal()
+        write(config, "swift", kind="nonsense")
+        with pytest.raises(ConfigError):
+            await container.reload_on_signal()
+    async with Container(
+        settings(valkey, config.parent / "good.yaml")
+    ).run() as services:  # what it told without waiting is there after its end
+        page = await services.trail.page("default", Filter(action="config.reload"), cursor=None, limit=10)
+        found = [record for record in map(orjson.loads, page.records) if record["seq"] > begun]
+    assert [(record["decision"], record["actor"]["kind"]) for record in found] == [("failed", "service"), ("done", "service")]
 
 
 async def test_stored_providers_are_added_changed_and_removed(valkey: EmbeddedValkey, config: Path) -> None:

@@ -41,6 +41,7 @@ class AuditKeeping:
         self._trail = trail
         self._clock = clock
         self._told_at = time.monotonic()
+        self._closing = False
         self._trimmer = Flusher("audit keeping", self.trim_all, every_s=EVERY_S)
         self._teller = Flusher("audit heads", self.tell_heads, every_s=HEADS_S)
 
@@ -49,11 +50,15 @@ class AuditKeeping:
         self._teller.start()
 
     async def close(self) -> None:
+        """End, and write the ends of chains to the log a last time."""
+        self._closing = True
         await self._trimmer.close()
         await self._teller.close()
 
     async def trim_all(self) -> None:
         """Trim the chain of every tenant."""
+        if self._closing:  # the last flush of all; others do it
+            return
         try:
             for tenant in await self._store.tenants():
                 await self.trim(tenant)
@@ -93,7 +98,8 @@ class AuditKeeping:
     async def tell_heads(self) -> None:
         """Write the end of each chain that this process has appended to since, signed, to the log."""
         every_s = self.config.log_head_s
-        if not every_s or time.monotonic() - self._told_at < every_s:
+        due = self._closing or time.monotonic() - self._told_at >= every_s
+        if not every_s or not due:
             return
         self._told_at = time.monotonic()
         for tenant, link in self._trail.heads().items():
