@@ -44,9 +44,11 @@ def operator() -> Actor:
 async def recorder(state: StateClient, secret: Secret) -> AsyncGenerator[AuditTrail]:
     """Records what a command does: nothing is done that cannot be recorded."""
     from app.config.audit import AuditConfig
+    from app.observability.logs import configure_embedded
     from app.state.audit import AuditStore
     from app.tools.audit.trail import AuditTrail
 
+    configure_embedded()
     trail = AuditTrail(AuditStore(state), secret, AuditConfig())
     trail.start()
     try:

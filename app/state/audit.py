@@ -18,13 +18,17 @@ CLOCK_TOLERANCE_MS: Final = 1_000
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """How a chain ends: the number, hash and time of its last record; `now_ms` is what the server's clock said, in ms."""
+    """How a chain ends: the number, hash and time of its last record, and the id of the key that signed it.
+
+    `now_ms` is what the server's clock said, in ms.
+    """
 
     outcome: Literal["ok", "moved", "late", "broken", "head"]
     seq: int
     hash: str
     time_ms: int
     now_ms: int
+    key: str
 
 
 class AuditStore:
@@ -82,7 +86,9 @@ class AuditStore:
         keys = audit_keys(tenant)
         with reaching_state():
             reply: Any = await self._append(keys=[keys.records, keys.checkpoint], args=args)
-        return End(reply[0].decode(), int(reply[1]), reply[2].decode(), int(reply[3]), int(reply[4]))
+        return End(
+            reply[0].decode(), int(reply[1]), reply[2].decode(), int(reply[3]), int(reply[4]), reply[5].decode(errors="replace")
+        )
 
 
 def _read(found: Any) -> list[tuple[int, bytes]]:

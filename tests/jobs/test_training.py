@@ -15,6 +15,7 @@ from app.jobs.trainer import Trainer
 from app.observability.metrics import BAD_ARTEFACTS
 from app.orchestration.learning.judging import judgements_json
 from app.orchestration.learning.training import Row
+from app.state.audit import AuditStore
 from app.state.client import StateClient
 from app.state.embedded import EmbeddedValkey
 from app.state.keys import SHARED, learning_keys
@@ -79,6 +80,12 @@ async def quorum(valkey: EmbeddedValkey, *words: str) -> tuple[int, str, str]:
     return process.returncode, out.decode(), err.decode()
 
 
+async def put_in_force(state: StateClient) -> list[tuple[str, str, str]]:
+    """What the audit trail has of it: the version, the decision, who."""
+    rows = [json.loads(line) for _, line in await AuditStore(state).newer("default", 0, 100)]
+    return [(row["subject"]["id"], row["decision"], row["actor"]["kind"]) for row in rows if row["action"] == "lessons.use"]
+
+
 async def test_what_the_command_learns_is_in_force_on_every_replica_and_can_be_taken_back(
     tmp_path: Path, valkey: EmbeddedValkey, state: StateClient
 ) -> None:
@@ -111,6 +118,14 @@ async def test_what_the_command_learns_is_in_force_on_every_replica_and_can_be_t
         code, _, said = await quorum(valkey, "--use", "l_unknown")
         assert code == 1
         assert good in said
+        assert await put_in_force(state) == [
+            (good, "done", "cli"),
+            ((await LessonStore(state).versions("default"))[0][0], "done", "cli"),
+            (good, "begun", "cli"),
+            (good, "done", "cli"),
+            ("l_unknown", "begun", "cli"),
+            ("l_unknown", "failed", "cli"),
+        ]
 
 
 async def test_it_comes_by_itself_once_for_all_replicas(tmp_path: Path, valkey: EmbeddedValkey, state: StateClient) -> None:
@@ -121,6 +136,10 @@ async def test_it_comes_by_itself_once_for_all_replicas(tmp_path: Path, valkey: 
         metrics = (await services[0].client.get("/metrics")).text
         assert 'quorum_learning_rows{scope="default"} 100' in metrics
         assert await ObservationStore(state).fresh() == {"default": 0}
+        async with asyncio.timeout(5):
+            while not (told := await put_in_force(state)):
+                await asyncio.sleep(0.05)
+        assert told == [((await LessonStore(state).versions("default"))[0][0], "done", "service")]
 
 
 async def test_a_bad_artefact_leaves_the_priors_in_force(tmp_path: Path, valkey: EmbeddedValkey, state: StateClient) -> None:

@@ -1,16 +1,16 @@
 -- Appends records to a tenant's chain, where it still ends as the caller believes; without records, tells how it ends.
 -- KEYS: records (a stream whose ids are the records' numbers), checkpoint.
 -- ARGV: number and hash of the record that is believed to be the last, ms that a clock may be off, ms of the new records, records.
--- Returns {outcome, number, hash, ms of the last record, ms now}: ok, moved (it ends otherwise), late (the time is not now's),
+-- Returns {outcome, number, hash, ms of the last record, ms now, id of the key that has signed it}: ok, moved (it ends otherwise), late (the time is not now's),
 -- broken (its end cannot be read), head. What was appended by a command whose reply was lost is ok again.
 local clock = redis.call("TIME")
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local seq, hash, time = 0, string.rep("0", 64), 0
+local seq, hash, time, key = 0, string.rep("0", 64), 0, ""
 local function whole(number)
   return string.format("%.0f", number)
 end
 local function said(outcome)
-  return {outcome, whole(seq), hash, whole(time), whole(now)}
+  return {outcome, whole(seq), hash, whole(time), whole(now), key}
 end
 
 local last = redis.call("XREVRANGE", KEYS[1], "+", "-", "COUNT", 1)[1]
@@ -22,7 +22,7 @@ if text then
       or (last and last[1] ~= whole(record.seq) .. "-0") then
     return said("broken")
   end
-  seq, hash, time = record.seq, named, record.time_ms
+  seq, hash, time, key = record.seq, named, record.time_ms, tostring(record.key)
 end
 -- The numbers of records that were deleted at the end are not given again, so that the gap stays.
 if redis.call("EXISTS", KEYS[1]) == 1 then

@@ -41,16 +41,16 @@ class Link:
 
 
 class SigningKey:
-    """Signs with the key whose seed is 32 bytes. `public` is its public half: 64 hexadecimal digits."""
+    """Signs with the key whose seed is 32 bytes. `public` is its public half: 64 hexadecimal digits; `id` is its name."""
 
     def __init__(self, seed: bytes) -> None:
         self._key = Ed25519PrivateKey.from_private_bytes(seed)
         self.public = self._key.public_key().public_bytes_raw().hex()
-        self._id = key_id(self.public)
+        self.id = key_id(self.public)
 
     def sealed(self, kind: Kind, members: Mapping[str, Any]) -> dict[str, Any]:
         """`members` as a signed object of a kind."""
-        found: dict[str, Any] = {**members, "object": kind, "key": self._id, "v": 1}
+        found: dict[str, Any] = {**members, "object": kind, "key": self.id, "v": 1}
         found["hash"] = hash_of(found)
         found["signature"] = self._key.sign(_signed(kind, found["hash"])).hex()
         return found

@@ -20,7 +20,7 @@ from app.state.audit import AuditStore, End
 from app.state.flusher import Flusher
 from app.state.secrets import Secret
 from app.tools.audit.bounds import bounded_details, bounded_text
-from app.tools.audit.chain import USE, Link, SigningKey, canonical, chained
+from app.tools.audit.chain import USE, Link, SigningKey, canonical, chained, public_keys
 
 WAIT_S: Final = 1.0
 """How long an act waits for its record; then the store is taken to be away."""
@@ -68,6 +68,7 @@ class _Chain:
     ahead_ms: float = 0.0
     logged: Link = field(default_factory=Link)
     trouble: str = ""
+    strange: str = ""
 
     @property
     def unstored(self) -> list[_Waiting]:
@@ -233,6 +234,7 @@ class AuditTrail:
             raise StateUnavailable(f"the last audit record of {tenant!r} cannot be read, so that none can follow it")
         chain.ahead_ms = found.now_ms - time.monotonic() * 1000
         chain.end = Link(found.seq, found.hash, found.time_ms)
+        self._check_signer(tenant, chain, found.key)
         had = chain.seen
         if found.seq < had.seq or (found.seq == had.seq and found.hash != had.hash):
             chain.seen = chain.end
@@ -241,6 +243,14 @@ class AuditTrail:
             _log.error("an audit chain has lost records that were in it", tenant=tenant, **facts)
             act = Act(tenant=tenant, actor=SERVICE, action="audit.cut_back", subject_kind="chain", subject=tenant)
             self.note(act, "found", facts)
+
+    def _check_signer(self, tenant: str, chain: _Chain, key: str) -> None:
+        """Tell once where the last record has the key of another secret: of an earlier one, of a replica that is set up
+        otherwise, or of nobody who should write here."""
+        if key not in ("", self.key.id, chain.strange) and key not in public_keys(self.config.public_keys):
+            chain.strange = key
+            metrics.AUDIT_FAULTS.labels("unknown_key").inc()
+            _log.warning("an audit chain goes on after a record that another secret has signed", tenant=tenant, key=key)
 
     def _measure(self) -> None:
         waiting = [record for chain in self._chains.values() for record in chain.unstored]

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+import structlog
 
 from app.config.audit import AuditConfig
 from app.state.audit import AuditStore
@@ -17,6 +18,12 @@ from tests.support.valkey import running_valkey
 def valkey() -> Iterator[EmbeddedValkey]:
     with running_valkey() as server:
         yield server
+
+
+@pytest.fixture(autouse=True)
+def every_log_line() -> None:
+    """Services that other tests have run may log errors only."""
+    structlog.reset_defaults()
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ from typing import Any
 
 import orjson
 import pytest
-import structlog
 from structlog.testing import capture_logs
 
 from app.config.audit import AuditConfig
@@ -102,7 +101,6 @@ async def test_nothing_is_removed_of_a_chain_that_others_have_signed(store: Audi
 
 
 async def test_the_log_gets_the_signed_end_of_each_chain_that_grew(store: AuditStore, trail: AuditTrail):
-    structlog.reset_defaults()
     telling = keeping(store, trail, log_head_s=0.000001)
     await recorded(trail, 3)
     with capture_logs() as logs:

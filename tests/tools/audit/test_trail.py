@@ -285,6 +285,22 @@ async def test_records_deleted_at_the_end_leave_a_gap(
     assert (found.kind, found.seq) == ("missing", int(gone[0][0]))
 
 
+async def test_a_record_that_another_secret_has_signed_is_told_once(store: AuditStore, trail: AuditTrail):
+    async def told(**config: Any) -> list[str]:
+        other = AuditTrail(store, Secret("another secret, as long"), AuditConfig(**config))
+        other.start()
+        with capture_logs() as logs:
+            await other.record(act(), "allowed")
+            await other.record(act(), "allowed")
+        await other.close()
+        return [line["event"] for line in logs]
+
+    await trail.record(act(), "allowed")
+    assert await told() == ["an audit chain goes on after a record that another secret has signed"]
+    await trail.record(act(), "allowed")
+    assert await told(public_keys=(trail.key.public,)) == []
+
+
 async def test_a_chain_whose_end_is_garbage_is_not_gone_on_with(state: StateClient, store: AuditStore, trail: AuditTrail):
     await trail.record(act(), "allowed")
     for garbage in (b"garbage", b"[]", b'{"seq": "x"}', b'{"seq": 9, "hash": "y", "time_ms": 1}'):
