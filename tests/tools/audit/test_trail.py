@@ -234,6 +234,23 @@ async def test_while_the_store_is_away_what_must_be_recorded_first_is_refused_or
     assert await fault(store) is None
 
 
+async def test_of_what_was_refused_and_is_in_the_chain_all_the_same_it_says_that_nothing_was_done(frozen: Frozen):
+    """The command lay in the socket of a store that went on soon enough."""
+    if frozen.trail.config.on_failure != "refuse":
+        pytest.skip("nothing is refused then")
+    await frozen.trail.record(act("first"), "allowed")
+    for turn in range(20):
+        frozen.freeze()
+        with pytest.raises(StateUnavailable):
+            await frozen.trail.begin(act(f"tool-{turn}"))
+        frozen.thaw()
+        await until(lambda: not frozen.trail._chains["a"].unstored)
+        told = [(record["subject"]["id"], record["decision"]) for record in (await kept(frozen.store))[1:]]
+        if told:
+            break
+    assert told == [(f"tool-{turn}", "begun"), (f"tool-{turn}", "refused")]
+
+
 async def test_what_was_sent_to_a_frozen_store_is_in_the_chain_once(frozen: Frozen):
     trail, store = frozen.trail, frozen.store
     await trail.record(act("first"), "allowed")

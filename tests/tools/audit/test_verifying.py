@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.tools.audit.chain import Link, canonical, checkpoint, hash_of, head
+from app.tools.audit.chain import Link, canonical, chained, checkpoint, hash_of, head
 from app.tools.audit.verifying import Verifier, read_head
-from tests.tools.audit.made import KEY, KEYS, OTHER, chain, changed, rewritten
+from tests.tools.audit.made import KEY, KEYS, OTHER, chain, changed, members, rewritten
 
 
 def links(lines: list[bytes]) -> list[Link]:
@@ -111,6 +111,26 @@ def test_a_chain_made_anew_without_the_secret_is_found():
 def test_a_record_appended_without_the_secret_is_found():
     lines = chain(5)
     assert found([*lines, *chain(1, key=OTHER, after=links(lines)[-1])]) == ("unknown_key", 6)
+
+
+def test_a_true_record_of_another_branch_is_found():
+    """Of before the chain was cut, or of a copy of the store: signed, with the right number, and yet not of this chain."""
+    lines = chain(20)
+    lines[6] = chain(5, after=Link(5, "f" * 64, 1_700_000_000_000))[1]
+    assert found(lines) == ("unlinked", 7)
+
+
+def test_a_record_older_than_the_one_before_it_is_found():
+    lines = chain(5)
+    line, _ = chained(KEY, links(lines)[-1], members(), 1_700_000_000_000)
+    assert found([*lines, line]) == ("backdated", 6)
+
+
+@pytest.mark.parametrize("spelling", [b" %s", b"%s ", b'{"seq":9,%s', b"%s\n"])
+def test_another_spelling_of_a_record_is_found(spelling: bytes):
+    lines = chain(3)
+    lines[1] = spelling % (lines[1][1:] if b"{" in spelling else lines[1])
+    assert found(lines) == ("edited", 2)
 
 
 def test_a_record_of_another_tenant_is_found():
