@@ -136,7 +136,7 @@ async def test_it_comes_by_itself_once_for_all_replicas(tmp_path: Path, valkey: 
         metrics = (await services[0].client.get("/metrics")).text
         assert 'quorum_learning_rows{scope="default"} 100' in metrics
         assert await ObservationStore(state).fresh() == {"default": 0}
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while not (told := await put_in_force(state)):
                 await asyncio.sleep(0.05)
         assert told == [((await LessonStore(state).versions("default"))[0][0], "done", "service")]
