@@ -128,10 +128,11 @@ async def test_what_the_command_learns_is_in_force_on_every_replica_and_can_be_t
         ]
 
 
+@pytest.mark.timeout(180)
 async def test_it_comes_by_itself_once_for_all_replicas(tmp_path: Path, valkey: EmbeddedValkey, state: StateClient) -> None:
     await seeded(state, "default", judged_rows(100))
     async with served(tmp_path, valkey, enabled=True, every_s=5) as services:
-        await answered(services, TRUSTED, within_s=30)
+        await answered(services, TRUSTED, within_s=120)
         assert len(await LessonStore(state).versions("default")) == 1
         metrics = (await services[0].client.get("/metrics")).text
         assert 'quorum_learning_rows{scope="default"} 100' in metrics
