@@ -10,6 +10,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from app.config.learning import LearningConfig
 from app.jobs.trainer import Trainer
 from app.observability.metrics import BAD_ARTEFACTS
