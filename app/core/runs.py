@@ -118,11 +118,22 @@ class Alternative:
 
 
 @dataclass(frozen=True, slots=True)
+class Prospect:
+    """What is expected of a model that might be asked: `quality` is how likely its answer is good, 0 to 1. Dollars and seconds
+    are None where they are not known."""
+
+    quality: float
+    cost_usd: float | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class PlanDecision:
     """What will run and why. Estimates are None where nothing is known to base them on.
 
     Where the strategy chooses: `options` of the one that was chosen, the `task` as it was seen, how diverse the models are
-    (0 to 1), the best `alternatives` with the chosen one among them, and why models were `set_aside`.
+    (0 to 1), the best `alternatives` with the chosen one among them, why models were `set_aside`, and what is expected of each
+    of the others (`prospects`).
     """
 
     strategy: str
@@ -138,6 +149,7 @@ class PlanDecision:
     diversity: float | None = None
     alternatives: tuple[Alternative, ...] = ()
     set_aside: Mapping[str, str] = field(default_factory=dict[str, str])
+    prospects: Mapping[str, Prospect] = field(default_factory=dict[str, Prospect])
 
 
 @dataclass(frozen=True, slots=True)

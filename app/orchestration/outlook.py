@@ -10,7 +10,6 @@ from typing import Final, Literal
 from app.core.models import ModelProfile
 from app.observability.metrics import usual_seconds
 from app.orchestration.context import RunContext
-from app.orchestration.evidence.weights import PRIOR_RELIABILITY
 from app.orchestration.learning.lessons import Performance
 
 PRIOR_JUDGED: Final = 20.0
@@ -56,7 +55,7 @@ class Outlook:
 
 def outlook(context: RunContext, profile: ModelProfile, learned: Mapping[str, float] | None = None) -> Outlook:
     """What is known of `profile` for the task of `context`: what was learned of such prompts, else what was judged, else its
-    `quality` in the configuration, else the prior.
+    `quality` in the configuration, else the prior there (`learning.priors.quality`).
 
     Parameters:
         learned: what `Lessons.success` says of the prompt, by model.
@@ -66,7 +65,7 @@ def outlook(context: RunContext, profile: ModelProfile, learned: Mapping[str, fl
     usual = usual_seconds(profile.name)
     quality = (learned or {}).get(profile.name)
     if quality is None:
-        quality = _judged(done, PRIOR_RELIABILITY if profile.quality is None else profile.quality)
+        quality = _judged(done, context.lessons.prior(profile))
     if done is None:
         return Outlook(quality, standing, usual)
     latency_s = usual if done.latency_p50_ms is None else done.latency_p50_ms / 1000

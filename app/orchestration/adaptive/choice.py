@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from app.core.budgets import nano_usd
 from app.core.errors import InvalidRequest
-from app.core.runs import Alternative, PlanDecision, RunRequest
+from app.core.runs import Alternative, PlanDecision, Prospect, RunRequest
 from app.orchestration.adaptive.options import AdaptiveOptions
 from app.orchestration.adaptive.prospects import Field, field_of
 from app.orchestration.adaptive.ways import Way, scored, ways
@@ -211,6 +211,7 @@ def _plan(context: RunContext, ranking: Ranking, way: Way, why: str) -> PlanDeci
             Alternative(one.strategy, one.names, one.score, round(one.quality, 4), one.cost_usd, one.seconds) for one in shown
         ),
         ranking.field.set_aside,
+        {one.name: Prospect(round(one.good, 4), one.cost_usd, one.seconds) for one in ranking.field.prospects},
     )
 
 

@@ -142,6 +142,9 @@ class LearnedLessons:
         self.wanted()
         return self._first(lambda learned: learned.calibrators) or self.priors.calibrators()
 
+    def prior(self, profile: ModelProfile) -> float:
+        return self.priors.prior(profile)
+
     def performance(self, profile: ModelProfile, category: str | None = None) -> Performance | None:
         self.wanted()
         return performance(self.records, self.shared, (profile.name, profile.provider), category)

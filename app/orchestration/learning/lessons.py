@@ -41,6 +41,10 @@ class Lessons(Protocol):
         """What makes a probability of how far a panel agrees."""
         ...
 
+    def prior(self, profile: ModelProfile) -> float:
+        """How often a model is taken to be right before any answer of it was judged, 0 to 1."""
+        ...
+
     def performance(self, profile: ModelProfile, category: str | None = None) -> Performance | None:
         """How a model has been doing at tasks of `category` (at all, where that is None or was not seen often enough yet).
 
@@ -76,13 +80,16 @@ class Priors:
         stated = any(member.quality is not None for member in members)
         return prior_weights(
             [member.name for member in members],
-            reliability={member.name: self._quality if member.quality is None else member.quality for member in members},
+            reliability={member.name: self.prior(member) for member in members},
             families={member.name: member.family or member.name for member in members},
             correlation=self._correlation if stated else 0.0,
         )
 
     def calibrators(self) -> Calibrators:
         return Calibrators()
+
+    def prior(self, profile: ModelProfile) -> float:
+        return self._quality if profile.quality is None else profile.quality
 
     def performance(self, profile: ModelProfile, category: str | None = None) -> Performance | None:
         return None

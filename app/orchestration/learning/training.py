@@ -230,21 +230,47 @@ def _brier(calibrators: Calibrators, one: Outcome) -> float:
     return (chosen.confidence(one.features).probability - one.right) ** 2
 
 
+@dataclass(slots=True)
+class Prompt:
+    """A prompt by its terms, how well each model answered it, and when the first of those answers was judged."""
+
+    terms: Mapping[str, int]
+    scores: dict[str, float]
+    at: float
+
+
+def asked_together(rows: Iterable[Row]) -> list[Prompt]:
+    """The judged prompts of `rows`. Models that were asked the same one by one, in runs of their own, are told together, as a
+    panel is that was asked it; what a model was asked again is a prompt of its own."""
+    found: dict[frozenset[tuple[str, int]], list[Prompt]] = {}
+    for row in rows:
+        credit = credit_of(row.run, row.judgements)
+        if not row.run.terms or not credit:
+            continue
+        same = found.setdefault(frozenset(row.run.terms.items()), [])
+        if same and not same[-1].scores.keys() & credit:
+            same[-1].scores.update(credit)
+            same[-1].at = min(same[-1].at, row.at)
+        else:
+            same.append(Prompt(row.run.terms, credit, row.at))
+    return [prompt for same in found.values() for prompt in same]
+
+
 def _prompts(
     rows: Sequence[Row], before: Before, fresh_from: float, least: int, progress: Progress
 ) -> tuple[SuccessPredictor | None, Compared]:
-    judged = [(row, credit) for row in rows if row.run.terms and (credit := credit_of(row.run, row.judgements))]
+    judged = asked_together(rows)
     if len(judged) < least:
         return None, Compared("success", "brier", len(judged), reason=f"{len(judged)} judged prompts, and {least} are wanted")
     judged = Random(_SEED).sample(judged, len(judged))  # noqa: S311 - repeatable, not secret
-    scored = [Scored("", credit, found=row.run.terms) for row, credit in judged]
+    scored = [Scored("", one.scores, found=one.terms) for one in judged]
     progress("success by prompts")
     errors: list[tuple[float, float]] = []
     for inner, left_out in folds(len(scored), PARTS):
         fitted = fit_text([scored[place] for place in inner])
         mean = SuccessPredictor(mean=fitted.mean)
         for place in left_out:
-            if judged[place][0].at > fresh_from:
+            if judged[place].at > fresh_from:
                 errors += _misses(scored[place], before.predictor or mean, mean, fitted)
     if not errors:
         return None, Compared("success", "brier", 0, reason="no answer was judged")

@@ -118,6 +118,24 @@ def test_what_was_learned_of_such_prompts_counts_before_what_was_judged_and_that
     assert (found.models[0], found.estimated_quality) == ("a", 0.99)
 
 
+def test_a_model_without_a_quality_is_taken_to_be_as_good_as_the_configuration_says() -> None:
+    models = [model("a"), model("b", quality=0.8)]
+    assert plan(*models, weights={"quality": 1}).prospects["a"].quality == 0.7
+    begun = engine(*models, learning={"priors": {"quality": 0.95}}).begin(
+        asked("adaptive", ("a", "b"), options={"explore": 0, "weights": {"quality": 1}}, messages=WHY)
+    )
+    begun.context.standings, begun.context.settled = Standings(), None
+    found = begun.strategy.plan(begun.request, begun.context)
+    assert (found.models, found.prospects["a"].quality, found.prospects["b"].quality) == (("a",), 0.95, 0.8)
+
+
+def test_the_plan_says_what_is_expected_of_each_model_that_might_be_asked() -> None:
+    models = [model("cheap", **CHEAP), model("dear", **DEAR), model("left-out")]
+    found = plan(*models, lessons=Learned(likely={"cheap": 0.61, "dear": 0.93}), exclude=["left-out"]).prospects
+    assert {name: one.quality for name, one in found.items()} == {"cheap": 0.61, "dear": 0.93}
+    assert (found["dear"].cost_usd or 0) > (found["cheap"].cost_usd or 0) > 0
+
+
 def test_where_models_often_fail_another_one_stands_behind() -> None:
     models = [model("a", quality=0.9), model("b", quality=0.8)]
     shaky = Standings(a=Standing(0.7), b=Standing(0.95))

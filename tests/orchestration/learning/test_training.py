@@ -8,8 +8,10 @@ from dataclasses import replace
 import pytest
 
 from app.orchestration.evidence.weights import PanelWeights, prior_weights
+from app.orchestration.learning.judging import RUN, Judgement
 from app.orchestration.learning.learned import ALL, Learned, read, stored
-from app.orchestration.learning.training import STEPS, Before, Trained, train
+from app.orchestration.learning.taught import Noted, Said, Taught
+from app.orchestration.learning.training import STEPS, Before, Row, Trained, asked_together, train
 from tests.orchestration.learning.judged import HASHED, LABELS, SKILLS, judged_rows
 
 NAMES = list(SKILLS)
@@ -52,6 +54,24 @@ def test_who_answers_what_well_is_told_from_hashed_terms() -> None:
     predict = trained.learned.predictor.success_of
     rivers, music = predict(HASHED.counts("a river is long")), predict(HASHED.counts("a sonata"))
     assert rivers["poor"] > music["poor"] + 0.2
+
+
+def test_models_that_were_asked_the_same_one_by_one_are_told_together() -> None:
+    """As `quorum eval --members --feedback` has them asked: a run for each model, judged by a score."""
+
+    def alone(number: int, member: str, text: str, score: float) -> Row:
+        taught = Taught((Said("c1", member, "#c1"),), 1, "#c1", votes=False)
+        terms = HASHED.counts(text)
+        noted = Noted(f"run_{number:024x}", 1_000.0, "direct", None, None, taught, "c1", None, {}, terms)
+        return Row(noted, {RUN: Judgement(2_000.0 + number, score=score)})
+
+    asked = [("a", "one", 1.0), ("b", "one", 0.0), ("a", "two", 0.0), ("a", "one", 0.5), ("b", "two", 1.0)]
+    found = asked_together(alone(number, *one) for number, one in enumerate(asked))
+    assert [(one.terms, one.scores, one.at) for one in found] == [
+        (HASHED.counts("one"), {"a": 1.0, "b": 0.0}, 2_000.0),
+        (HASHED.counts("one"), {"a": 0.5}, 2_003.0),
+        (HASHED.counts("two"), {"a": 0.0, "b": 1.0}, 2_002.0),
+    ]
 
 
 def test_too_little_feedback_teaches_nothing_and_says_so() -> None:
