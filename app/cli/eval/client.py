@@ -107,17 +107,24 @@ class Client:
         return FEEDBACK in (await self._json("/openapi.json"))["paths"]
 
     async def tell(self, question: Question, result: Result) -> str | None:
-        """Tell the service what was right for a run. Why it took no notice, or None where it did.
+        """Tell the service what was right for a run: the right answer where its answers were counted and can be read, else how
+        good its own was. Why it took no notice, or None where it did.
 
         Raises:
             NotFound: the run is not one of those that the service keeps to learn from.
         """
         labels = gold_labels(question.gold, question.grading)
-        judged = {"label": labels[0]} if labels and question.grading.kind in _LABELLED else {"score": result.score}
-        answer = await self._send("POST", FEEDBACK, orjson.dumps({"run_id": result.run_id, **judged}))
+        score = {"score": result.score}
+        labelled = result.counted and labels and question.grading.kind in _LABELLED
+        answer = await self._judge(result, {"label": labels[0]} if labelled else score)
+        if answer.status_code == 400 and labelled:
+            answer = await self._judge(result, score)
         if answer.status_code == 404:
             raise NotFound(_message(answer))
         return None if answer.is_success else _message(answer)
+
+    async def _judge(self, result: Result, judged: Mapping[str, Any]) -> httpx.Response:
+        return await self._send("POST", FEEDBACK, orjson.dumps({"run_id": result.run_id, **judged}))
 
     async def _json(self, path: str) -> Mapping[str, Any]:
         answer = await self._send("GET", path)

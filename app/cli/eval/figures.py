@@ -8,6 +8,7 @@ from typing import Literal
 
 from app.cli.eval.parts import Split
 from app.cli.eval.results import ContestantKind
+from app.cli.eval.routing import Routing
 from app.orchestration.evidence.measures import Calibration, Interval, Point
 
 
@@ -111,3 +112,4 @@ class SetReport:
     members: tuple[MemberFigures, ...]
     set_aside: tuple[MemberFigures, ...]
     tradeoffs: tuple[Tradeoff, ...]
+    routing: tuple[Routing, ...]

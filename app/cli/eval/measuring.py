@@ -14,6 +14,7 @@ from typing import Final, Literal
 from app.cli.eval.figures import Category, Figures, Lift, MemberFigures, SetReport, Share, Times, Tradeoff
 from app.cli.eval.parts import Split
 from app.cli.eval.results import Contestant, Result
+from app.cli.eval.routing import routing
 from app.orchestration.evidence.measures import (
     Calibration,
     Interval,
@@ -80,6 +81,12 @@ def set_report(
         members,
         _member_figures(alone, train),
         _tradeoffs(figures, members),
+        routing(
+            contestants,
+            by_contestant,
+            train,
+            {model: {question: one.score for question, one in own.items()} for model, own in alone.items()},
+        ),
     )
 
 
@@ -137,7 +144,7 @@ def _figures(
         unread=sum(one.said is None for one in answered),
         accuracy=accuracy(list(scores.values())),
         categories=_categories(told),
-        lift=None if contestant.kind == "model" else _best_lift(results, scores, train, alone),
+        lift=None if contestant.kind == "model" else _best_lift(contestant, results, scores, train, alone),
         against=None if base is None else paired(scores, base[1], base[0], None),
         cost_usd=cost,
         cost_per_question_usd=None if cost is None else cost / len(told),
@@ -169,10 +176,15 @@ def paired(scores: Scores, other: Scores, name: str, chosen_on: Literal["train",
 
 
 def _best_lift(
-    results: Sequence[Result], scores: Scores, train: set[str], alone: Mapping[str, Mapping[str, _Alone]]
+    contestant: Contestant,
+    results: Sequence[Result],
+    scores: Scores,
+    train: set[str],
+    alone: Mapping[str, Mapping[str, _Alone]],
 ) -> Lift | None:
-    """The lift over the best of the members that answered every question, the training part's where there is one."""
-    panel = dict.fromkeys(model for one in results for model in one.panel)
+    """The lift over the best of the members that answered every question, the training part's where there is one. Members are
+    those of the recipe, also such as it never chose."""
+    panel = dict.fromkeys((*contestant.models, *(model for one in results for model in one.panel)))
     whole = {model: own for model in panel if (own := alone.get(model)) is not None and all(one in own for one in scores)}
     if not whole:
         return None

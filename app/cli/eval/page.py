@@ -10,6 +10,7 @@ from typing import Final
 from app.cli.eval import plots, wording
 from app.cli.eval.figures import Figures, MemberFigures, SetReport
 from app.cli.eval.report import Across, Report, SetOverSplits
+from app.cli.eval.routing import RoutePoint, RoutingOverSplits
 from app.orchestration.evidence.measures import Calibration
 
 _STYLE: Final = """
@@ -57,11 +58,12 @@ def _set(found: SetOverSplits, baseline: str | None) -> str:
         parts.append(f"<p><strong>Not asked yet:</strong> {told}. Their figures are of fewer questions.</p>")
     if one.contestants:
         parts += [_summary(one, baseline), _accuracies(one), _spending(one), _times(one), _tradeoffs(one)]
-        parts += [_calibration(one), _shares(one), _categories(one), _failures(one)]
+        parts += [_routing(one), _calibration(one), _shares(one), _categories(one), _failures(one)]
     parts.append(_members("Single models", one.members))
     parts.append(_members("Single models on the questions set aside", one.set_aside))
     if found.across:
         parts.append(_across(found.across, found.seeds, baseline))
+        parts += [_routing_across(over) for over in found.routing]
     return "".join(parts)
 
 
@@ -147,6 +149,32 @@ def _tradeoffs(one: SetReport) -> str:
         parts.append(plots.frontier([(point, point.name in named) for point in found.points], found.best, found.unit))
         parts.append(_details(f"Accuracy by {found.unit}", ["", found.unit, "accuracy", "on the frontier"], rows))
     return "".join(parts) if one.tradeoffs else ""
+
+
+def _routing(one: SetReport) -> str:
+    parts: list[str] = []
+    for found in one.routing:
+        weak, strong = wording.percent(found.weak_accuracy), wording.percent(found.strong_accuracy)
+        told = (
+            f"Between {found.weak} ({weak} right) and {found.strong} ({strong} right), on {found.questions} questions. "
+            f"The curve gives them to the strong one in the order of what {found.ranked_by} expected it to gain; "
+            f"the dashed line is chance. Area under the curve (APGR, 0.5 by chance): {found.apgr:.3f}."
+        )
+        curve = plots.recovery(found.weak, found.strong, found.curve, found.points)
+        rows = [[wording.percent(at.share), wording.percent(at.recovered)] for at in found.curve[::10]]
+        parts.append(f"<h3>Routing</h3><p>{escape(told)}</p>{curve}{_route_points(found.points)}")
+        parts.append(_details("The curve", ["strong calls", "of the gap"], rows))
+    return "".join(parts)
+
+
+def _routing_across(found: RoutingOverSplits) -> str:
+    told = f"From {found.weak} to {found.strong} over {found.splits} splits: APGR {wording.area(found.apgr)}."
+    return f"<p>{escape(told)}</p>{_route_points(found.points)}"
+
+
+def _route_points(points: Sequence[RoutePoint]) -> str:
+    rows = [[one.name, *map(wording.percent, (one.share, one.accuracy, one.recovered))] for one in points]
+    return _table(["", "strong calls", "accuracy", "of the gap"], rows)
 
 
 def _calibration(one: SetReport) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Final
 
+from app.cli.eval.routing import CurvePoint, RoutePoint
 from app.orchestration.evidence.measures import Bin, Interval, Point
 
 WIDTH: Final = 640
@@ -86,6 +87,22 @@ def frontier(points: Sequence[tuple[Point, bool]], best: Sequence[Point], unit: 
         parts.append(_dot(x.at(one.cost), y.at(one.quality), told, strong=strong))
         parts.append(labels.beside(x.at(one.cost), y.at(one.quality), _short(one.name)))
     return _svg(f"Accuracy against {unit}", _HEIGHT, parts)
+
+
+def recovery(weak: str, strong: str, curve: Sequence[CurvePoint], points: Sequence[RoutePoint]) -> str:
+    """The share of the gap that is recovered by the share of strong calls, with the diagonal of chance."""
+    reached = [one.recovered for one in (*curve, *points)]
+    x = _shares(0.0, 1.0, _FRAME, WIDTH - 20)
+    y = _shares(min(reached), max(reached), _HEIGHT - _FOOT, 14)
+    parts = [_axes(x, y, f"questions for {_short(strong)}", "of the gap")]
+    parts.append(_line([(0.0, 0.0), (1.0, 1.0)], x, y, "d"))
+    parts.append(_line([(one.share, one.recovered) for one in curve], x, y, "s"))
+    labels = _Labels()
+    for one in points:
+        told = f"{one.name}: {percent(one.share)} strong calls, {percent(one.recovered)} of the gap"
+        parts.append(_dot(x.at(one.share), y.at(one.recovered), told, strong=True))
+        parts.append(labels.beside(x.at(one.share), y.at(one.recovered), _short(one.name)))
+    return _svg(f"Share of the gap from {weak} to {strong} by the share of strong calls", _HEIGHT, parts)
 
 
 def percent(value: float) -> str:

@@ -9,6 +9,7 @@ from app.cli.eval.figures import Figures, Lift, SetReport
 from app.cli.eval.measuring import set_report
 from app.cli.eval.parts import Split
 from app.cli.eval.results import Contestant, Result
+from app.cli.eval.routing import RoutingOverSplits, routing_over_splits
 from app.cli.eval.storing import Stored
 from app.core.errors import InvalidRequest
 from app.orchestration.evidence.measures import Interval, mean_interval
@@ -40,6 +41,7 @@ class SetOverSplits:
     report: SetReport
     seeds: tuple[int, ...]
     across: tuple[Across, ...]
+    routing: tuple[RoutingOverSplits, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,10 @@ def _over_splits(group: Sequence[Stored], baseline: str | None, splits: int | No
     in_order = sorted(by_split.items(), key=lambda item: item[0].seed)
     reports = [_section(split, found, baseline, redraws) for split, found in in_order]
     several = len(reports) > 1
-    return SetOverSplits(reports[0], tuple(one.split.seed for one in reports), _across(reports) if several else ())
+    seeds = tuple(one.split.seed for one in reports)
+    if not several:
+        return SetOverSplits(reports[0], seeds, ())
+    return SetOverSplits(reports[0], seeds, _across(reports), routing_over_splits([one.routing for one in reports]))
 
 
 def _section(split: Split, stored: Sequence[Stored], baseline: str | None, redraws: int) -> SetReport:

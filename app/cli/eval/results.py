@@ -36,7 +36,9 @@ class Member:
 @dataclass(frozen=True, slots=True)
 class Result:
     """An answer, graded; or why there is none (`error`, a code, and `reason`). Times are those that were recorded, where
-    answers are replayed faster. `asked` calls were made of the `most` that asking everybody would have made."""
+    answers are replayed faster. `asked` calls were made of the `most` that asking everybody would have made. `prospects`
+    are models, each with how likely its answer was expected to be good. `counted` says whether answers were counted against
+    each other."""
 
     contestant: str
     question: str
@@ -58,6 +60,8 @@ class Result:
     most: int = 0
     panel: tuple[str, ...] = ()
     members: tuple[Member, ...] = ()
+    prospects: tuple[tuple[str, float], ...] = ()
+    counted: bool = False
     error: str | None = None
     reason: str | None = None
 
@@ -92,6 +96,8 @@ def result_of(run: Mapping[str, Any], contestant: Contestant, question: Question
         max(asked, len(panel) * _replicates(run)),
         panel,
         tuple(_member(one, question, speed) for one in candidates if one["layer"] == 1 and one["replicate"] == 0),
+        tuple((model, told["quality"]) for model, told in _part(_part(run, "plan"), "prospects").items()),
+        bool(consensus),
     )
 
 

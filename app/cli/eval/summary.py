@@ -11,6 +11,7 @@ from app.cli.asking.escaping import escaped
 from app.cli.eval import wording
 from app.cli.eval.figures import Lift, SetReport
 from app.cli.eval.report import Report, SetOverSplits
+from app.cli.eval.routing import Routing, RoutingOverSplits
 
 
 def show(report: Report, console: Console) -> None:
@@ -27,8 +28,12 @@ def show(report: Report, console: Console) -> None:
             console.print(f"{escaped(name)}: {count} questions are not asked yet", style="yellow", markup=False)
         if one.set_aside and not one.contestants:
             console.print(_set_aside(one))
+        for routed in one.routing:
+            console.print(_routing(f"{routed.questions} questions: APGR {routed.apgr:.3f}", routed))
         if found.across:
             console.print(_splits(found, report.baseline))
+        for over in found.routing:
+            console.print(_routing(f"{over.splits} splits: APGR {wording.area(over.apgr)}", over))
 
 
 def _table(one: SetReport, baseline: str | None) -> Table:
@@ -79,6 +84,14 @@ def _splits(found: SetOverSplits, baseline: str | None) -> Table:
             wording.percent(one.calls_saved),
             wording.NONE if one.ece is None else f"{one.ece * 100:.1f} ({(one.excess or 0) * 100:+.1f})",
         )
+    return table
+
+
+def _routing(told: str, found: Routing | RoutingOverSplits) -> Table:
+    title = f"Routing from {found.weak} to {found.strong}, {told}"
+    table = _headed(title, "strong calls", "accuracy", "of the gap")
+    for one in found.points:
+        table.add_row(Text(escaped(one.name)), *map(wording.percent, (one.share, one.accuracy, one.recovered)))
     return table
 
 

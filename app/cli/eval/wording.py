@@ -32,6 +32,12 @@ def _around(found: Interval, *, signed: bool = False) -> str:
     return f" [{low:+.2f}, {high:+.2f}]" if signed else f" [{low:.1f}, {high:.1f}]"
 
 
+def area(found: Interval) -> str:
+    """An area under a curve with its interval: `0.662 [0.655, 0.669]`."""
+    known = math.isfinite(found.low) and math.isfinite(found.high)
+    return f"{found.value:.3f}{f' [{found.low:.3f}, {found.high:.3f}]' if known else ''}"
+
+
 def lift(found: Lift | None) -> str:
     return NONE if found is None else f"{points(found.difference)} on {found.over}"
 

@@ -110,22 +110,38 @@ def calibration(probabilities: Sequence[float], right: Sequence[bool], *, redraw
     return Calibration(rows, ece, excess, brier, reliability_bins(probabilities, right), len(sure), sum(sure))
 
 
-def gap_recovered(scores: Sequence[float], strong: Sequence[float], weak: Sequence[float]) -> float:
-    """APGR: the mean share of the gap between a weak and a strong model that is recovered, over all shares of strong calls.
+def recovery(gains: Sequence[float], strong: Sequence[float], weak: Sequence[float]) -> tuple[tuple[float, float], ...]:
+    """What share of the gap between a weak and a strong model is recovered, by the share of calls to the strong one.
 
-    The rows of highest `scores` go to the strong model first. 0.5 is chance. Source: Ong et al., "RouteLLM" (2024),
+    From (0, 0) to (1, 1), straight among rows of one gain, and straight altogether where there is no gap.
+
+    The rows of highest `gains` go to the strong model first. Source: Ong et al., "RouteLLM" (2024),
     https://arxiv.org/abs/2406.18665, section 3.
+
+    Parameters:
+        gains: what the strong model is expected to gain on each row.
+        strong, weak: how good the two were there.
     """
-    order = sorted(range(len(scores)), key=lambda place: -scores[place])
+    order = sorted(range(len(gains)), key=lambda place: -gains[place])
     gap = sum(strong) - sum(weak)
-    if not order or gap == 0:
-        return 0.5
-    area, recovered = 0.0, 0.0
-    for place in order:
-        before = recovered
-        recovered += (strong[place] - weak[place]) / gap
-        area += (before + recovered) / 2
-    return area / len(order)
+    if gap == 0:
+        return (0.0, 0.0), (1.0, 1.0)
+    curve, recovered = [(0.0, 0.0)], 0.0
+    for count, place in enumerate(order, 1):
+        recovered += strong[place] - weak[place]
+        if count == len(order) or gains[order[count]] != gains[place]:
+            curve.append((count / len(order), recovered / gap))
+    return tuple(curve)
+
+
+def area(curve: Sequence[tuple[float, float]]) -> float:
+    """The area under a curve from 0 to 1."""
+    return sum((right - left) * (low + high) / 2 for (left, low), (right, high) in pairwise(curve))
+
+
+def gap_recovered(gains: Sequence[float], strong: Sequence[float], weak: Sequence[float]) -> float:
+    """APGR: the mean share of the gap that is recovered (`recovery`), over all shares of strong calls. 0.5 is chance."""
+    return area(recovery(gains, strong, weak))
 
 
 def frontier(points: Sequence[Point]) -> tuple[Point, ...]:

@@ -120,6 +120,8 @@ class Feedback:
         found = await self._store.find(tenant, run_id)
         if found is None:
             await self._observations.flush()
+            found = await self._store.find(tenant, run_id)
+        if found is None:
             await asyncio.sleep(_LOOK_AGAIN_S)
             found = await self._store.find(tenant, run_id)
         if found is None:
