@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shlex
@@ -215,6 +216,74 @@ def test_what_was_right_is_told_to_a_service_that_learns(directory: Path, tmp_pa
     assert code == 0
     assert f"the service took {aside} verdicts" in err
     assert f"{aside} runs are none that it keeps to learn from" in err
+
+
+def test_who_answers_which_questions_well_is_learned_and_reported_as_routing(tmp_path: Path):
+    """`plain` is good at rivers, `grand` at rivers and music: with the half set aside learned, music goes to `grand`."""
+    file, rows = tmp_path / "answers.jsonl", []
+    for n in range(160):
+        subject = ("river", "sonata")[n % 2]
+        right = {"plain": subject == "river" or n % 12 == 1, "grand": n % 10 != 0}
+        rows.append({"id": f"q{n}", "question": f"Tell me of the {subject} number {n}", "correct": right})
+    file.write_text("\n".join(map(json.dumps, rows)))
+
+    def spec(**recipes: Any) -> Path:
+        options = {"file": str(file), "fields": {"answers": "correct"}, "latency": "none"}
+        models = {
+            name: {"provider": "tape", "model": name, "price": {"input": price, "output": price}} for name, price in prices
+        }
+        made = {
+            "providers": {"tape": {"kind": "replay", "options": options}},
+            "models": models,
+            "learning": {"observe": "all"},
+            "recipes": recipes,
+        }
+        (tmp_path / "quorum.yaml").write_text(yaml.safe_dump(made))
+        return tmp_path / "quorum.yaml"
+
+    def recipe(cost: float) -> dict[str, Any]:
+        options = {"strategies": ["direct"], "explore": 0, "weights": {"quality": 1, "cost": cost}}
+        return {"strategy": "adaptive", "models": ["plain", "grand"], "options": options}
+
+    prices = (("plain", 1), ("grand", 16))
+    config = spec(frugal=recipe(3.0), fair=recipe(1.0))
+    state = ("--config", config, "--data-dir", tmp_path / "state")
+    whole = (
+        file,
+        *state,
+        "--grade",
+        "score",
+        "--split",
+        "0.5",
+        "--out",
+        tmp_path / "e",
+        "--resume",
+        "-r",
+        "plain",
+        "-r",
+        "grand",
+    )
+
+    code, _, err = evaluated(*whole, "--part", "train", "--feedback")
+    aside = reported(tmp_path / "e")["trained_on"]
+    assert (code, f"the service took {2 * aside} verdicts" in err) == (0, True), err
+    trained = [sys.executable, "-c", "from app.cli import main; main()", "train", "--json", *map(str, state)]
+    said = subprocess.run(trained, capture_output=True, timeout=120, env=environment(), check=True).stdout
+    compared = {one["kind"]: one for one in json.loads(said)[0]["compared"]}
+    assert compared["success"]["taken"], compared
+
+    code, out, err = evaluated(*whole, "--part", "report", "-r", "frugal", "-r", "fair")
+    assert code == 0, err
+    assert "Routing from plain to grand" in out
+    (found,) = reported(tmp_path / "e")["routing"]
+    assert (found["weak"], found["strong"], found["chosen_on"]) == ("plain", "grand", "train")
+    assert found["apgr"] > 0.7
+    curve = [(one["share"], one["recovered"]) for one in found["curve"]]
+    points = {one["name"]: (one["share"], one["recovered"]) for one in found["points"]}
+    assert all(min(math.dist(point, other) for other in curve) < 0.02 for point in points.values()), (points, curve)
+    assert points["frugal"] == (0, 0)
+    assert points["fair"][0] == pytest.approx(0.5, abs=0.1)
+    assert points["fair"][1] > 0.8
 
 
 def test_stored_results_are_reported_without_asking(directory: Path, tmp_path: Path):

@@ -28,7 +28,7 @@ _CHARACTER: Final = 6.2
 _LINE: Final = 13
 _TICKS: Final = 6
 _STEPS: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
-"""Between the ticks of shares; the last makes five of the whole."""
+"""Between the ticks of shares; the last makes five of the whole. Where there is more than the whole, ticks are whole ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ class _Scale:
 def _shares(low: float, high: float, start: float, end: float) -> _Scale:
     """A scale of shares that holds both, at least 4 points wide, with ticks at round ones."""
     spread = max(high - low, 0.04)
-    step = next(one for one in _STEPS if spread / one <= _TICKS)
+    step = next((one for one in _STEPS if spread / one <= _TICKS), float(math.ceil(spread / _TICKS)))
     low, high = math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
     high = max(high, low + step)
     ticks = tuple(low + step * place for place in range(round((high - low) / step) + 1))

@@ -79,7 +79,7 @@ def rank(context: RunContext) -> Ranking:
     extract = None if single else _countable(request, context.category)
     weights = context.lessons.weights([one.model.profile for one in field.prospects])
     found = ways(field.prospects, context.task, preference, extract=extract, single=single, weights=weights)
-    ranked = _affordable(scored(found, preference), options.max_cost_usd)
+    ranked = _affordable(scored(_wanted(found, options.strategies), preference), options.max_cost_usd)
     return Ranking(tuple(ranked), field, _explored(context, ranked, preference))
 
 
@@ -125,6 +125,15 @@ def _countable(request: RunRequest, category: str) -> Extract | None:
     if kind is not None:
         return ExtractChoice(type="choice", choices=dict(kind.texts) if kind.texts else kind.labels)
     return ExtractNumber(type="number") if category == "math" else None
+
+
+def _wanted(found: Sequence[Way], strategies: Sequence[str]) -> Sequence[Way]:
+    left = [way for way in found if not strategies or way.strategy in strategies]
+    if left:
+        return left
+    there = ", ".join(dict.fromkeys(way.strategy for way in found))
+    message = f"over these models, nothing can be done with {' or '.join(strategies)} for this request; there is {there}"
+    raise InvalidRequest(message, param="options.strategies")
 
 
 def _affordable(ranked: Sequence[Way], most_usd: float | None) -> list[Way]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from app.orchestration.base import StrategyOptions
 from app.orchestration.outlook import POLICIES, Policy, Preference
 
+Delegate = Literal["direct", "fallback", "parallel", "consensus"]
 Weight = Annotated[float, Field(ge=0, le=10)]
 Names = Annotated[tuple[str, ...], Field(max_length=32)]
 
@@ -28,6 +29,9 @@ class AdaptiveOptions(StrategyOptions):
     weights: WeightsOptions | None = Field(default=None, description="In place of those of a policy.")
     pin: Names = Field(default=(), description="The models that the choice is limited to.")
     exclude: Names = Field(default=(), description="Models that are not asked.")
+    strategies: Annotated[tuple[Delegate, ...], Field(max_length=4)] = Field(
+        default=(), description="The strategies that the choice is limited to; without any, all four."
+    )
     max_cost_usd: float | None = Field(
         default=None, gt=0, description="What is expected to cost more is not chosen; nor what has no known price."
     )

@@ -151,6 +151,29 @@ async def test_the_part_to_learn_from_is_told_what_was_right():
     assert (found.taken, found.unkept, found.refused, found.why) == (2, 1, len(told) - 3, "it is conflict")
 
 
+@pytest.mark.parametrize(("counted", "told"), [(False, [{"score": 0.5}]), (True, [{"label": "4"}, {"score": 0.5}])])
+async def test_where_a_run_knows_no_labels_it_is_told_its_score(counted: bool, told: list[Any]):
+    """Answers of one model are not counted, and those of a panel may be texts without labels."""
+    bodies: list[Any] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        bodies.append(orjson.loads(request.content))
+        return refused(400, "invalid_request") if "label" in bodies[-1] else answered(body={})
+
+    assert await client(answer).tell(question("q1"), result("q1", 0.5, counted=counted)) is None
+    assert bodies == [{"run_id": "run_q1", **one} for one in told]
+
+
+async def test_what_the_plan_expected_of_each_model_is_kept():
+    expected = {
+        "a": {"quality": 0.9, "cost_usd": 0.1, "seconds": None},
+        "b": {"quality": 0.6, "cost_usd": None, "seconds": None},
+    }
+    run = {**RUN, "consensus": None, "plan": {"models": ["a"], "prospects": expected}}
+    found = await client(lambda _: answered(body=run)).ask(PANEL, question("q1"))
+    assert (found.prospects, found.counted) == ((("a", 0.9), ("b", 0.6)), False)
+
+
 async def test_names_are_looked_up_and_members_added():
     entries = [
         {"id": "panel", "kind": "recipe", "models": ["a", "p/b"], "fingerprint": "f1"},

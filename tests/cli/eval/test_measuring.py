@@ -47,6 +47,13 @@ def test_the_best_member_is_chosen_on_the_part_set_aside():
     assert found.contestants[0].questions == found.questions
 
 
+def test_a_member_that_a_recipe_never_chose_may_be_its_best() -> None:
+    results = [result(f"q{n}", 0.0, members={"b": 0.0}, panel=("b",)) for n in range(4)]
+    lift = measured(*results, *(result(f"q{n}", 1.0, of=SINGLE) for n in range(4))).contestants[0].lift
+    assert lift is not None
+    assert (lift.over, lift.difference.value) == ("a", -1.0)
+
+
 def test_a_member_that_was_not_asked_every_time_is_no_measure():
     results = [result("q1", 1.0, members={"a": 1.0}), result("q2", 1.0, members={"a": None, "b": 0.0})]
     found = measured(*results)

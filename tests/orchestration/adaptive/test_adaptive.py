@@ -272,6 +272,16 @@ def test_the_choice_may_be_limited_to_some_models() -> None:
     assert plan(*models, pin=["b", "c"]).models[0] == "c"
 
 
+def test_the_choice_may_be_limited_to_some_strategies() -> None:
+    models = [model(name, quality=0.8) for name in "abc"]
+    sums: dict[str, Any] = {"request": {"messages": SUM}, "weights": {"quality": 1}}
+    assert plan(*models, **sums).strategy == "consensus"
+    alone = plan(*models, **sums, strategies=["direct", "fallback"])
+    assert (alone.strategy, {one.strategy for one in alone.alternatives}) == ("direct", {"direct", "fallback"})
+    with pytest.raises(InvalidRequest, match=r"nothing can be done with consensus for this request; there is direct, fallback"):
+        plan(*models, strategies=["consensus"])
+
+
 def test_what_costs_too_much_is_not_chosen_and_an_unknown_price_is_told() -> None:
     models = [model("cheap", **CHEAP), model("dear", **DEAR), model("unknown", quality=0.99)]
     assert plan(*models, policy="quality").models == ("unknown",)
