@@ -13,7 +13,7 @@ import orjson
 
 from bench.results import Results, rows
 from bench.scenes import LIMIT_MS, SCENES, STREAMS
-from bench.upstream import CHUNKS, PACED_PER_S, SLOW_S
+from bench.upstream import CHUNKS, PACED_PER_S, SLOW_S, VARIED, VARIED_WORDS
 
 _PAGE = Path(__file__).with_suffix(".md")
 
@@ -32,6 +32,8 @@ def page(results: Results) -> str:
         slow=SLOW_S * 1000,
         limit=LIMIT_MS,
         streams=STREAMS,
+        varied=VARIED,
+        words=VARIED_WORDS,
         paced=PACED_PER_S,
         minutes=round(turns * 8 / 60),
     )

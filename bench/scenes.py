@@ -9,11 +9,12 @@ from typing import Literal
 
 from bench.load import KEY
 from bench.processes import OPENING_S, BenchError, Contestant, Cores, Measured, Process, load
-from bench.upstream import CHUNKS, SLOW_S
+from bench.upstream import CHUNKS, SLOW_S, VARIED, VARIED_WORDS
 
 LIMIT_MS = 2 * SLOW_S * 1000
 """What a panel with a lead takes at least when each call takes `SLOW_S`: the lead waits for the members."""
 QUESTION = ({"role": "user", "content": "Why is the sky blue?"},)
+LONG = ({"role": "user", "content": ("Explain why the following plan, with its constraints, works. " * 40)[:2_048]},)
 STREAMS = 500
 _WARM_UP_S = 1.0
 _KB = 1000
@@ -113,6 +114,18 @@ def _latency(server: Process, seconds: float, where: Cores) -> Values:
     return {"alone": alone.quantile(0.5) - LIMIT_MS, "many": many.quantile(0.5) / LIMIT_MS}
 
 
+def _adaptive(server: Process, seconds: float, where: Cores) -> Values:
+    direct = load(server, "calls", _body("instant", messages=LONG), 1, seconds, where, warm_up_s=_WARM_UP_S)
+    chosen = load(server, "calls", _body("chosen", messages=LONG), 1, seconds, where, warm_up_s=_WARM_UP_S)
+    return {"direct": direct.quantile(0.5), "added": chosen.quantile(0.5) - direct.quantile(0.5)}
+
+
+def _clustered(server: Process, seconds: float, where: Cores) -> Values:
+    plain = _calls(server, where, "twenty", 1, seconds).quantile(0.5)
+    clustered = _calls(server, where, "twenty-clustered", 1, seconds).quantile(0.5)
+    return {"calls": plain - SLOW_S * 1000, "added": clustered - plain}
+
+
 def _streams(server: Process, seconds: float, where: Cores) -> Values:
     _calls(server, where, "instant", 16, 0.5, stream=True)  # so that what is loaded on first use is not counted
     before = server.resident_bytes()
@@ -187,6 +200,26 @@ SCENES: dict[str, Scene] = {
                 Measure("many", "of the limit, 50 at a time", Budget("at most", 1.08), digits=3),
             ),
             _latency,
+        ),
+        Scene(
+            "adaptive",
+            "adaptive over 8 models, after the same prompt of 2 KB to one of them, 1 at a time",
+            (
+                Measure("direct", "ms of the direct call, p50", digits=2, compares=False),
+                Measure("added", "ms added to it, p50", Budget("at most", 1), digits=2, compares=False),
+            ),
+            _adaptive,
+            ("quorum",),
+        ),
+        Scene(
+            "clustered",
+            f"A panel of {VARIED}, {VARIED_WORDS} words each, clustered, after one that counts first words",
+            (
+                Measure("calls", f"ms over the {SLOW_S * 1000:g} of each call, counted, p50", digits=1, compares=False),
+                Measure("added", "ms added by clustering, p50", Budget("at most", 10), digits=1, compares=False),
+            ),
+            _clustered,
+            ("quorum",),
         ),
         Scene(
             "streams",

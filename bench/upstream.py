@@ -1,7 +1,8 @@
 """A provider that costs next to nothing: raw HTTP/1.1 with answers made beforehand.
 
-`/instant/...` answers at once (with `"stream": true` all chunks in one write), `/slow/...` after `SLOW_S`, `/paced/...` streams
-`PACED_PER_S` tokens a second for as long as the client stays, each with the time at which it was sent: `@<monotonic ns>;`.
+`/instant/...` answers at once (with `"stream": true` all chunks in one write), `/slow/...` after `SLOW_S`, `/varied/...`
+too, with a page of its own for each of the models `bench-1` to `bench-20`. `/paced/...` streams `PACED_PER_S` tokens a second
+for as long as the client stays, each with the time at which it was sent: `@<monotonic ns>;`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ import uvloop
 CHUNKS = 201
 """In a streamed answer: the role, 199 words, the end."""
 SLOW_S = 0.2
+VARIED = 20
+VARIED_WORDS = 200
 PACED_PER_S = 20
 WORD = " word"
 ANSWER = "Sunlight is scattered by the molecules of the air, and blue light more than red, so blue reaches us from all sides."
@@ -26,10 +29,11 @@ ANSWER = "Sunlight is scattered by the molecules of the air, and blue light more
 _USAGE = {"prompt_tokens": 12, "completion_tokens": 24, "total_tokens": 36}
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _STREAMED = re.compile(rb'"stream": ?true')
+_MODEL = re.compile(rb'"model": ?"bench-(\d+)"')
 
 
-def _whole() -> bytes:
-    message = {"role": "assistant", "content": ANSWER}
+def _whole(text: str) -> bytes:
+    message = {"role": "assistant", "content": text}
     body = orjson.dumps(
         {
             "id": "chatcmpl-bench",
@@ -41,6 +45,12 @@ def _whole() -> bytes:
         }
     )
     return b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+
+
+def _page(number: int) -> str:
+    """Words in an order of their own, so that each two pages are a little alike."""
+    drawn = random.Random(number)
+    return " ".join(f"{drawn.choice(ANSWER.split())}{drawn.randrange(9) or ''}" for _ in range(VARIED_WORDS))
 
 
 def _event(delta: dict[str, Any], finish: str | None = None, usage: dict[str, int] | None = None) -> bytes:
@@ -61,7 +71,8 @@ def _part(data: bytes) -> bytes:
 
 _HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 _FIRST = _part(_event({"role": "assistant", "content": ""}))
-_WHOLE = _whole()
+_WHOLE = _whole(ANSWER)
+_PAGES = [_whole(_page(number)) for number in range(VARIED)]
 _AT_ONCE = b"".join(
     (
         _HEAD,
@@ -104,6 +115,10 @@ class Upstream(asyncio.Protocol):
             self._transport.write(_AT_ONCE if _STREAMED.search(request, head) else _WHOLE)
         elif request.startswith(b"POST /slow/"):
             self._timer = self._loop.call_later(SLOW_S, self._transport.write, _WHOLE)
+        elif request.startswith(b"POST /varied/"):
+            model = _MODEL.search(request, head)
+            page = _PAGES[int(model[1]) % VARIED] if model else _WHOLE
+            self._timer = self._loop.call_later(SLOW_S, self._transport.write, page)
         elif request.startswith(b"POST /paced/"):
             self._transport.write(_HEAD + _FIRST)
             self._say(self._loop.time() + random.random() / PACED_PER_S)

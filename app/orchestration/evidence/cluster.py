@@ -40,7 +40,7 @@ def clusters(distances: Distances, *, threshold: float, weights: Sequence[float]
     groups: dict[int, list[int]] = {place: [place] for place in range(count)}
     apart = {(one, other): distances[one][other] for one in range(count) for other in range(one + 1, count)}
     while apart:
-        one, other = min(apart, key=lambda pair: (apart[pair], pair))
+        one, other = min(apart, key=apart.__getitem__)  # the first of equals: pairs keep their order
         if apart[one, other] > threshold:
             break
         sizes = len(groups[one]), len(groups[other])
