@@ -25,7 +25,7 @@ import yaml
 ROOT = Path(__file__).parents[1]
 SHARE = 0.5
 CONCURRENCY = 16
-STEPS = (0.6, 0.8, 1.0, 1.2, 1.4)
+STEPS = (0.6, 1.0, 1.4)
 PRICES = {"gpt-4-1106-preview": 24.7, "mistralai/Mixtral-8x7B-Instruct-v0.1": 0.24}
 """Dollars a million tokens, by Ong et al., "RouteLLM" (2024), section 4."""
 DOUBLING = 0.1

@@ -169,20 +169,31 @@ def _text_body(lesson: Lesson) -> JsonObject:
         "intercepts": dict(found.intercepts),
         "mean": _short(found.mean),
         "rows": found.rows,
+        "size": list(found.size) if found.size else None,
     }
 
 
 def _text(body: JsonObject) -> SuccessPredictor:
     terms = tuple(map(str, body["terms"]))
     coefficients = {str(model): tuple(map(int, own)) for model, own in body["coefficients"].items()}
-    if any(len(own) != len(terms) for own in (body["idf"], *coefficients.values())):
+    size = _size(body.get("size"))
+    width = len(terms) + (size is not None)
+    if len(body["idf"]) != len(terms) or any(len(own) != width for own in coefficients.values()):
         raise ValueError("there is not one coefficient a term")
     intercepts = _numbers(body["intercepts"])
     if coefficients.keys() - intercepts.keys():
         raise ValueError("a model has coefficients and no intercept")
-    return SuccessPredictor(
-        terms, tuple(map(_number, body["idf"])), coefficients, intercepts, _numbers(body["mean"]), int(body["rows"])
-    )
+    idf = tuple(map(_number, body["idf"]))
+    return SuccessPredictor(terms, idf, coefficients, intercepts, _numbers(body["mean"]), int(body["rows"]), size)
+
+
+def _size(told: Any) -> tuple[float, float] | None:
+    if told is None:
+        return None
+    usual, spread = map(_number, told)
+    if spread <= 0:
+        raise ValueError("the spread of lengths is not above 0")
+    return usual, spread
 
 
 _KINDS: Final[dict[type, tuple[str, Callable[[Lesson], JsonObject], Callable[[JsonObject], Lesson]]]] = {

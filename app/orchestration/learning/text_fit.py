@@ -1,4 +1,4 @@
-"""Fits a `SuccessPredictor` with scikit-learn: one logistic regression a model, over the same TF-IDF features."""
+"""Fits a `SuccessPredictor` with scikit-learn: one logistic regression a model, over the same features."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
+from statistics import fmean, pstdev
 from typing import Any, Final
 
 from app.orchestration.learning.observations import folds
-from app.orchestration.learning.text_model import SCALE, SuccessPredictor, terms
+from app.orchestration.learning.text_model import SCALE, SuccessPredictor, log_size, terms
 from app.orchestration.learning.threads import one_thread
 
 STRENGTHS: Final = (0.1, 0.3, 1.0)
@@ -23,6 +24,8 @@ MOST_NUMBERS: Final = 120_000
 """How many coefficients an artefact holds at most, and ..."""
 MOST_TERMS: Final = 16_000
 """... how many terms, so that it stays under 1 MB of JSON."""
+LEAST_SPREAD: Final = 0.01
+"""Of the logarithm of lengths: prompts that differ by less are all of one length."""
 LEAST_ROWS: Final = 40
 """A model with fewer scored prompts than that is told by its mean alone."""
 
@@ -56,11 +59,13 @@ def fit_text(rows: Sequence[Scored]) -> SuccessPredictor:
     if not fitted or not names:
         return SuccessPredictor(mean=mean, rows=len(rows))
     idf = _rarity(rows, names)
-    blank = SuccessPredictor(names, idf)
+    size = _size(rows)
+    width = len(names) + (size is not None)
+    blank = SuccessPredictor(names, idf, size=size)
     features = [blank.features_of(row.terms) for row in rows]
     targets = {model: [row.scores.get(model) for row in rows] for model in fitted}
-    strength = _strength(features, targets, len(names))
-    found = {model: _regression(features, target, len(names), strength) for model, target in targets.items()}
+    strength = _strength(features, targets, width)
+    found = {model: _regression(features, target, width, strength) for model, target in targets.items()}
     return SuccessPredictor(
         names,
         idf,
@@ -68,7 +73,15 @@ def fit_text(rows: Sequence[Scored]) -> SuccessPredictor:
         {model: round(intercept, 6) for model, (_, intercept) in found.items()},
         mean,
         len(rows),
+        size,
     )
+
+
+def _size(rows: Sequence[Scored]) -> tuple[float, float] | None:
+    """The mean and the spread of the logarithm of how many terms a prompt has; None where all are of one length."""
+    sizes = [log_size(row.terms) for row in rows]
+    spread = pstdev(sizes)
+    return (round(fmean(sizes), 6), round(spread, 6)) if spread > LEAST_SPREAD else None
 
 
 def _vocabulary(rows: Sequence[Scored], most: int) -> tuple[str, ...]:

@@ -2,11 +2,12 @@
 
 import json
 import random
+from typing import Any
 
 import pytest
 
 from app.orchestration.learning import text_fit
-from app.orchestration.learning.artefacts import artefact_of
+from app.orchestration.learning.artefacts import artefact_of, lesson_of
 from app.orchestration.learning.text_fit import Scored, fit_text
 from app.orchestration.learning.text_model import READ_CHARACTERS, SuccessPredictor, terms
 
@@ -44,14 +45,40 @@ def test_it_is_what_scikit_learn_would_predict():
     vectorizer = feature_extraction.TfidfVectorizer(
         analyzer=lambda text: list(terms(text)), vocabulary=list(found.terms), sublinear_tf=True
     )
-    matrix = vectorizer.fit_transform([row.text for row in rows])
+    sparse, numpy = pytest.importorskip("scipy.sparse"), pytest.importorskip("numpy")
+
+    def sized(matrix: Any, texts: list[str]) -> Any:
+        """With a last column for the length of each text."""
+        assert found.size is not None
+        usual, spread = found.size
+        lengths = numpy.log1p([len(list(terms(text))) for text in texts])
+        return sparse.hstack([matrix, 0.3 * ((lengths - usual) / spread).clip(-3, 3)[:, None]])
+
+    asked = [row.text for row in rows]
+    matrix = sized(vectorizer.fit_transform(asked), asked)
     new = [row.text for row in prompts(20, seed=9)]
     theirs = {}
     for strength in text_fit.STRENGTHS:
         model = linear_model.LogisticRegression(C=strength, max_iter=300).fit(matrix, [row.scores["poet"] for row in rows])
-        theirs[strength] = model.predict_proba(vectorizer.transform(new))[:, 1]
+        theirs[strength] = model.predict_proba(sized(vectorizer.transform(new), new))[:, 1]
     ours = [found.success(text)["poet"] for text in new]
     assert any(ours == pytest.approx(list(one), abs=0.01) for one in theirs.values())
+
+
+def test_how_long_a_prompt_is_tells_how_hard_it_is():
+    """No word tells it: all of them are alike in long prompts and in short ones."""
+    draw = random.Random(3)
+    rows = []
+    for at in range(300):
+        count = 5 if at % 2 else 40
+        text = " ".join(draw.choices(OBJECTS, k=count))
+        rows.append(Scored(text, {"m": float(draw.random() < (0.95 if count == 5 else 0.4))}))
+    found = fit_text(rows)
+    short, long = (" ".join(draw.choices(OBJECTS, k=count)) for count in (5, 40))
+    assert found.success(short)["m"] > found.success(long)["m"] + 0.3
+    stored = lesson_of(artefact_of(found))
+    assert isinstance(stored, SuccessPredictor)
+    assert stored.success(long) == found.success(long)
 
 
 def test_a_partial_score_counts_as_that_much():
