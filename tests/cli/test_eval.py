@@ -218,6 +218,7 @@ def test_what_was_right_is_told_to_a_service_that_learns(directory: Path, tmp_pa
     assert f"{aside} runs are none that it keeps to learn from" in err
 
 
+@pytest.mark.timeout(300)
 def test_who_answers_which_questions_well_is_learned_and_reported_as_routing(tmp_path: Path):
     """`plain` is good at rivers, `grand` at rivers and music: with the half set aside learned, music goes to `grand`."""
     file, rows = tmp_path / "answers.jsonl", []
