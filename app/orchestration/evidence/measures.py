@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby, pairwise
 from random import Random
 from typing import Final
 
@@ -77,16 +77,22 @@ def mean_interval(values: Sequence[float]) -> Interval:
 
 
 def reliability_bins(probabilities: Sequence[float], right: Sequence[bool], bins: int = BINS) -> tuple[Bin, ...]:
-    """The answers in `bins` bins of equal count, the least sure first."""
+    """The answers in `bins` bins of equal count, the least sure first.
+
+    Of answers with the same probability each counts as right as they are on average: where a bin's edge falls among them, the
+    order in which they were asked must not decide which bin has those that were right.
+    """
     order = sorted(range(len(probabilities)), key=lambda place: probabilities[place])
+    shares: list[float] = []
+    for _, same in groupby(order, key=lambda place: probabilities[place]):
+        of = [right[place] for place in same]
+        shares += [sum(of) / len(of)] * len(of)
     edges = [len(order) * edge // bins for edge in range(bins + 1)]
     result: list[Bin] = []
     for start, end in pairwise(edges):
-        places = order[start:end]
-        if places:
-            count = len(places)
-            mean = sum(probabilities[place] for place in places) / count
-            result.append(Bin(count, mean, sum(right[place] for place in places) / count))
+        if count := end - start:
+            mean = sum(probabilities[place] for place in order[start:end]) / count
+            result.append(Bin(count, mean, sum(shares[start:end]) / count))
     return tuple(result)
 
 

@@ -34,6 +34,13 @@ def test_bins_hold_equally_many_and_the_error_is_their_mean_distance():
     assert calibration_error(probabilities, right, 2) == pytest.approx((0.35 + 0.15) / 2)
 
 
+def test_the_order_of_answers_that_are_equally_sure_makes_no_error():
+    """A data set often has those of one kind first."""
+    probabilities, right = [0.5] * 100, [True] * 50 + [False] * 50
+    assert calibration_error(probabilities, right) == pytest.approx(0)
+    assert {one.accuracy for one in reliability_bins(probabilities, right)} == {0.5}
+
+
 def test_a_perfect_forecaster_has_no_excess_and_one_that_boasts_has():
     draw = random.Random(1)
     probabilities = [draw.random() for _ in range(2_000)]
