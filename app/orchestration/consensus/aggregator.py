@@ -25,7 +25,7 @@ from app.orchestration.evidence.extraction import Extracted
 from app.orchestration.evidence.numbers import number_label
 from app.orchestration.evidence.similarity import Distances
 from app.orchestration.evidence.stopping import NEW_LABEL, enough
-from app.orchestration.evidence.vote import Decision, decide
+from app.orchestration.evidence.vote import Decision, decide, judged_by
 from app.orchestration.evidence.weights import PanelWeights
 from app.orchestration.learning.taught import Said, Taught
 
@@ -85,6 +85,8 @@ class Aggregator(ABC):
     """
 
     name: ClassVar[str]
+    known: PanelWeights | None = None
+    """What was learned of the members, where `weights` are others; calibrators were fitted with these."""
 
     def __init__(
         self,
@@ -131,7 +133,7 @@ class Aggregator(ABC):
     def decision(self, heard: Sequence[Heard], labels: Sequence[str | None]) -> Decision:
         """The vote over `labels`. Who has failed has no vote; who could not be read has one, for nothing."""
         ballots = [one.ballot(label) for one, label in zip(heard, labels, strict=True) if one.call.response is not None]
-        return decide(ballots, self.weights, category=self.category, by_stated=self.options.stated_confidence)
+        return self._decide(ballots, by_stated=self.options.stated_confidence)
 
     def confidence(self, decision: Decision) -> Confidence:
         return self.calibrators.confidence(decision, self.panel, self.category)
@@ -156,9 +158,14 @@ class Aggregator(ABC):
     def _enough(self, ballots: Sequence[Ballot], remaining: Mapping[str, int]) -> bool:
         rule, right = self.options.stop, None
         if rule == "confident":
-            decision = decide(ballots, self.weights, category=self.category)
-            right = self.confidence(decision).probability
+            right = self.confidence(self._decide(ballots)).probability
         return enough(ballots, remaining, self.weights, rule=rule, right=right, category=self.category)
+
+    def _decide(self, ballots: Sequence[Ballot], *, by_stated: bool = False) -> Decision:
+        found = decide(ballots, self.weights, category=self.category, by_stated=by_stated)
+        if self.known is None:
+            return found
+        return judged_by(found, decide(ballots, self.known, category=self.category, by_stated=by_stated))
 
 
 def _counted(members: Sequence[str]) -> dict[str, int]:

@@ -56,6 +56,15 @@ def weights_of(context: RunContext, members: Sequence[Model]) -> PanelWeights:
             return stated_weights({name: stated.get(name, 1.0) for name in names})
 
 
+def known_of(context: RunContext, members: Sequence[Model]) -> PanelWeights | None:
+    """What was learned of the members, where their words weigh something else by the options; None where nothing was."""
+    options: ConsensusOptions = context.options
+    if options.weights == "learned":
+        return None
+    known = context.lessons.weights([member.profile for member in members])
+    return known if known.learned else None
+
+
 def calls_of(context: RunContext, members: Sequence[Model]) -> list[CandidateCall]:
     """Every model once, then every model again, those whose word weighs most first."""
     options: ConsensusOptions = context.options

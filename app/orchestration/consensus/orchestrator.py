@@ -35,7 +35,7 @@ from app.orchestration.base import BaseOrchestrator, NamedModel, StrategyOptions
 from app.orchestration.calls import CandidateCall
 from app.orchestration.consensus.aggregator import Aggregator, Found, Heard
 from app.orchestration.consensus.aggregators import Texts
-from app.orchestration.consensus.asking import calls_of, instructed, lead_of, seated, weights_of
+from app.orchestration.consensus.asking import calls_of, instructed, known_of, lead_of, seated, weights_of
 from app.orchestration.consensus.judge import PROMPT, Choosing, Judged
 from app.orchestration.consensus.options import MAX_CALLS, ConsensusOptions
 from app.orchestration.consensus.registry import aggregators
@@ -185,13 +185,15 @@ async def _embedded(context: RunContext, aggregator: Texts, read: Sequence[Heard
 def _aggregator(context: RunContext, members: Sequence[Model]) -> Aggregator:
     options: ConsensusOptions = context.options
     kind = aggregators()[options.method]
-    return kind(
+    made = kind(
         options,
         weights_of(context, members),
         context.lessons.calibrators(),
         panel=len(members),
         category=context.category,
     )
+    made.known = known_of(context, members)
+    return made
 
 
 def _heard(call: CandidateCall, options: ConsensusOptions) -> Heard:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from app.core.chat import JsonObject
 from app.orchestration.evidence.ballots import Ballot, masses, supporters
@@ -108,6 +108,14 @@ def decide(
         tuple(given),
         none_odds / whole,
     )
+
+
+def judged_by(found: Decision, known: Decision) -> Decision:
+    """`found`, with the probabilities that its labels have in `known`: the vote of the same ballots under weights that were
+    learned. Those say how likely a label is right, whatever weights decided which one wins."""
+    likely = {standing.label: standing.probability for standing in known.standings}
+    standings = tuple(replace(standing, probability=likely[standing.label]) for standing in found.standings)
+    return replace(found, standings=standings, none_probability=known.none_probability)
 
 
 def unanimous(ballots: Sequence[Ballot], *, least: int = 2) -> bool:
