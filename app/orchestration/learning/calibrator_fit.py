@@ -18,6 +18,7 @@ from app.orchestration.evidence.confidence import (
     Vector,
     features,
 )
+from app.orchestration.evidence.stopping import asking_order, enough
 from app.orchestration.evidence.vote import decide
 from app.orchestration.evidence.weights import PanelWeights
 from app.orchestration.learning.observations import Observation, folds, members_of, partial
@@ -112,7 +113,7 @@ def fit_calibrators(outcomes: Sequence[Outcome]) -> Calibrators:
                 fit_calibrator(own, centre=overall.coefficients, precisions=CATEGORY_PRECISIONS), ceiling=overall.ceiling
             )
             for name, own in sorted(by_category.items())
-            if len(own) >= LEAST_IN_CATEGORY
+            if sum(outcome.importance for outcome in own) >= LEAST_IN_CATEGORY - 0.5
         },
     )
 
@@ -121,7 +122,7 @@ def fit_vote(observations: Sequence[Observation], *, seed: int = 0) -> tuple[Pan
     """Weights and calibrators for a panel from the same judged questions.
 
     The calibrators see only outcomes of weights that were fitted without those questions, or they would learn that the weights
-    are surer than they are; each question counts half with its whole panel and half with a part of it.
+    are surer than they are; each question counts as often as it has `stages`.
     """
     panel = len(members_of(observations))
     random = Random(seed)  # noqa: S311 - repeatable, not secret
@@ -131,9 +132,28 @@ def fit_vote(observations: Sequence[Observation], *, seed: int = 0) -> tuple[Pan
     for fitted, left_out in folds(len(shuffled), PARTS):
         weights = fit_panel([shuffled[place] for place in fitted], seed=seed)
         for place in left_out:
-            for one in (shuffled[place], partial(shuffled[place], random)):
-                outcomes += outcome_of(one, weights, panel, importance=0.5)
+            outcomes += outcomes_of(shuffled[place], weights, panel, random)
     return fit_panel(observations, seed=seed), fit_calibrators(outcomes)
+
+
+def stages(one: Observation, weights: PanelWeights, random: Random) -> tuple[Observation, ...]:
+    """A question as calibrators learn of it: with its whole panel, with a part of it, and as it stood when a panel that stops
+    would have stopped. The last is no part like others: it was stopped because its members were sure."""
+    order = asking_order(tuple(one.answers), weights, category=one.category)
+    stopped = one
+    for count in range(1, len(order)):
+        asked = one.only(order[:count])
+        left = dict.fromkeys(order[count:], 1)
+        if enough(asked.ballots(), left, weights, rule="decided", category=one.category):
+            stopped = asked
+            break
+    return one, partial(one, random), stopped
+
+
+def outcomes_of(one: Observation, weights: PanelWeights, panel: int, random: Random) -> list[Outcome]:
+    """The outcomes of the vote over `one` in each of its `stages`, which count as one together."""
+    found = stages(one, weights, random)
+    return [outcome for stage in found for outcome in outcome_of(stage, weights, panel, importance=1 / len(found))]
 
 
 def outcome_of(one: Observation, weights: PanelWeights, panel: int, *, importance: float = 1.0) -> list[Outcome]:

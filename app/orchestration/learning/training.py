@@ -1,7 +1,9 @@
 """Learns from judged runs: fits anew, holds it against what is in force on rows it was not fitted to, and takes the better.
 
     weights       of panels, by cross-validation: the share of outcomes that are right must not fall
-    calibrators   for the weights that were taken: the Brier score of confidences must not rise
+    calibrators   for the weights that were taken: the Brier score of confidences must not rise by more than its standard error.
+                  Calibrators are held to the prior by their fit, and it is sure of weights that were never tried; so a draw is
+                  for the ones that were fitted
     success       of models by prompts: the Brier score of what is predicted must not rise
 
 Pure; the fits import numpy, scipy and scikit-learn. It takes from seconds to a minute, so it runs in a process of its own.
@@ -17,12 +19,13 @@ from typing import Final
 
 from app.core.chat import JsonObject
 from app.orchestration.evidence.confidence import Calibrators
+from app.orchestration.evidence.measures import NORMAL_95, mean_interval
 from app.orchestration.evidence.vote import decide
 from app.orchestration.evidence.weights import PanelWeights
-from app.orchestration.learning.calibrator_fit import Outcome, fit_calibrators, outcome_of
+from app.orchestration.learning.calibrator_fit import Outcome, fit_calibrators, outcomes_of
 from app.orchestration.learning.judging import Judgements, credit_of, observation
 from app.orchestration.learning.learned import ALL, Learned
-from app.orchestration.learning.observations import Observation, folds, partial
+from app.orchestration.learning.observations import Observation, folds
 from app.orchestration.learning.panel_fit import fit_panel
 from app.orchestration.learning.taught import Noted
 from app.orchestration.learning.text_fit import Scored, fit_text
@@ -141,12 +144,8 @@ class _Vote:
         return self.seen.judged(decide(self.seen.ballots(), weights, category=self.seen.category).winner)
 
     def outcomes(self, weights: PanelWeights, random: Random) -> list[Outcome]:
-        """Its own, and that of a part of the panel, each counting half, as `calibrator_fit.fit_vote` has them."""
-        return [
-            found
-            for seen in (self.seen, partial(self.seen, random))
-            for found in outcome_of(seen, weights, self.panel, importance=0.5)
-        ]
+        """Its own, and those of parts of its panel."""
+        return outcomes_of(self.seen, weights, self.panel, random)
 
 
 def _votes(
@@ -208,26 +207,29 @@ def _calibrated(
     votes: Sequence[_Vote], used: Sequence[PanelWeights], before: Before, random: Random, progress: Progress
 ) -> tuple[Calibrators | None, Compared]:
     own = [vote.outcomes(weights, random) for vote, weights in zip(votes, used, strict=True)]
-    errors: list[tuple[float, float, float]] = []
+    misses: list[tuple[float, float]] = []
     for number, (inner, left_out) in enumerate(folds(len(votes), PARTS), 1):
         progress(f"calibrators, part {number} of {PARTS}")
         fitted = fit_calibrators([one for place in inner for one in own[place]])
-        for place in left_out:
-            if votes[place].fresh:
-                errors += [(one.importance, _brier(before.calibrators, one), _brier(fitted, one)) for one in own[place]]
-    if not errors:
+        judged = [own[place] for place in left_out if votes[place].fresh and own[place]]
+        misses += [(_brier(before.calibrators, outcomes), _brier(fitted, outcomes)) for outcomes in judged]
+    if not misses:
         return None, Compared("calibrators", "brier", 0, reason="no outcome was judged")
-    weight = sum(importance for importance, _, _ in errors)
-    old = sum(importance * error for importance, error, _ in errors) / weight
-    new = sum(importance * error for importance, _, error in errors) / weight
+    old, new = (sum(side) / len(misses) for side in zip(*misses, strict=True))
     progress("calibrators of all")
-    compared = _gate("calibrators", "brier", round(weight), old, new, better=new <= old)
+    worse = mean_interval([other - one for one, other in misses])
+    chance = (worse.high - worse.value) / NORMAL_95
+    compared = _gate("calibrators", "brier", len(misses), old, new, better=worse.value <= chance)
     return (fit_calibrators([one for all_of in own for one in all_of]) if compared.taken else None), compared
 
 
-def _brier(calibrators: Calibrators, one: Outcome) -> float:
-    chosen = calibrators.by_category.get(one.category or "", calibrators.overall)
-    return (chosen.confidence(one.features).probability - one.right) ** 2
+def _brier(calibrators: Calibrators, outcomes: Sequence[Outcome]) -> float:
+    """Of the outcomes of one vote, as much as each counts."""
+    errors = 0.0
+    for one in outcomes:
+        chosen = calibrators.by_category.get(one.category or "", calibrators.overall)
+        errors += one.importance * (chosen.confidence(one.features).probability - one.right) ** 2
+    return errors / sum(one.importance for one in outcomes)
 
 
 @dataclass(slots=True)

@@ -1,13 +1,15 @@
 """Fitted calibrators say what is so, and no more than they have seen."""
 
 import random
+from dataclasses import replace
 
 import pytest
 
 from app.orchestration.evidence.confidence import PRIOR_COEFFICIENTS, UNEARNED, Calibrator, features, sigmoid
 from app.orchestration.evidence.measures import calibration
 from app.orchestration.evidence.vote import decide
-from app.orchestration.learning.calibrator_fit import Outcome, fit_calibrator, fit_calibrators, fit_vote
+from app.orchestration.evidence.weights import PanelWeights
+from app.orchestration.learning.calibrator_fit import Outcome, fit_calibrator, fit_calibrators, fit_vote, stages
 from app.orchestration.learning.observations import Answer, Observation
 
 
@@ -64,6 +66,20 @@ def test_a_category_with_outcomes_enough_is_calibrated_by_itself():
     values = features(0.9, 5, 5)
     said = {name: one.confidence(values).probability for name, one in found.by_category.items()}
     assert said["law"] < found.overall.confidence(values).probability < said["art"]
+
+
+def test_a_question_teaches_as_it_was_as_a_part_and_as_it_stood_when_it_was_decided():
+    weights = PanelWeights({"one": 1.0, "two": 3.0, "three": 1.0})
+    asked = Observation({name: Answer("x") for name in weights.members}, frozenset({"x"}))
+    whole, part, stopped = stages(asked, weights, random.Random(1))
+    assert whole is asked
+    assert 0 < len(part.answers) < 3
+    assert tuple(stopped.answers) == ("two",)  # whose word no two others outweigh
+
+
+def test_a_question_counts_once_for_a_category_however_often_it_is_looked_at():
+    thirds = [replace(one, importance=1 / 3) for one in outcomes(150, PRIOR_COEFFICIENTS, category="art")]
+    assert fit_calibrators(thirds).by_category == {}
 
 
 def test_a_fitted_panel_is_calibrated_on_questions_that_it_did_not_see():

@@ -32,9 +32,11 @@ def test_replicates_are_ballots_of_their_member():
     assert [one.member for one in ONE.ballots(("c", "zz"))] == ["c"]
 
 
-def test_a_part_of_a_panel_is_who_came_first_where_the_latencies_are_known():
+def test_a_part_of_a_panel_is_who_came_first_at_least_half_of_the_time_where_the_latencies_are_known():
     assert arrival_order(ONE) == ("b", "c", "a")
-    assert {tuple(partial(ONE, random.Random(seed)).answers) for seed in range(20)} == {("b",), ("b", "c")}
+    parts = [tuple(partial(ONE, random.Random(seed)).answers) for seed in range(200)]
+    assert 100 < sum(part in (("b",), ("b", "c")) for part in parts) < 150
+    assert {("a",), ("a", "c"), ("c",)} < set(parts)  # others are asked first by a panel that stops, and the quick one may fail
 
 
 def test_a_part_of_a_panel_is_any_where_they_are_not():

@@ -100,6 +100,30 @@ def test_what_is_worse_than_what_is_in_force_is_not_taken() -> None:
     assert trained.learned is None or trained.learned.panels == {ALL: best}
 
 
+def test_calibrators_that_were_fitted_are_taken_where_only_chance_says_that_they_are_worse() -> None:
+    old, new, taken = by_kind(train(judged_rows(60), Before(prior), now=5_000, min_judged=50))["calibrators"]
+    assert old is not None
+    assert new is not None
+    assert old < new < old + 0.01
+    assert taken
+
+
+def test_calibrators_that_do_clearly_worse_on_what_was_judged_since_are_not_taken() -> None:
+    good = train(judged_rows(400, seed=5), Before(prior), now=5_000, min_judged=50).learned
+    assert good
+    assert good.calibrators
+    misled = [
+        replace(row, judgements={target: replace(one, label=LABELS[0]) for target, one in row.judgements.items()})
+        for row in judged_rows(200, seed=2)
+    ]
+    in_force = Before(
+        lambda names: good.weights(names, prior(names)) or prior(names), good.calibrators, learned=replace(good, made_at=8_000)
+    )
+    trained = train([*misled, *judged_rows(40, seed=3, start=10_000)], in_force, now=20_000, min_judged=50)
+    assert by_kind(trained)["calibrators"][2] is False
+    assert trained.learned is None or trained.learned.calibrators == good.calibrators
+
+
 def test_sets_of_members_that_were_judged_often_have_weights_of_their_own() -> None:
     pair = {"able": 0.6, "poor": 0.9}
     rows = [*judged_rows(120), *judged_rows(120, seed=4, skills=pair, start=500)]
