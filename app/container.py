@@ -170,6 +170,7 @@ class Container:
             audit=self._audit,
             trail=TrailReader(trail, self._audit.key, self._clock),
             draining=draining,
+            learned=self._learning.memory.versions,
             reload=self._reload,
             announce_reload=self._reloads.announce,
             sync_providers=sync_now,

@@ -32,7 +32,7 @@ class Services:
 
     `reload` reads the configuration anew and raises ConfigError where it is bad; the old one then stays. `announce_reload`
     has every other process do the same. `sync_providers` brings the registry up to what is stored, at once instead of
-    within a second.
+    within a second. `learned` are the versions in force for a tenant.
     """
 
     settings: Settings
@@ -50,6 +50,7 @@ class Services:
     audit: AuditTrail
     trail: TrailReader
     draining: Draining
+    learned: Callable[[str], tuple[str, ...]]
     reload: Callable[[], Awaitable[Loaded]]
     announce_reload: Callable[[], Awaitable[None]]
     sync_providers: Callable[[], Awaitable[None]]

@@ -147,7 +147,7 @@ def test_a_changed_recipe_and_a_changed_question_are_noticed(directory: Path, tm
     data.write_text("\n".join(rows))
     code, _, err = evaluated(*order, "--resume")
     assert code == 0
-    assert "panel: 1 answers are of another recipe or question than now, and asked again" in err
+    assert "panel: 1 answers are of another recipe, question or lesson than now, and asked again" in err
     assert f"chain: {QUESTIONS} answers are of another" in err
     assert reported(tmp_path / "e")["contestants"][1]["accuracy"]["value"] == pytest.approx(1 / QUESTIONS)  # what `poor` says
 

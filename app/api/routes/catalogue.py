@@ -28,17 +28,17 @@ ModelName = Annotated[str, Path(openapi_examples={"strategy": {"value": "quorum/
 
 
 @router.get("/v1/models", summary="Models and recipes", openapi_extra=described(ModelList))
-async def list_models(request: Request, _who: Reader) -> Response:
+async def list_models(request: Request, who: Reader) -> Response:
     """Everything that `model` may name, in OpenAI's list shape, with capabilities and prices."""
     services = services_of(request)
-    return _json({"object": "list", "data": list(_entries(services).values()), "next_cursor": None})
+    return _json({"object": "list", "data": list(_entries(services, who.tenant).values()), "next_cursor": None})
 
 
 @router.get("/v1/models/{name:path}", summary="One model or recipe", openapi_extra=described(ModelEntry))
-async def get_model(request: Request, name: ModelName, _who: Reader) -> Response:
+async def get_model(request: Request, name: ModelName, who: Reader) -> Response:
     """A model by its alias or as `provider/model`, a recipe, or a strategy as `quorum/<strategy>`."""
     services = services_of(request)
-    entry = _entries(services).get(name)
+    entry = _entries(services, who.tenant).get(name)
     if entry is None:
         entry = _model(services.registry.resolve(name), services.engine.spec)
     return _json(entry)
@@ -60,8 +60,8 @@ async def list_strategies(request: Request, _who: Reader) -> Response:
     return _json({"object": "list", "data": data, "next_cursor": None})
 
 
-def _entries(services: Services) -> dict[str, ModelEntry]:
-    spec = services.engine.spec
+def _entries(services: Services, tenant: str) -> dict[str, ModelEntry]:
+    spec, learned = services.engine.spec, services.learned(tenant)
     models: dict[str, ModelEntry] = {model.profile.name: _model(model, spec) for model in services.registry.models()}
     recipes: dict[str, ModelEntry] = {
         name: {
@@ -73,6 +73,7 @@ def _entries(services: Services) -> dict[str, ModelEntry]:
             "strategy": recipe.strategy,
             "lead_model": recipe.lead_model,
             "description": recipe.description,
+            "learned": learned,
             **_made_of(recipe, services),
         }
         for name, recipe in spec.recipes.items()
@@ -86,6 +87,7 @@ def _entries(services: Services) -> dict[str, ModelEntry]:
             "owned_by": "quorum",
             "kind": "strategy",
             "description": strategy.summary,
+            "learned": learned,
             "fingerprint": fingerprint(spec, spec.defaults.models or tuple(spec.models), plain_defaults),
         }
         for strategy in services.engine.strategies.all()

@@ -61,7 +61,8 @@ class _ModelBase(TypedDict):
 
 
 class ModelEntry(_ModelBase, total=False):
-    """Something that `model` may name. Prices: dollars per million tokens. `fingerprint` changes with what it is made of."""
+    """Something that `model` may name. Prices: dollars per million tokens. `fingerprint` changes with what it is made of;
+    `learned`, of recipes and strategies, are the versions of what was learned that are in force for who asks."""
 
     provider: str
     model: str
@@ -77,6 +78,7 @@ class ModelEntry(_ModelBase, total=False):
     lead_model: str | None
     description: str | None
     fingerprint: str
+    learned: tuple[str, ...]
 
 
 class ModelList(TypedDict):

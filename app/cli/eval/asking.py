@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from app.cli.eval.client import Client
 from app.cli.eval.parts import Split
 from app.cli.eval.questions import Question
-from app.cli.eval.results import Contestant, Result
+from app.cli.eval.results import Contestant, Result, holds
 from app.core.errors import NotFound
 
 Pair = tuple[Contestant, Question]
@@ -26,7 +26,7 @@ class Todo:
     changed: Mapping[str, int] = field(default_factory=dict[str, int])
 
 
-def todo(contestants: Sequence[Contestant], questions: Sequence[Question], before: Iterable[Result]) -> Todo:
+def todo(contestants: Sequence[Contestant], questions: Sequence[Question], before: Iterable[Result], split: Split) -> Todo:
     """What is to be asked, question by question, so that every contestant is asked in the same conditions. Pure."""
     known = {(one.contestant, one.question): one for one in before}
     pairs: list[Pair] = []
@@ -36,7 +36,7 @@ def todo(contestants: Sequence[Contestant], questions: Sequence[Question], befor
         for contestant in contestants:
             result = known.get((contestant.name, question.id))
             if result is not None:
-                if not holds(result, contestant, question):
+                if result.digest != question.digest or not holds(result, contestant, split):
                     changed[contestant.name] = changed.get(contestant.name, 0) + 1
                 elif result.error is not None:
                     failures += 1
@@ -45,11 +45,6 @@ def todo(contestants: Sequence[Contestant], questions: Sequence[Question], befor
                     continue
             pairs.append((contestant, question))
     return Todo(tuple(pairs), done, failures, changed)
-
-
-def holds(result: Result, contestant: Contestant, question: Question) -> bool:
-    """Whether a result is of the question and the recipe as they are now."""
-    return result.digest == question.digest and result.fingerprint == contestant.fingerprint
 
 
 @dataclass(slots=True)

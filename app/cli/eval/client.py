@@ -76,7 +76,7 @@ class Client:
                 raise NotFound(f"{self._url} has no model, recipe or strategy {name!r}{hint}", param="--recipe") from None
         kind = entry["kind"]
         models = (name,) if kind == "model" else tuple(entry.get("models", ()))
-        return Contestant(name, kind, entry.get("fingerprint", ""), models)
+        return Contestant(name, kind, entry.get("fingerprint", ""), models, "+".join(entry.get("learned", ())))
 
     async def ask(self, contestant: Contestant, question: Question) -> Result:
         """Ask one question. What the service answers with an error is a result too.

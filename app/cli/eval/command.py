@@ -90,7 +90,7 @@ async def evaluate(order: Order, where: Where, console: Console) -> None:
             raise InvalidRequest(f"--feedback: the service has no {FEEDBACK}; it cannot learn from what was right")
         _begin(order, questions, contestants, before, told_as, speed)
         asked = chosen(questions, order.split, order.part, order.limit)
-        todo_ = todo(contestants, asked, before.results if before else ())
+        todo_ = todo(contestants, asked, before.results if before else (), order.split)
         _tell_todo(todo_, console)
         with storing.Results(order.out) as results, Asked(console, len(todo_.pairs)) as progress:
 
@@ -199,7 +199,7 @@ async def _service(where: Where, console: Console, connections: int) -> AsyncGen
 
 def _tell_todo(found: Todo, console: Console) -> None:
     for name, count in found.changed.items():
-        told = f"{escaped(name)}: {count} answers are of another recipe or question than now, and asked again"
+        told = f"{escaped(name)}: {count} answers are of another recipe, question or lesson than now, and asked again"
         console.print(told, style="yellow", markup=False)
     if found.done or found.failed:
         again = f", {found.failed} that failed are asked again" if found.failed else ""

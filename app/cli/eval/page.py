@@ -254,7 +254,9 @@ def _across(across: Sequence[Across], seeds: Sequence[int], baseline: str | None
         "on its best member",
         *((f"on {baseline}",) if baseline else ()),
         "calls saved",
+        "mean time",
         "ECE (excess)",
+        "surer than 95 %, right",
     ]
     rows = [
         [
@@ -264,7 +266,9 @@ def _across(across: Sequence[Across], seeds: Sequence[int], baseline: str | None
             wording.points(one.lift),
             *((wording.points(one.against),) if baseline else ()),
             wording.percent(one.calls_saved),
+            wording.seconds(one.mean_s),
             wording.NONE if one.ece is None else f"{one.ece * 100:.1f} ({(one.excess or 0) * 100:+.1f})",
+            f"{one.sure}, {wording.percent(one.sure_right / one.sure)}" if one.sure else wording.NONE,
         ]
         for one in across
     ]

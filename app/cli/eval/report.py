@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from app.cli.eval.figures import Figures, Lift, SetReport
+from app.cli.eval.figures import Figures, Lift, SetReport, Share
 from app.cli.eval.measuring import set_report
 from app.cli.eval.parts import Split
-from app.cli.eval.results import Contestant, Result
 from app.cli.eval.routing import RoutingOverSplits, routing_over_splits
+from app.cli.eval.results import Contestant, Result, holds
 from app.cli.eval.storing import Stored
 from app.core.errors import InvalidRequest
 from app.orchestration.evidence.measures import Interval, mean_interval
@@ -22,7 +22,8 @@ REDRAWS_A_SPLIT = 25
 @dataclass(frozen=True, slots=True)
 class Across:
     """A contestant over several splits of one data set: means, with the normal interval over the splits. The splits share
-    questions, so it tells how much the choice of the split matters, not what other questions would give."""
+    questions, so it tells how much the choice of the split matters, not what other questions would give. `sure` answers of
+    all splits together had more than 95 % confidence, `sure_right` of them were right."""
 
     name: str
     splits: int
@@ -32,6 +33,10 @@ class Across:
     ece: float | None
     excess: float | None
     calls_saved: float
+    sure: int
+    sure_right: int
+    mean_s: float | None
+    shares: tuple[Share, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +125,7 @@ def _across(reports: Sequence[SetReport]) -> tuple[Across, ...]:
 
 def _together(name: str, found: Sequence[Figures]) -> Across:
     calibrated = [one.calibration for one in found if one.calibration]
+    times = [one.times.mean for one in found if one.times]
     return Across(
         name,
         len(found),
@@ -129,6 +135,10 @@ def _together(name: str, found: Sequence[Figures]) -> Across:
         sum(one.ece for one in calibrated) / len(calibrated) if calibrated else None,
         sum(one.excess for one in calibrated) / len(calibrated) if calibrated else None,
         sum(one.calls_saved for one in found) / len(found),
+        sum(one.sure for one in calibrated),
+        sum(one.sure_right for one in calibrated),
+        sum(times) / len(times) if times else None,
+        _mean_shares([one.shares for one in found]),
     )
 
 
@@ -137,7 +147,20 @@ def _mean_lift(lifts: Sequence[Lift | None]) -> Interval | None:
     return mean_interval(known) if known else None
 
 
+def _mean_shares(shares: Sequence[Sequence[Share]]) -> tuple[Share, ...]:
+    """Each model's, over all splits; it was not asked in those that do not name it."""
+    asked: dict[str, float] = {}
+    given: dict[str, float] = {}
+    for one in (share for of_split in shares for share in of_split):
+        asked[one.model] = asked.get(one.model, 0.0) + one.asked / len(shares)
+        given[one.model] = given.get(one.model, 0.0) + one.given / len(shares)
+    return tuple(Share(model, asked[model], given[model]) for model in asked)
+
+
 def held(stored: Stored) -> Stored:
-    """Without the results that are of another recipe than the one that was evaluated last."""
-    now: Mapping[str, str] = {one.name: one.fingerprint for one in stored.evaluation.contestants}
-    return replace(stored, results=tuple(one for one in stored.results if now.get(one.contestant) == one.fingerprint))
+    """Without the results that are of another recipe than the one that was evaluated last, or reported before something was
+    learned."""
+    now: Mapping[str, Contestant] = {one.name: one for one in stored.evaluation.contestants}
+    split = stored.evaluation.split
+    kept = (one for one in stored.results if one.contestant in now and holds(one, now[one.contestant], split))
+    return replace(stored, results=tuple(kept))

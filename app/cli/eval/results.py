@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 from app.cli.eval.grading import Graded, graded
+from app.cli.eval.parts import Split
 from app.cli.eval.questions import Question
 
 ContestantKind = Literal["model", "recipe", "strategy"]
@@ -14,12 +15,14 @@ ContestantKind = Literal["model", "recipe", "strategy"]
 
 @dataclass(frozen=True, slots=True)
 class Contestant:
-    """Who is evaluated: a model, a recipe or a strategy of the service. `fingerprint` changes with what it is made of."""
+    """Who is evaluated: a model, a recipe or a strategy of the service. `fingerprint` changes with what it is made of,
+    `learned` with what the service has learned."""
 
     name: str
     kind: ContestantKind
     fingerprint: str
     models: tuple[str, ...] = ()
+    learned: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,14 @@ class Result:
     counted: bool = False
     error: str | None = None
     reason: str | None = None
+    learned: str = ""
+
+
+def holds(result: Result, contestant: Contestant, split: Split) -> bool:
+    """Whether a result is of the recipe as it is now, with what is in force of what was learned. What was set aside to learn
+    from was answered before that, and stays."""
+    learned = split.trains(result.question) or result.learned == contestant.learned
+    return learned and result.fingerprint == contestant.fingerprint
 
 
 def result_of(run: Mapping[str, Any], contestant: Contestant, question: Question, *, speed: float = 1.0) -> Result:
@@ -98,6 +109,7 @@ def result_of(run: Mapping[str, Any], contestant: Contestant, question: Question
         tuple(_member(one, question, speed) for one in candidates if one["layer"] == 1 and one["replicate"] == 0),
         tuple((model, told["quality"]) for model, told in _part(_part(run, "plan"), "prospects").items()),
         bool(consensus),
+        learned=contestant.learned,
     )
 
 
@@ -124,6 +136,7 @@ def failed(contestant: Contestant, question: Question, error: str, reason: str, 
         panel=panel,
         error=error,
         reason=reason,
+        learned=contestant.learned,
     )
 
 

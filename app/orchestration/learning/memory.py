@@ -92,6 +92,10 @@ class Memory:
         """What is in force in a scope, if it is in memory."""
         return self._learned.get(scope)
 
+    def versions(self, tenant: str) -> tuple[str, ...]:
+        """What is in force for `tenant`, its own first: names that change with what was learned."""
+        return tuple(version for scope in (tenant, SHARED) if (version := self._in_force.get(scope)))
+
     async def refresh(self) -> None:
         """Read what is wanted and not here, and how models have been doing since."""
         now = self._clock.monotonic()

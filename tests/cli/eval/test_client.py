@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import orjson
 import pytest
 
-from app.cli.eval.asking import ask_all, holds, todo
+from app.cli.eval.asking import ask_all, todo
 from app.cli.eval.client import FEEDBACK, TRIES, Client
 from app.cli.eval.parts import Split
 from app.cli.eval.results import Contestant, Result
@@ -208,11 +209,21 @@ def test_only_what_is_not_answered_as_it_is_now_is_asked():
         result("q3", 1.0, digest="older"),
         result("q9", 1.0),
     ]
-    found = todo([PANEL], questions, before)
+    found = todo([PANEL], questions, before, Split())
     assert [one.id for _, one in found.pairs] == ["q1", "q2", "q3", "q4"]
     assert (found.done, found.failed, found.changed) == (1, 1, {"panel": 2})
-    assert holds(before[0], PANEL, questions[0])
-    assert len(todo([PANEL, SINGLE], questions, before).pairs) == 9
+    assert len(todo([PANEL, SINGLE], questions, before, Split()).pairs) == 9
+
+
+def test_what_was_reported_before_something_was_learned_is_asked_again_and_what_was_learned_from_is_not():
+    split = Split(0.5, 0)
+    questions = [question(f"q{n}") for n in range(20)]
+    before = [result(one.id, 1.0) for one in questions]
+    wiser = replace(PANEL, learned="l_1")
+    found = todo([wiser], questions, before, split)
+    assert [one.id for _, one in found.pairs] == [one.id for one in questions if not split.trains(one.id)]
+    assert found.changed == {"panel": len(found.pairs)}
+    assert todo([wiser], questions, [replace(one, learned="l_1") for one in before], split).pairs == ()
 
 
 @pytest.mark.parametrize(("paths", "takes"), [([FEEDBACK, "/v1/models"], True), (["/v1/models"], False)])

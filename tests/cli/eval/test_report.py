@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -43,6 +44,8 @@ def test_one_evaluation_is_split_by_as_many_seeds_as_wanted():
     assert panel.lift.low < panel.lift.value < panel.lift.high
     assert panel.against == panel.lift  # the baseline is the best member in every split
     assert panel.ece is not None
+    assert (panel.sure, panel.sure_right, panel.mean_s) == (0, 0, pytest.approx(0.2))
+    assert [(one.model, one.asked) for one in panel.shares] == [("a", pytest.approx(1)), ("b", pytest.approx(1))]
 
 
 def test_evaluations_of_one_set_by_several_seeds_are_told_together():
@@ -70,6 +73,16 @@ def test_what_cannot_be_told_is_refused():
 def test_results_of_a_recipe_as_it_was_before_are_left_out():
     old = result("q1", 1.0, of=Contestant("panel", "recipe", "older"))
     assert held(stored("x", results=(old, *RESULTS))).results == RESULTS
+
+
+def test_results_reported_before_something_was_learned_are_left_out_and_those_learned_from_are_kept():
+    one = stored("x")
+    wiser = replace(one.evaluation, contestants=(replace(PANEL, learned="l_1"), SINGLE))
+    kept = held(replace(one, evaluation=wiser)).results
+    assert {found.question for found in kept if found.contestant == "panel"} == {
+        found.question for found in RESULTS if HALVED.trains(found.question)
+    }
+    assert sum(found.contestant == "a" for found in kept) == 60
 
 
 class Balanced(HTMLParser):
