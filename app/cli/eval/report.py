@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from app.cli.eval.figures import Figures, Lift, SetReport, Share
 from app.cli.eval.measuring import set_report
 from app.cli.eval.parts import Split
-from app.cli.eval.routing import RoutingOverSplits, routing_over_splits
 from app.cli.eval.results import Contestant, Result, holds
+from app.cli.eval.routing import RoutingOverSplits, routing_over_splits
 from app.cli.eval.storing import Stored
 from app.core.errors import InvalidRequest
 from app.orchestration.evidence.measures import Interval, mean_interval
