@@ -6,6 +6,7 @@ import asyncio
 import signal
 from enum import StrEnum
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Final
 
 import typer
@@ -120,7 +121,7 @@ def evaluate(
                 concurrency, resume, feedback,
             )  # fmt: skip
             where = Where(None if local else url, key, local, config, data_dir, workers, speed)
-            signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it leaves no service behind
+            signal.signal(signal.SIGTERM, _interrupt)
             asyncio.run(evaluate(order, where, errors))
         render(report or [directory], shown, directory if out or not report else report[0], console)
     except InvalidRequest as error:
@@ -129,6 +130,11 @@ def evaluate(
     except KeyboardInterrupt:
         errors.print("quorum: interrupted; what was answered is kept, and the same command with --resume goes on", markup=False)
         raise typer.Exit(INTERRUPTED) from None
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """What Ctrl-C does, so that who is told to end leaves no service behind."""
+    signal.raise_signal(signal.SIGINT)
 
 
 def _check(file: list[Path], recipe: list[str], report: list[Path], split: float, part: PartName, *, feedback: bool) -> None:

@@ -108,7 +108,7 @@ def untimed(result: dict[str, Any]) -> dict[str, Any]:
     found = same(result)
     if found["plan"]:
         expected = {member: None for member in found["plan"] if member.startswith("estimated_")}
-        found["plan"] |= {"alternatives": [], "reason": "", **expected}
+        found["plan"] |= {"alternatives": [], "prospects": {}, "reason": "", **expected}
     return found
 
 
