@@ -6,6 +6,7 @@ Each kind has an instruction for the prompt and a parser that does not rely on i
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,11 +14,12 @@ from typing import Any, Final, assert_never, cast
 
 from app.core import json_schemas, patterns
 from app.orchestration.evidence.labels import among, normalised
-from app.orchestration.evidence.loose_json import loose_json, loose_member
-from app.orchestration.evidence.numbers import READ_CHARACTERS, number, number_label, numbers, plain
+from app.orchestration.evidence.loose_json import held_json, loose_json, loose_member
+from app.orchestration.evidence.numbers import READ_CHARACTERS, Number, number, number_label, numbers, plain
 from app.orchestration.evidence.stated import stated_confidence
 
 _MEMBERS: Final = ("final_answer", "answer", "final", "result", "choice", "label", "solution", "value")
+NO_NUMBER: Final = "says no number"
 _BOXED = re.compile(r"\\{1,2}boxed\s{0,2}\{{1,2}([^{}]{0,400}(?:\{[^{}]{0,100}\}[^{}]{0,100}){0,4})\}{1,2}")
 _HASHES = re.compile(r"^#{4}\s{0,4}(.{1,400})$", re.MULTILINE)
 _CUE = re.compile(
@@ -188,20 +190,26 @@ def _number(text: str, kind: NumberAnswer) -> Extracted:
     for said in _said(plain(text), kind.pattern, data):
         found = numbers(plain(said)) or [one for one in (number(said),) if one is not None]
         if found:
-            value = (found[-1] if "=" in said else found[0]).told_in(kind.unit).value
-            return Extracted(value, number_label(value))
+            return _told(found[-1] if "=" in said else found[0], kind.unit)
     if kind.pattern is None and _member(data) is None:
         found = number(text)
         if found is not None:
-            value = found.told_in(kind.unit).value
-            return Extracted(value, number_label(value))
-    return Extracted(errors=("says no number",))
+            return _told(found, kind.unit)
+    return Extracted(errors=(NO_NUMBER,))
+
+
+def _told(found: Number, unit: str) -> Extracted:
+    value = found.told_in(unit).value
+    return Extracted(value, number_label(value)) if math.isfinite(value) else Extracted(errors=(NO_NUMBER,))
 
 
 def _json(text: str, kind: JsonAnswer) -> Extracted:
-    data = loose_json(text)
-    if data is None:
+    held = held_json(text)
+    if held is None:
         return Extracted(errors=("holds no JSON",))
+    if held.fault is not None:
+        return Extracted(errors=(f"holds {held.fault}",))
+    data = held.value
     if kind.schema is not None:
         fault = json_schemas.compiled(kind.schema).fault(data)
         if fault is not None:

@@ -131,6 +131,8 @@ def _label(value: Any) -> str:
         return "absent"
     if value is None or isinstance(value, bool):
         return f"literal {value}"
-    if isinstance(value, (int, float)):
-        return f"said {number_label(float(value))}"  # as a text that says the number
+    if isinstance(value, int):
+        return f"said {value}"  # as a text that says the number, and to the last digit: it may be an id
+    if isinstance(value, float):
+        return f"said {number_label(value)}"
     return f"said {normalised(value)}" if isinstance(value, str) else f"json {value!r}"

@@ -180,7 +180,10 @@ def test_json_that_was_cut_keeps_what_was_said():
     assert loose_json('{"a": {"c": 1}, "b":') == {"a": {"c": 1}, "b": None}
 
 
-@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=8), lambda inner: st.lists(inner, max_size=3)))
+carried = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.text(max_size=8)
+
+
+@given(st.recursive(carried, lambda inner: st.lists(inner, max_size=3)))
 def test_json_in_prose_is_read_back(value):
     held = {"value": value}
     assert loose_json(f"Here you are:\n{json.dumps(held)}\nAnything else?") == held
