@@ -16,7 +16,7 @@ from app.core import json_schemas, patterns
 from app.orchestration.evidence.labels import among, normalised
 from app.orchestration.evidence.loose_json import held_json, loose_json, loose_member
 from app.orchestration.evidence.numbers import READ_CHARACTERS, Number, number, number_label, numbers, plain
-from app.orchestration.evidence.stated import stated_confidence
+from app.orchestration.evidence.stated import stated_confidence, without_confidence
 
 _MEMBERS: Final = ("final_answer", "answer", "final", "result", "choice", "label", "solution", "value")
 NO_NUMBER: Final = "says no number"
@@ -118,8 +118,16 @@ def extract(text: str, kind: AnswerKind, *, stated: bool = False) -> Extracted:
     Raises:
         InvalidRequest: the pattern or the schema is none.
     """
-    found = _extract(text, kind)
+    found = _extract(_answering(text, kind, stated), kind)
     return replace(found, stated=stated_confidence(text, loose_json(text) if "{" in text else None)) if stated else found
+
+
+def _answering(text: str, kind: AnswerKind, stated: bool) -> str:
+    """What of `text` answers: all but how sure it says it is. The caller's pattern sees all of it, and so does JSON."""
+    if isinstance(kind, JsonAnswer) or kind.pattern is not None:
+        return text
+    bare = without_confidence(text, lines_only=isinstance(kind, TextAnswer))
+    return bare if stated or bare.strip() else text
 
 
 def _extract(text: str, kind: AnswerKind) -> Extracted:

@@ -62,7 +62,8 @@ def loose_json(text: str) -> Any | None:
     found = held_json(text)
     if found is None or found.fault is not None:
         return None
-    return found.value if isinstance(found.value, (dict, list)) else None
+    value: object = found.value
+    return cast("Any", value) if isinstance(value, (dict, list)) else None
 
 
 def loose_member(text: str, names: tuple[str, ...]) -> str | None:

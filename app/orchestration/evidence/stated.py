@@ -14,7 +14,7 @@ _WORDS: Final = {
 }  # fmt: skip
 """What the words are taken for; an answer's own confidence is a hint that measured reliability outweighs."""
 _WRITTEN = re.compile(
-    r"(?:confidence|certainty|confident|certain|sure)(?:\s(?:level|score))?[\"'*]{0,3}\s{0,3}(?:is|of|:|=)?"
+    r"(?:confidence|certainty|confident|certain|sure)(?:\s(?:level|score))?(?:\sin\sth(?:is|e)\sanswer)?[\"'*]{0,3}\s{0,3}(?:is|of|:|=)?"
     r"\s{0,3}[\"'*(]{0,3}(?:about|around|approximately|~)?"
     r"\s{0,2}(?P<number>\d{1,3}(?:\.\d{1,6})?)\s{0,2}(?P<unit>%|/\s{0,2}100?)?",
     re.IGNORECASE,
@@ -25,6 +25,28 @@ _WORDED = re.compile(
     r"\s{0,3}[\"'*]{0,3}(very high|very low|high|medium|moderate|low)",
     re.IGNORECASE,
 )
+_VALUE = (
+    r"[\s*_]{0,4}(?:about|around|approximately|roughly|~)?\s{0,2}"
+    r"(?:\d{1,3}(?:\.\d{1,6})?\s{0,2}(?:%|percent|/\s{0,2}100?(?!\d))?(?!\w)|(?:very\s)?(?:high|low|likely|unlikely)\b|medium\b|moderate\b|certain\b)"
+)
+_NAME = r"(?:confidence|certainty)(?:\s(?:level|score))?(?:\sin\sth(?:is|e)\sanswer)?[*_]{0,3}\s{0,3}"
+_ASIDE = re.compile(
+    rf"(?<![\"'\w])(?:{_NAME}[:=]|my\s{_NAME}is){_VALUE}|(?<![\w.])\d{{1,3}}(?:\.\d{{1,3}})?\s{{0,2}}%\s{{1,3}}(?:confident|certain|sure)\b",
+    re.IGNORECASE,
+)
+_LINE = re.compile(
+    rf"^[ \t>*_#-]{{0,8}}(?:(?:my|overall|final)\s)?{_NAME}(?:[:=]|is\b){_VALUE}[ \t.)*_]{{0,8}}$\n?",
+    re.IGNORECASE | re.MULTILINE,
+)
+
+
+def without_confidence(text: str, *, lines_only: bool = False) -> str:
+    """`text` without the lines that say how sure it is, and without such words in its sentences unless `lines_only`: their
+    numbers are no answers. Members of JSON stay."""
+    if "%" not in text and "onfidence" not in text and "ertainty" not in text:
+        return text
+    text = _LINE.sub("", text)
+    return text if lines_only else _ASIDE.sub("", text)
 
 
 def stated_confidence(text: str, data: Any = None) -> float | None:

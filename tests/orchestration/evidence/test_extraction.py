@@ -129,6 +129,42 @@ def test_an_answer_that_follows_the_instruction_is_read_with_its_confidence():
     assert (found.label, found.stated) == ("B", 0.85)
 
 
+@pytest.mark.parametrize("stated", [True, False])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "It is 17 because 17 is odd.\nConfidence: 80 %",
+        "So we get 17.\n**Confidence:** 80%",
+        "So we get 17.\n\n- Confidence level: about 0.8\n",
+        "So we get 17 (confidence: 8/10).",
+        "So we get 17. I am 80% sure.",
+        "So we get 17. My confidence in this answer is 80 %.",
+        "Confidence: 80 %\nSo we get 17.",
+        "17\nMy confidence is 80%.",
+        "Answer: 17\nConfidence: 80 %",
+    ],
+)
+def test_how_sure_an_answer_is_is_not_what_it_says(text, stated):
+    assert extract(text, NumberAnswer(), stated=stated).label == "17"
+    if stated:
+        assert extract(text, NumberAnswer(), stated=stated).stated == 0.8
+
+
+def test_an_answer_that_says_only_how_sure_it_is_says_nothing_where_that_was_asked_for():
+    assert not extract("Confidence: 80 %", NumberAnswer(), stated=True).valid
+    assert not extract("I cannot tell.\nConfidence: 80 %", NumberAnswer()).valid
+    assert extract("Confidence level: 95%", NumberAnswer()).label == "95"
+    assert not extract("None of them.\nConfidence: high", Choices(("high", "low")), stated=True).valid
+
+
+def test_texts_are_compared_without_how_sure_they_are_and_patterns_and_json_see_all():
+    assert extract("Paris\nConfidence: 80 %", TextAnswer()).label == extract("Paris\nConfidence: 20 %", TextAnswer()).label
+    assert extract("The 95% confidence interval is wide.", TextAnswer()).data == "The 95% confidence interval is wide."
+    assert extract("x\nConfidence: 80 %", NumberAnswer(pattern=r"Confidence: (\d+)")).label == "80"
+    assert extract('{"note": "Confidence: 80 %"}', JsonAnswer()).data == {"note": "Confidence: 80 %"}
+    assert extract('{"answer": 17, "confidence": 80}', NumberAnswer()).label == "17"
+
+
 @pytest.mark.parametrize(
     ("text", "share"),
     [
