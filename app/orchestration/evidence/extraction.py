@@ -31,6 +31,11 @@ _CUE = re.compile(
 )
 _BRACKETED = re.compile(r"\[\[?\s{0,2}([^\[\]\n]{1,80})\s{0,2}\]\]?")
 _BOLD = re.compile(r"\*\*\s{0,2}([^*\n]{1,80})\s{0,2}\*\*")
+_RESULT = re.compile(
+    r"((?:[^\d,;:(—–]|\d,(?=\d)){0,80}\d(?:[^,;:(—–]|\d,(?=\d)){0,120}?)(?<!which)(?<!that)(?<!this)(?<!it)\s"
+    r"(?:is|are|equals?|makes|gives|≈)\s((?:about\s|approximately\s|exactly\s)?[^\w\s]{0,3}\d.{0,200})",
+    re.IGNORECASE,
+)
 _STATEMENT_END = re.compile(r"(?<=[^\d])\.(?:\s|$)|(?<=\d)\.(?:\s{1,3}[A-Z]|$)|\s[—;]\s")
 
 
@@ -198,12 +203,19 @@ def _number(text: str, kind: NumberAnswer) -> Extracted:
     for said in _said(plain(text), kind.pattern, data):
         found = numbers(plain(said)) or [one for one in (number(said),) if one is not None]
         if found:
-            return _told(found[-1] if "=" in said else found[0], kind.unit)
+            return _told(found[-1] if "=" in said else _result(said) or found[0], kind.unit)
     if kind.pattern is None and _member(data) is None:
         found = number(text)
         if found is not None:
             return _told(found, kind.unit)
     return Extracted(errors=(NO_NUMBER,))
+
+
+def _result(said: str) -> Number | None:
+    """The number that a sentence comes to, where it counts others before: `the sum of 3 and 4 is 7`."""
+    stated = _RESULT.fullmatch(said)
+    found = numbers(stated[2]) if stated and numbers(stated[1]) else ()
+    return found[0] if found else None
 
 
 def _told(found: Number, unit: str) -> Extracted:

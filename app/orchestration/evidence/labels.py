@@ -17,14 +17,15 @@ _PAIRS: Final = {"true": "yes", "false": "no", "yes": "true", "no": "false"}
 _DECORATION: Final = " \t\r\n\"'`*_#.,;:!?()[]{}<>«»“”‘’$\\"
 _ARTICLE = re.compile(r"^(?:the|a|an)\s+(?=\w{2})")
 _SPACES = re.compile(r"\s+")
-_NUMERIC = re.compile(r"[-−+]?[$€£¥]?\d[\d,.  ' /]*(?:%|\s?[a-zA-Z]{0,3})?")
+_NUMERIC = re.compile(r"[-−+]?[$€£¥]?\d[\d,.  ' /]*(?:\s?[×x*·]\s?10)?(?:\^[-−+]?\d{1,4})?(?:%|\s?[a-zA-Z]{0,3})?")
+_LONG_WHOLE = re.compile(r"-?[1-9]\d{15,}")
 
 
 def normalised(text: str) -> str:
     """`text` as a label: lower case, one space, without marks around it or an article before it; a number as its value."""
     text = unicodedata.normalize("NFKC", plain(text))
     bare = text.strip(_DECORATION)
-    if _NUMERIC.fullmatch(bare):
+    if _NUMERIC.fullmatch(bare) and not _LONG_WHOLE.fullmatch(bare):  # which no float holds to the last digit
         found = number(bare)
         if found is not None:
             return found.label + ("%" if found.unit == "%" else "")

@@ -80,6 +80,16 @@ def test_yes_and_no_are_read_from(text, label):
         ("A: 26", "26"),
         ("In total that is 12 eggs", "12"),
         ("answer: 3 x 4 = 12", "12"),
+        ("The value is 10^3", "1000"),
+        ("Answer: 10^3", "1000"),
+        ("Answer: 1000", "1000"),
+        (r"\boxed{1.5 \times 10^{6}}", "1500000"),
+        ("Answer: 1,5", "1.5"),
+        ("Answer: ½", "0.5"),
+        ("Answer: 25% of 80 is 20", "20"),
+        ("Answer: the sum of 3 and 4 is 7", "7"),
+        ("Answer: 7 eggs, for the sum of the others is 12", "7"),
+        ("Answer: 7, which is 3 more than 4", "7"),
     ],
 )
 def test_a_number_is_read_from(text, label):
@@ -88,6 +98,7 @@ def test_a_number_is_read_from(text, label):
 
 def test_a_number_is_told_in_the_unit_that_was_asked_for():
     assert extract("It is 1.5 km.", NumberAnswer("m")).data == 1500
+    assert extract("It takes 3 hours and 20 minutes.", NumberAnswer("minutes")).data == pytest.approx(200)
 
 
 def test_an_answer_member_without_a_number_is_no_number_although_the_reasoning_has_some():
@@ -186,14 +197,31 @@ def test_an_answers_own_confidence_is_read_from(text, share):
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [("Paris", " the PARIS. "), ("**Yes**", "yes"), ("1,000", "1000"), ("½ cup", "1⁄2 cup"), ('"x y"', "x  y"), ("$5", "5")],
+    [
+        ("Paris", " the PARIS. "),
+        ("**Yes**", "yes"),
+        ("1,000", "1000"),
+        ("½ cup", "1⁄2 cup"),
+        ('"x y"', "x  y"),
+        ("$5", "5"),
+        ("10^3", "1000"),
+        ("1.5 × 10^6", "1500000"),
+    ],
 )
 def test_labels_that_mean_the_same_are_the_same(one, other):
     assert normalised(one) == normalised(other)
 
 
 def test_labels_that_do_not_are_not():
-    assert len({normalised(text) for text in ("a", "b", "5", "5%", "-5", "C++", "C", "5 to 7")}) >= 7
+    assert (
+        len(
+            {
+                normalised(text)
+                for text in ("a", "b", "5", "5%", "-5", "9007199254740993", "9007199254740992", "C++", "C", "5 to 7")
+            }
+        )
+        >= 9
+    )
     assert among("maybe", ("Yes", "No")) is None
 
 
@@ -239,7 +267,9 @@ def test_no_text_makes_extraction_fail(text, kind):
     assert (found.label is None) == (not found.valid)
 
 
-@pytest.mark.parametrize("piece", ["{", "[", "\\boxed{", "answer is ", "**", '{"answer":', "(A", "```json", "A: "])
+@pytest.mark.parametrize(
+    "piece", ["{", "[", "\\boxed{", "answer is ", "**", '{"answer":', "(A", "```json", "A: ", "Answer: 3 is ", "Confidence: "]
+)
 def test_a_hostile_text_is_read_in_linear_time(piece):
     began = time.perf_counter()
     for kind in (LETTERS, NumberAnswer(), JsonAnswer()):

@@ -38,6 +38,32 @@ from app.orchestration.evidence.numbers import Number, known_unit, number, numbe
         ("The total is 3 + 4 = 7 apples.", 7),
         ("<<3+4=7>>7", 7),
         ("€99", 99),
+        ("10^3", 1000),
+        ("10³", 1000),
+        ("10⁻³", 0.001),
+        ("10**3", 1000),
+        (r"$10^{3}$", 1000),
+        ("2^10", 1024),
+        ("-2^2", -4),
+        ("1.5 × 10^6", 1.5e6),
+        ("1.5x10^6", 1.5e6),
+        (r"$1.5 \times 10^{-3}$", 1.5e-3),
+        (r"6.02 \cdot 10^{23}", 6.02e23),
+        ("0x10", 16),
+        ("½", 0.5),
+        ("1½", 1.5),
+        ("2 ½ cups", 2.5),
+        ("1⁄4", 0.25),
+        ("0,125", 0.125),
+        ("1,500", 1500),
+        ("1,23,456", 123456),
+        ("1.234.567", 1234567),
+        ("3 hours 20 minutes", 3 + 1 / 3),
+        ("3h20m", 3 + 1 / 3),
+        ("2 m and 5 cm", 2.05),
+        ("5 ft 3 inches", 5.25),
+        ("25% of 80", 20),
+        ("25% of 80 is 20", 20),
     ],
 )
 def test_a_number_is_read_from(text, value):
@@ -45,7 +71,7 @@ def test_a_number_is_read_from(text, value):
     assert number(text).value == pytest.approx(value)
 
 
-@pytest.mark.parametrize("text", ["", "none at all", "1/0", "v1.2.3b", "abc123"])
+@pytest.mark.parametrize("text", ["", "none at all", "1/0", "v1.2.3b", "abc123", "2^n", "x^2", "10^400", "0^-1"])
 def test_no_number_is_read_from(text):
     assert number(text) is None
 
@@ -72,7 +98,19 @@ def test_a_quantity_is_told_in_another_unit_where_both_measure_the_same(given_nu
     assert given_number.told_in(unit).value == pytest.approx(value)
 
 
+def test_what_may_be_a_pair_is_no_decimal():
+    assert [one.value for one in numbers("(1,2)")] == [1]
+    assert [one.value for one in numbers("(1,2 km)")] == [1.2]
+
+
+def test_powers_at_the_end_of_a_calculation_that_was_cut_off_are_left_as_they_are_written():
+    assert number("4^2 + 2^2 = 20. " * 20 + "2^2 + ").value == 2
+    assert number("4^2 + 2^2 = 20. " * 20 + "So it is 10^3").value == 1000
+
+
 def test_one_value_has_one_label():
+    assert number_label(2.0**53) == "9007199254740992"
+    assert number_label(123456789012345678) != number_label(123456789999999999)
     assert {number_label(18.0), number_label(18)} == {"18"}
     assert number_label(-0.0) == "0"
     assert number_label(1 / 3) == number_label(0.333333333)
@@ -92,7 +130,9 @@ def test_no_text_makes_reading_fail(text):
     assert found is None or isinstance(found.label, str)
 
 
-@pytest.mark.parametrize("piece", ["1,", "1 ", "$", "\\frac{", "<<", "9/", "1.1.", "{,}"])
+@pytest.mark.parametrize(
+    "piece", ["1,", "1 ", "$", "\\frac{", "<<", "9/", "1.1.", "{,}", "1^", "2^{", "5% of ", "3 h 2 min ", "1,2", "10**", "½"]
+)
 def test_a_hostile_text_is_read_in_linear_time(piece):
     began = time.perf_counter()
     number(piece * 50_000)
