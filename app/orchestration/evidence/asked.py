@@ -18,17 +18,20 @@ _PAIRS: Final = (("yes", "no"), ("true", "false"))
 _PAIR = re.compile(r"\b(yes|true)\b[\"'\])*`]{0,4}\s{0,2}(?:\bor\b|/|,)\s{0,2}[\"'\[(*`]{0,4}(no|false)\b", re.IGNORECASE)
 _OPTION = re.compile(r"^[ \t]{0,4}\(?([A-J])[).:][ \t]{1,4}([^\n]{1,200})$", re.MULTILINE)
 _STATED = (
-    re.compile(r"\\boxed\{([^{}]{1,60})\}"),
-    re.compile(r"^####[ \t]{0,4}([^\n]{1,60})$", re.MULTILINE),
-    re.compile(r"\[\[([^\[\]\n]{1,60})\]\]"),
-    re.compile(
-        r"answer[\"'*_`]{0,4}(?:\s{1,3}is|\s{0,3}[:=])[\s:*_`\"'$]{0,8}([^\n]{1,60}?)[*_`\"'$]{0,4}\.?\s{0,4}$",
-        re.IGNORECASE | re.MULTILINE,
+    ("\\boxed", re.compile(r"\\boxed\{([^{}]{1,60})\}")),
+    ("####", re.compile(r"^####[ \t]{0,4}([^\n]{1,60})$", re.MULTILINE)),
+    ("[[", re.compile(r"\[\[([^\[\]\n]{1,60})\]\]")),
+    (
+        "answer",
+        re.compile(
+            r"answer[\"'*_`]{0,4}(?:\s{1,3}is|\s{0,3}[:=])[\s:*_`\"'$]{0,8}([^\n]{1,60}?)[*_`\"'$]{0,4}\.?\s{0,4}$",
+            re.IGNORECASE | re.MULTILINE,
+        ),
     ),
-    re.compile(r"\[([^\[\]\n]{1,40})\]\.?\s{0,4}\Z"),
-    re.compile(r"\A\s{0,4}\[([^\[\]\n]{1,40})\]"),
+    ("[", re.compile(r"\[([^\[\]\n]{1,40})\]\.?\s{0,4}\Z")),
+    ("[", re.compile(r"\A\s{0,4}\[([^\[\]\n]{1,40})\]")),
 )
-"""How an answer is set off from what explains it, the surest first."""
+"""How an answer is set off from what explains it, the surest first, each with what a text must hold to be searched."""
 
 
 def asked_kind(prompt: str) -> Choices | None:
@@ -48,15 +51,25 @@ def asked_kind(prompt: str) -> Choices | None:
 def stated_answer(text: str) -> str | None:
     """The label of what `text` states as its answer; None where it is a text of its own, which states nothing apart."""
     text = text[-READ_CHARACTERS:].strip()
+    said = set_off(text)
+    if said is None and len(text) <= SHORT and "\n" not in text and not text.startswith("{"):
+        said = text
+    return None if said is None else normalised(said) or None
+
+
+def set_off(text: str) -> str | None:
+    """The answer that `text` sets off from what explains it: boxed, in brackets, after "answer:", or as a member of JSON."""
+    text = text[-READ_CHARACTERS:]
     data = loose_json(text) if text.startswith("{") else None
     if isinstance(data, dict):
         for name in _MEMBERS:
             value = data.get(name)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
             if isinstance(value, (str, int, float)) and len(str(value)) <= SHORT:
-                return normalised(str(value)) or None
+                return str(value)
         return None
-    for pattern in _STATED:
-        found = pattern.findall(text)
+    folded = text.casefold()
+    for needle, pattern in _STATED:
+        found = pattern.findall(text) if needle in folded else ()
         if found:
-            return normalised(found[-1]) or None
-    return normalised(text) or None if len(text) <= SHORT and "\n" not in text else None
+            return str(found[-1])
+    return None

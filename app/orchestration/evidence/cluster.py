@@ -32,6 +32,8 @@ def clusters(distances: Distances, *, threshold: float, weights: Sequence[float]
         threshold: The most that the members of two clusters may be apart on average to be one.
         weights: How much each text counts; alike where None.
 
+    Two texts that are 1 apart are never in one cluster, whoever stands between them: they contradict each other.
+
     The outcome does not depend on the order of the texts, but that of two equally near pairs, or of two clusters of one weight,
     the one with the earlier texts goes first.
     """
@@ -47,7 +49,8 @@ def clusters(distances: Distances, *, threshold: float, weights: Sequence[float]
         for third in groups:
             if third not in (one, other):
                 near, far = _pair(one, third), _pair(other, third)
-                apart[near] = (apart[near] * sizes[0] + apart.pop(far) * sizes[1]) / sum(sizes)
+                both = apart[near], apart.pop(far)
+                apart[near] = 1.0 if max(both) >= 1 else (both[0] * sizes[0] + both[1] * sizes[1]) / sum(sizes)
         del apart[one, other]
         groups[one] += groups.pop(other)
     whole = sum(counted)

@@ -46,7 +46,7 @@ _RAISED = re.compile(r"(?<=[\d)])[⁺⁻]?[⁰¹²³⁴⁵⁶⁷⁸⁹]{1,4}")
 _RAISED_IN_LONG = re.compile(rf"(?!(?<![\d.].)²){_RAISED.pattern}")
 _FROM_RAISED: Final = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻", "0123456789+-")
 _FRACTION_SIGN = re.compile(r" ?([¼½¾⅐-⅞↉])")
-_HOURS = re.compile(r"(?<=\d)\s?h\s?(\d{1,2})\s?m(?:in)?(?![a-zA-Z])")
+_HOURS = re.compile(r"(\d)\s?h\s?(\d{1,2})\s?m(?:in)?(?![a-zA-Z])")
 _PAIR = re.compile(r"[(\[{][^()\[\]{}]{0,80}[)\]}]")
 _SQUARE = re.compile(r"(?<![\d.,^])\d\^2(?!\d)")
 _LONG: Final = 200
@@ -132,7 +132,7 @@ def plain(text: str) -> str:
         text = _POWER.sub(r"^\1", text)
     if "**" in text:
         text = _STARRED_POWER.sub("^", text)
-    return _HOURS.sub(r" h \1 min", text)
+    return _HOURS.sub(r"\1 h \2 min", text)
 
 
 def numbers(text: str) -> list[Number]:

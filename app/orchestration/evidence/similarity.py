@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from operator import mul
 from typing import Final
 
+from app.orchestration.evidence.asked import SHORT
 from app.orchestration.evidence.numbers import plain
+from app.orchestration.evidence.stance import UNSPACED, agreed, elaborated, opposed, stance
 
 Distances = tuple[tuple[float, ...], ...]
 """A symmetric matrix, 0 (the same) to 1 (nothing in common), with 0 on its diagonal."""
@@ -23,18 +26,27 @@ _COMMON: Final = frozenset(
     | {"we", "were", "what", "which", "who", "will", "with", "would", "you"}
 )
 _SHORT: Final = 40
+_AGREED: Final = 0.5
+"""The most that two texts are apart that state one answer: well within a cluster, however differently they explain it."""
+_BRIEF_FACTOR: Final = 1.5
+"""How much further apart two texts of a line are than their words: one word in four may be the one that matters."""
 _NUMBER_WEIGHT: Final = 3
 """A number counts as three words: two answers that differ in one are about different results."""
 
 
 def lexical_distances(texts: Sequence[str]) -> Distances:
-    """One less the weighted Jaccard similarity of the words, numbers and word pairs of each two texts.
+    """One less the weighted Jaccard similarity of the words, numbers and word pairs of each two texts, and of the pairs of
+    characters in scripts without spaces.
 
     Words that carry no content and case do not count. Two empty texts are the same, an empty and another one have nothing in
-    common.
+    common. Where `stance` shows that two state opposite things, they have nothing in common either; where both set off one
+    answer, they are near. In short texts each word that differs counts for more.
     """
-    pieces = [frozenset(_pieces(text)) for text in texts]
-    numbers = [frozenset(piece for piece in own if piece[0].isdigit() and " " not in piece) for own in pieces]
+    texts = [unicodedata.normalize("NFKC", text) for text in texts]
+    stances = [stance(text) for text in texts]
+    found = [_pieces(text) for text in texts]
+    pieces = [frozenset(own) | frozenset(map(" ".join, pairwise(own))) for own in found]
+    numbers = [frozenset(piece for piece in own if piece[0].isdigit()) for own in found]
     more = _NUMBER_WEIGHT - 1
     weights = [len(own) + more * len(digits) for own, digits in zip(pieces, numbers, strict=True)]
 
@@ -43,7 +55,14 @@ def lexical_distances(texts: Sequence[str]) -> Distances:
         if numbers[one] and numbers[other]:
             shared += more * len(numbers[one] & numbers[other])
         whole = weights[one] + weights[other] - shared
-        return 1 - shared / whole if whole else 0.0
+        by_words = 1 - shared / whole if whole else 0.0
+        mine, theirs = stances[one], stances[other]
+        if opposed(mine, theirs):
+            return 1.0
+        if agreed(mine, theirs):
+            return min(by_words, _AGREED)
+        brief = len(texts[one]) <= SHORT and len(texts[other]) <= SHORT
+        return min(1.0, by_words * _BRIEF_FACTOR) if brief and not elaborated(mine, theirs) else by_words
 
     return _matrix(len(texts), apart)
 
@@ -79,13 +98,18 @@ def label_distances(labels: Sequence[str | None]) -> Distances:
 
 
 def _pieces(text: str) -> list[str]:
-    """The words, numbers and word pairs of a text. Signs count only in a short one, where they may be all there is."""
+    """The words and numbers of a text, and pairs of characters in place of words where those are not told apart.
+
+    Signs count only in a short text, where they may be all there is.
+    """
     text = plain(text)
     if len(text) > READ_CHARACTERS:
         text = f"{text[: READ_CHARACTERS // 2]} {text[-READ_CHARACTERS // 2 :]}"
     short = len(text) < _SHORT
     words = [word for word in _PIECE.findall(text.casefold()) if word not in _COMMON and (short or word[0].isalnum())]
-    return [*words, *map(" ".join, pairwise(words))]
+    if text.isascii() or not UNSPACED.search(text):
+        return words
+    return [part for word in words for part in (map("".join, pairwise(word)) if UNSPACED.fullmatch(word) else (word,))]
 
 
 def _matrix(count: int, apart: Callable[[int, int], float]) -> Distances:

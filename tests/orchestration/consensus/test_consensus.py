@@ -99,6 +99,21 @@ async def test_the_text_that_most_others_resemble() -> None:
     assert matrix[1][2] < matrix[0][1]
 
 
+@pytest.mark.parametrize(
+    ("most", "other"),
+    [
+        ("Answer: B", "Answer: A"),
+        ("No, it is not safe to take both.", "Yes, it is safe to take both."),
+        ("首都は東京です", "首都は大阪です"),
+    ],
+)
+async def test_texts_that_say_opposite_things_do_not_agree(most: str, other: str) -> None:
+    ran = await paneled(*saying(other, most, most))
+    assert ran.result.output.text == most
+    assert outcome(ran).agreement < 0.75
+    assert [one["members"] for one in outcome(ran).dissent] == [["a"]]
+
+
 async def test_json_member_by_member() -> None:
     said = [
         {"city": "Paris", "people": 2_100_000},

@@ -49,6 +49,15 @@ def test_texts_that_are_alike_speak_for_each_other_and_others_not_against_them()
     assert scores(Choice(0, OTHER)) == (other,)
 
 
+@pytest.mark.parametrize(
+    ("one", "other"), [("Answer: A", "Answer: B"), (f"It is safe. {LONG}", f"It is not safe. {LONG}"), ("東京です", "大阪です")]
+)
+def test_texts_that_say_opposite_things_do_not_speak_for_each_other(one: str, other: str) -> None:
+    alone = scores(Choice(0, one), open_ended=True)[0]
+    assert scores(*saying(one, other), open_ended=True) == (alone, alone)
+    assert scores(*saying(one, one), open_ended=True)[0] > alone
+
+
 def test_many_answers_to_an_open_question_do_not_contradict_each_other() -> None:
     first, second = scores(*saying("Golden leaves fall.", "Mist over fields."), open_ended=True)
     assert first == second == scores(Choice(0, "Golden leaves fall."))[0]
