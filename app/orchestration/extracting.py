@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, field_validator
 
 from app.core import json_schemas, patterns
 from app.core.errors import InvalidRequest
 from app.orchestration.base import StrategyOptions
 from app.orchestration.evidence.extraction import Choices, JsonAnswer, NumberAnswer, TextAnswer
+from app.orchestration.evidence.labels import normalised
 
 MAX_CHOICES: Final = 100
 FINDS: Final = "An RE2 pattern that finds it; its first group where it has one."
@@ -44,6 +45,21 @@ class ExtractChoice(StrategyOptions):
         description='The labels, or labels with what they stand for: `{"A": "Paris"}`.'
     )
     pattern: Pattern | None = Field(default=None, description=FINDS)
+
+    @field_validator("choices")
+    @classmethod
+    def _told_apart(cls, choices: tuple[str, ...] | dict[str, str]) -> tuple[str, ...] | dict[str, str]:
+        read: dict[str, str] = {}
+        for choice in choices:
+            label = normalised(choice)
+            if not label:
+                raise ValueError(f"{choice!r} is marks only, which answers are read without; name it in letters or digits")
+            if label in read:
+                raise ValueError(
+                    f"{read[label]!r} and {choice!r} cannot be told apart in an answer: both are read as {label!r}"
+                )
+            read[label] = choice
+        return choices
 
     def kind(self) -> Choices:
         texts = self.choices if isinstance(self.choices, dict) else None

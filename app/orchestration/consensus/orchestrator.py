@@ -67,6 +67,9 @@ class ConsensusOrchestrator(BaseOrchestrator):
         if options.method not in aggregators():
             message = f"there is no aggregator {options.method!r}; there are {', '.join(aggregators())}"
             raise InvalidRequest(message, param="options.aggregator")
+        if isinstance(options.panel, int) and options.panel > len(context.models):
+            message = f"panel is {options.panel}, but there are only {len(context.models)} models to choose from"
+            raise InvalidRequest(message, param="options.panel")
         members = seated(context)
         if options.min_responses > len(members):
             message = f"min_responses is {options.min_responses}, but only {len(members)} models are asked"

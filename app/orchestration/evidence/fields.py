@@ -126,6 +126,17 @@ def _kind(value: Any) -> str:
     return "list" if isinstance(value, list) else "leaf"
 
 
+def json_label(value: Any) -> str:
+    """One text for JSON values that a consensus takes as one: members in any order, texts by their normalised label, numbers by
+    value."""
+    if isinstance(value, Mapping):
+        members = cast("Mapping[str, Any]", value)
+        return "{" + ", ".join(f"{name!r}: {json_label(members[name])}" for name in sorted(members)) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(json_label, cast("list[Any]", value))) + "]"
+    return repr(_label(value))
+
+
 def _label(value: Any) -> str:
     if value is ABSENT:
         return "absent"

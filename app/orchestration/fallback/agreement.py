@@ -6,7 +6,8 @@ from app.core.messages import Message
 from app.core.runs import RunRequest
 from app.orchestration.answers import fault
 from app.orchestration.calls import CandidateCall
-from app.orchestration.evidence.extraction import extract, instruction
+from app.orchestration.evidence.extraction import Extracted, extract, instruction
+from app.orchestration.evidence.fields import json_label
 from app.orchestration.fallback.options import AgreeOptions
 from app.orchestration.quoting import followed_by
 
@@ -29,4 +30,11 @@ def disagreement(text: str, other: CandidateCall, options: AgreeOptions) -> str 
         return f"the answer cannot be compared with that of {name!r}: it {'; '.join(own.errors)}"
     if said.label is None:
         return f"{name!r} was to agree, and its answer {'; '.join(said.errors)}"
-    return None if own.label == said.label else f"{name!r} says {said.label[:80]!r}, not {own.label[:80]!r}"
+    return None if _same(own, said, options) else f"{name!r} says {said.label[:80]!r}, not {own.label[:80]!r}"
+
+
+def _same(own: Extracted, said: Extracted, options: AgreeOptions) -> bool:
+    """Whether both say the same, as a consensus would take it: JSON by what its members mean."""
+    if options.extract.type == "json":
+        return json_label(own.data) == json_label(said.data)
+    return own.label == said.label

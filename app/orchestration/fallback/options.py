@@ -154,6 +154,12 @@ class LinkOptions(StrategyOptions):
     response: tuple[ResponseStep, ...] = Field(default=(), max_length=8, description="What is done with the answer, in order.")
     check: CheckOptions | None = None
 
+    @model_validator(mode="after")
+    def _asks_another(self) -> LinkOptions:
+        if self.check and self.check.agree and self.check.agree.model == self.model:
+            raise ValueError(f"agree asks {self.model!r}, which is the link's own model: it wants another one")
+        return self
+
     @property
     def live(self) -> bool:
         """Whether its answer may be shown as it comes."""

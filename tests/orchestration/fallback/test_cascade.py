@@ -238,6 +238,33 @@ async def test_who_is_to_agree_may_be_asked_as_the_request_stands() -> None:
     assert a.prompts("candidate") == b.prompts("candidate") == ["What is it?"]
 
 
+@pytest.mark.parametrize(
+    ("own", "other", "said"),
+    [
+        ('{"city": "Paris", "n": 1}', '{"n": 1.0, "city": "the PARIS"}', True),
+        ('[{"city": "Paris"}]', '[{"city": "paris."}]', True),
+        ("[]", "[]", True),
+        ('{"city": "Paris"}', '{"city": "Rome"}', False),
+        ('{"city": "Paris"}', '{"city": "Paris", "n": 1}', False),
+        ('{"ok": true}', '{"ok": "true"}', False),
+        ("[1, 2]", "[2, 1]", False),
+    ],
+)
+async def test_json_agrees_where_a_consensus_would_take_it_as_one(own: str, other: str, said: bool) -> None:
+    chain = [{"model": "a", "check": {"agree": {"model": "b", "extract": {"type": "json"}}}}, "strong"]
+    ran = await chained(Scripted("a", own), Scripted("b", other), Scripted("strong"), chain=chain)
+    assert [told(link)[1] for link in ran.result.path] == (["a"] if said else ["a", "strong"])
+
+
+def test_who_is_to_agree_must_be_another_model() -> None:
+    with pytest.raises(InvalidRequest) as error:
+        engine(Scripted("a"), Scripted("strong")).begin(
+            asked("fallback", options={"chain": [agreeing("a")[0], {"model": "strong"}]})
+        )
+    assert str(error.value.param).startswith("options.chain.0")
+    assert "'a', which is the link's own model" in error.value.message
+
+
 def test_who_is_to_agree_must_exist() -> None:
     options = {"chain": [agreeing("nobody")[0], {"model": "strong"}]}
     with pytest.raises(InvalidRequest) as error:
