@@ -211,8 +211,8 @@ def _turned(one: Statement, other: Statement, *, denied: bool = False) -> bool:
 
     `denied` says that one of them begins with a no, and the other with neither.
     """
-    if one.unspaced and other.unspaced:
-        return _turned_unspaced(one, other)
+    if one.unspaced and other.unspaced and _turned_unspaced(one, other):
+        return True
     sizes = len(one.words), len(other.words)
     shared = one.words & other.words
     if not all(sizes) or len(shared) < _MOSTLY * min(sizes) - 1:

@@ -1,5 +1,6 @@
 """Texts that state opposite things are never taken for alike, however many words they share."""
 
+import time
 import unicodedata
 
 import pytest
@@ -31,6 +32,7 @@ OPPOSITE = [
     ("東京です", "大阪です"),
     ("日本の首都は東京です", "日本の首都は大阪です"),
     ("这是安全的", "这是不安全的"),
+    ("The capital is Tokyo (東京).", "The capital is Osaka (大阪)."),
     ("これは安全です", "これは安全ではない"),
 ]
 ALIKE = [
@@ -90,3 +92,12 @@ def test_no_text_contradicts_itself_and_none_makes_comparing_fail(one: str, othe
     distances = lexical_distances([one, one, other])
     assert distances[0][1] == 0
     assert 0 <= distances[0][2] == distances[1][2] <= 1
+
+
+@pytest.mark.parametrize(
+    "piece", ["answer is ", "no. ", "not ", "[", "1,2", "\\boxed{", "東", "x ", "\n", "yes, ", "{", "5% of "]
+)
+def test_hostile_texts_are_compared_in_linear_time(piece: str):
+    began = time.perf_counter()
+    lexical_distances([piece * 30_000, piece * 30_001, "yes"])
+    assert time.perf_counter() - began < 3
