@@ -53,6 +53,7 @@ from app.state.secrets import load_secret
 from app.tools.audit.keeping import AuditKeeping
 from app.tools.audit.reading import TrailReader
 from app.tools.audit.trail import AuditTrail
+from app.tools.toolbox import Toolbox, python_faults
 
 _log = structlog.get_logger("quorum.container")
 
@@ -91,7 +92,9 @@ def checks_of(strategies: Strategies) -> Checks:
             return []
         return [(("options", *named.path), named.name) for named in strategy.models_of(options)]
 
-    return Checks(recipe=recipe, recipe_models=recipe_models, provider=provider_faults, prompts=placeholders())
+    return Checks(
+        recipe=recipe, recipe_models=recipe_models, provider=provider_faults, prompts=placeholders(), tools=python_faults
+    )
 
 
 class Container:
@@ -140,6 +143,7 @@ class Container:
             self._learning.lessons,
             (*self._learning.observers, self._reviews),
         )
+        self._tools = Toolbox(spec.tools, self._clock, settings.data_dir)
         records = RunRecords(self._state)
         self._host = RunHost(records, RunOrders(self._state), spec.runs)
         requests = IdempotencyRecords(self._state)
@@ -169,6 +173,7 @@ class Container:
             reviews=self._reviews,
             audit=self._audit,
             trail=TrailReader(trail, self._audit.key, self._clock),
+            tools=self._tools,
             draining=draining,
             learned=self._learning.memory.versions,
             reload=self._reload,
@@ -200,6 +205,8 @@ class Container:
             stack.push_async_callback(self._learning.close)
             self._reviews.start()
             stack.push_async_callback(self._reviews.close)
+            self._tools.start()
+            stack.push_async_callback(self._tools.close)
             self._training.start()
             stack.push_async_callback(self._training.close)
             await self._admission.start()
@@ -249,6 +256,7 @@ class Container:
         return loaded
 
     def _apply(self, spec: QuorumSpec) -> None:
+        self._tools.configure(spec.tools)
         self._engine.configure(spec)
         self._policies.configure(spec.reliability.retry_budget)
         self._host.configure(spec.runs)

@@ -24,6 +24,7 @@ from app.state.dynamic_providers import DynamicProviders
 from app.state.key_ring import KeyRing
 from app.tools.audit.reading import TrailReader
 from app.tools.audit.trail import AuditTrail
+from app.tools.toolbox import Toolbox
 
 
 @dataclass(slots=True)
@@ -49,6 +50,7 @@ class Services:
     reviews: Reviews
     audit: AuditTrail
     trail: TrailReader
+    tools: Toolbox
     draining: Draining
     learned: Callable[[str], tuple[str, ...]]
     reload: Callable[[], Awaitable[Loaded]]

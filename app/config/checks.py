@@ -10,6 +10,7 @@ from app.config.calls import call_config
 from app.config.document import Document, Fault, MemberPath
 from app.config.explaining import close_to, listed, shown
 from app.config.spec import CircuitBreakerConfig, LLMProvider, OrchestratorConfig, QuorumSpec
+from app.config.tool_checks import ToolsCheck, tool_faults
 
 RESERVED = "quorum"
 """`quorum/<strategy>` is a model name that means a strategy."""
@@ -32,6 +33,7 @@ def cross_checks(
     recipe_models: RecipeCheck | None,
     provider: ProviderCheck | None,
     prompts: Mapping[str, frozenset[str]] | None,
+    tools: ToolsCheck | None,
 ) -> list[Fault]:
     """All faults of `spec`; `document` says what must not be shown as it is."""
     return [
@@ -44,6 +46,7 @@ def cross_checks(
         *_reliability(spec),
         *_keys(spec),
         *_prompts(spec, prompts),
+        *tool_faults(spec.tools, tools),
     ]
 
 

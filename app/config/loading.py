@@ -14,6 +14,7 @@ from app.config.checks import cross_checks, warnings_of
 from app.config.document import MAX_BYTES, Document, Fault, MemberPath, parse
 from app.config.explaining import explain
 from app.config.spec import LLMProvider, OrchestratorConfig, QuorumSpec
+from app.config.tools import ToolsConfig
 from app.core.errors import ConfigError
 
 MemberFault = tuple[MemberPath, str]
@@ -31,12 +32,14 @@ class Checks:
         provider: the faults of a provider: an unknown vendor, what its kind needs and does not have.
         recipe_models: the models that a recipe's options name, each with the path of the member that does.
         prompts: the built-in prompts by name, each with the placeholders it may use.
+        tools: the faults of the python functions that are named as tools.
     """
 
     recipe: Callable[[OrchestratorConfig], list[MemberFault]] | None = None
     provider: Callable[[LLMProvider], list[MemberFault]] | None = None
     recipe_models: Callable[[OrchestratorConfig], list[MemberFault]] | None = None
     prompts: Mapping[str, frozenset[str]] | None = None
+    tools: Callable[[ToolsConfig], list[MemberFault]] | None = None
 
 
 NO_CHECKS = Checks()
@@ -103,6 +106,7 @@ def _crossed(spec: QuorumSpec, document: Document, checks: Checks) -> list[Fault
         recipe_models=checks.recipe_models,
         provider=checks.provider,
         prompts=checks.prompts,
+        tools=checks.tools,
     )
 
 

@@ -12,13 +12,12 @@ from pydantic import Field, SecretStr
 
 from app.config.audit import AuditConfig
 from app.config.learning import LearningConfig, ReviewsConfig
-from app.config.shape import Spec
+from app.config.shape import Name, Scope, Spec
+from app.config.tools import ToolsConfig
 from app.core.chat import CacheMode
 
 ProviderKind = Literal["openai", "openai_compatible", "anthropic", "gemini", "mock", "replay"]
-Scope = Literal["run", "read", "feedback", "review", "tools", "admin"]
 ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Alias = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}$")]
 """A model's name in requests. It may look like a vendor's own, as `openai/gpt-4o` or `llama3:8b`."""
 
@@ -330,3 +329,4 @@ class QuorumSpec(Spec):
     learning: LearningConfig = LearningConfig()
     reviews: ReviewsConfig = ReviewsConfig()
     audit: AuditConfig = AuditConfig()
+    tools: ToolsConfig = ToolsConfig()

@@ -52,6 +52,8 @@ Failed = Literal[
 """Why a provider gave no answer, where somebody waited for it."""
 FailureClass = Literal[Failed, "cancelled"]
 
+ToolFailure = Literal["tool_failed", "tool_timeout", "tool_unavailable", "tool_output_invalid"]
+
 
 class QuorumError(Exception):
     """The root. `message` names what was wrong and what would be right."""
@@ -162,11 +164,14 @@ class RunCancelled(OrchestratorError):
 
 
 class ToolExecutionError(QuorumError):
+    """A tool was called and did not do its work. `retry_after` in seconds, where the tool may be back by then."""
+
     code = "tool_failed"
 
-    def __init__(self, message: str, *, tool: str) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, tool: str, code: ToolFailure = "tool_failed", retry_after: float | None = None) -> None:
+        super().__init__(message, code=code)
         self.tool = tool
+        self.retry_after = retry_after
 
 
 class ProviderError(QuorumError):
@@ -251,7 +256,7 @@ def report(error: BaseException) -> ErrorReport:
             )
         case AllCandidatesFailed():
             return ErrorReport("AllCandidatesFailed", error.code, error.message, causes=error.reports)
-        case LimitExceeded() | BudgetExceeded() | InProgress():
+        case LimitExceeded() | BudgetExceeded() | InProgress() | ToolExecutionError():
             return ErrorReport(
                 type(error).__name__, error.code, error.message, param=error.param, retry_after=error.retry_after
             )

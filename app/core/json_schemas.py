@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Final, cast
 
 import jsonschema_rs
@@ -14,6 +15,14 @@ MAX_NODES: Final = 10_000
 _ELSEWHERE: Final = ("$dynamicRef", "$recursiveRef")
 
 
+@dataclass(frozen=True, slots=True)
+class SchemaFault:
+    """What is wrong with a value, and at which place in it."""
+
+    path: tuple[str | int, ...]
+    message: str
+
+
 class Schema:
     """A compiled schema."""
 
@@ -24,11 +33,18 @@ class Schema:
 
     def fault(self, value: Any) -> str | None:
         """What is wrong with `value`, and where; None where it is valid."""
-        error = next(iter(self._validator.iter_errors(value)), None)
-        if error is None:
+        found = self.first_fault(value)
+        if found is None:
             return None
-        where = "".join(f"/{step}" for step in error.instance_path)
-        return f"{error.message} (at {where})" if where else error.message
+        where = "".join(f"/{step}" for step in found.path)
+        return f"{found.message} (at {where})" if where else found.message
+
+    def first_fault(self, value: Any) -> SchemaFault | None:
+        """As `fault`, with the place by itself."""
+        if self._validator.is_valid(value):
+            return None
+        error = next(iter(self._validator.iter_errors(value)), None)
+        return None if error is None else SchemaFault(tuple(error.instance_path), error.message)
 
 
 def compiled(schema: JsonObject) -> Schema:

@@ -88,6 +88,10 @@ RESERVED_USD = Gauge("quorum_reserved_usd", "Dollars reserved by runs under way.
 RESERVED_TOKENS = Gauge("quorum_reserved_tokens", "Tokens reserved by runs under way.", multiprocess_mode="livesum")
 SETTLED_USD = Counter("quorum_settled_usd_total", "Dollars that runs with a reservation really used.")
 SETTLED_TOKENS = Counter("quorum_settled_tokens_total", "Tokens that runs with a reservation really used.")
+TOOL_CALLS = Counter("quorum_tool_calls_total", "Calls of tools, by outcome.", ["tool", "outcome"])
+TOOL_SECONDS = Histogram("quorum_tool_seconds", "Seconds a call of a tool took.", ["tool"], buckets=_SECONDS)
+TOOL_DECISIONS = Counter("quorum_tool_decisions_total", "Permissions asked for calls of tools.", ["tool", "effect"])
+MCP_SERVERS = Gauge("quorum_mcp_server_up", "1 while an MCP server answers.", ["server"], multiprocess_mode="livemostrecent")
 
 OBSERVATIONS = Counter("quorum_observations_total", "Runs to learn from, by what became of them.", ["outcome"])
 FEEDBACK = Counter("quorum_feedback_total", "Judgements taken, by where they came from and what they say.", ["source", "kind"])
@@ -270,6 +274,32 @@ def _run_seconds(strategy: str) -> Callable[[float], None]:
 def http_answered(route: str, method: str, status: int) -> tuple[Callable[[], None], Callable[[float], None]]:
     """What counts one answered request, and what observes its seconds. `route` is the template, never the path."""
     return HTTP_REQUESTS.labels(route, method, str(status)).inc, HTTP_SECONDS.labels(route).observe
+
+
+@lru_cache(maxsize=4096)
+def _tool_outcome(tool: str, outcome: str) -> Callable[[], None]:
+    return TOOL_CALLS.labels(tool, outcome).inc
+
+
+@lru_cache(maxsize=1024)
+def _tool_seconds(tool: str) -> Callable[[float], None]:
+    return TOOL_SECONDS.labels(tool).observe
+
+
+@lru_cache(maxsize=4096)
+def _tool_decision(tool: str, effect: str) -> Callable[[], None]:
+    return TOOL_DECISIONS.labels(tool, effect).inc
+
+
+def tool_ended(tool: str, outcome: str, seconds: float) -> None:
+    """Count a call of a tool. `outcome`: `ok`, or the code of its failure."""
+    _tool_outcome(tool, outcome)()
+    _tool_seconds(tool)(seconds)
+
+
+def tool_decided(tool: str, effect: str) -> None:
+    """Count a permission that was asked for."""
+    _tool_decision(tool, effect)()
 
 
 def run_ended(end: RunFinished | RunFailed) -> None:

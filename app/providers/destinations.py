@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import socket
 from collections.abc import Sequence
 
 import httpx
 
+from app.core.addresses import is_public
 from app.core.errors import InvalidRequest
 
 _SCHEMES = ("http", "https")
 _RESOLVE_S = 5.0
-_GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")  # RFC 4291, and IANA's registry of the IPv6 address space
-_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052
 
 
 async def check_destination(base_url: str, allowed_hosts: Sequence[str]) -> None:
@@ -31,7 +29,7 @@ async def check_destination(base_url: str, allowed_hosts: Sequence[str]) -> None
     if host in allowed_hosts:
         return
     addresses = await _resolve(host, url.port or 443)
-    if any(not _public(address) for address in addresses):
+    if any(not is_public(address) for address in addresses):
         raise InvalidRequest(
             f"base_url: {host!r} leads to an address that is not public; list it under allowed_hosts to permit it",
             param="base_url",
@@ -56,23 +54,3 @@ async def _resolve(host: str, port: int) -> list[str]:
     except (OSError, TimeoutError, UnicodeError):
         raise InvalidRequest(f"base_url: the name {host!r} cannot be resolved", param="base_url") from None
     return [str(entry[4][0]) for entry in found]
-
-
-def _public(address: str) -> bool:
-    try:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return False
-    if isinstance(parsed, ipaddress.IPv6Address):
-        within = _embedded(parsed)
-        if within is None:
-            return parsed in _GLOBAL_UNICAST and parsed.is_global and parsed.teredo is None
-        parsed = within
-    return parsed.is_global and not parsed.is_multicast
-
-
-def _embedded(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
-    """The IPv4 address that `address` leads to: mapped, by 6to4, or by NAT64."""
-    if address in _NAT64:
-        return ipaddress.IPv4Address(address.packed[-4:])
-    return address.ipv4_mapped or address.sixtofour

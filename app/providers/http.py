@@ -1,4 +1,4 @@
-"""The HTTP boundary: httpx types on the aiohttp transport. Nothing else talks to providers.
+"""The HTTP boundary: httpx types on the aiohttp transport. Nothing else talks to providers, or for tools.
 
 The transport is called directly, without a client around it: a client costs as much again. Redirects are not followed,
 cookies are not kept, responses are not decompressed unless the provider insists, and nothing is retried here.
@@ -13,6 +13,7 @@ from contextlib import aclosing, suppress
 from typing import TypeVar, cast
 
 import aiohttp
+import aiohttp.abc
 import httpx
 from httpx_aiohttp import AiohttpTransport
 
@@ -34,12 +35,21 @@ class HttpClient:
         connect_s: seconds until a connection stands, waiting for a free one included.
         max_connections: connections open at once.
         max_response_bytes: the longest body that `read` takes.
+        resolver: finds the addresses of names; those that it gives are what is connected to. With one, proxies are left
+            aside, since they would look names up by themselves.
     """
 
     def __init__(
-        self, provider: str, *, connect_s: float, max_connections: int, max_response_bytes: int = _MAX_RESPONSE_BYTES
+        self,
+        provider: str,
+        *,
+        connect_s: float,
+        max_connections: int,
+        max_response_bytes: int = _MAX_RESPONSE_BYTES,
+        resolver: aiohttp.abc.AbstractResolver | None = None,
     ) -> None:
         self._provider = provider
+        self._resolver = resolver
         self._max_response_bytes = max_response_bytes
         self._max_connections = max_connections
         self._extensions = {"timeout": {"connect": connect_s, "pool": connect_s, "read": None, "write": None}}
@@ -47,10 +57,15 @@ class HttpClient:
 
     def _session(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._max_connections, keepalive_timeout=_KEEPALIVE_S),
+            connector=aiohttp.TCPConnector(
+                limit=self._max_connections,
+                keepalive_timeout=_KEEPALIVE_S,
+                resolver=self._resolver,
+                use_dns_cache=self._resolver is None,
+            ),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
-            trust_env=any(name in os.environ for name in _PROXY_VARIABLES),
+            trust_env=self._resolver is None and any(name in os.environ for name in _PROXY_VARIABLES),
         )
 
     async def send(

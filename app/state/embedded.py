@@ -59,7 +59,7 @@ class EmbeddedValkey:
             self._home.mkdir(mode=0o700, exist_ok=True)
             for directory in {self.data_dir, self.socket.parent}:
                 if directory.parent == Path(tempfile.gettempdir()).resolve():
-                    _make_private(directory)
+                    make_private(directory)
             with self._starting:
                 self._users.take(shared=True)
                 try:
@@ -177,19 +177,20 @@ class EmbeddedValkey:
         return f"the log {str(self._log_file)!r} ends with: {' | '.join(lines[-3:])}"
 
 
-def socket_path(data_dir: Path) -> Path:
-    """Where the server of `data_dir` listens: there, or, where that path is too long, in a short directory of the user's own.
+def socket_path(data_dir: Path, name: str = "valkey") -> Path:
+    """Where the server `name` of `data_dir` listens: there, or, where that path is too long, in a short directory.
 
     Every process finds the same path without asking, since it depends on the directory and the user only.
     """
-    inside = data_dir / "valkey.sock"
+    inside = data_dir / f"{name}.sock"
     if len(os.fsencode(inside)) <= LONGEST_SOCKET_PATH:
         return inside
-    name = hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:16]
-    return Path(tempfile.gettempdir()).resolve() / f"quorum-{os.getuid()}" / f"{name}.sock"
+    digest = hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:16]
+    suffix = "" if name == "valkey" else f"-{name}"
+    return Path(tempfile.gettempdir()).resolve() / f"quorum-{os.getuid()}" / f"{digest}{suffix}.sock"
 
 
-def _make_private(directory: Path) -> None:
+def make_private(directory: Path) -> None:
     """Makes `directory`, for its owner only. Raises `PermissionError` where it is somebody else's, who could listen in."""
     directory.mkdir(mode=0o700, exist_ok=True)
     if directory.is_symlink() or directory.stat().st_uid != os.getuid():

@@ -1,0 +1,1 @@
+"""Tools: what can be called, under which permissions, and the calling of it."""

@@ -1,0 +1,116 @@
+"""The part of `quorum.yaml` about tools: what there is, where it may reach, and who may have it run."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from app.config.shape import Name, Scope, Spec
+from app.core.tools import DEFAULT_RESULT_BYTES, DEFAULT_TIMEOUT_S, Effect, SideEffect, ToolSource
+
+BuiltinName = Literal["calculator", "clock", "json_query", "http_fetch"]
+BUILTINS: tuple[BuiltinName, ...] = ("calculator", "clock", "json_query", "http_fetch")
+ToolName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}(@[0-9]+(\.[0-9]+){0,2})?$")]
+"""A tool's name, with its version where that is not 1.0.0. What vendors take as a function's name."""
+ServerName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9-]{0,31}$")]
+"""No underscores: the names of a server's tools begin with it and two of them."""
+Patterns = tuple[Annotated[str, Field(min_length=1, max_length=128)], ...]
+"""Texts to compare with, where `*` stands for any characters."""
+
+
+class ToolTerms(Spec):
+    """Under what terms a tool runs."""
+
+    timeout_s: float = Field(default=DEFAULT_TIMEOUT_S, gt=0, le=600, description="The longest that a call may take.")
+    cost_usd: float = Field(default=0.0, ge=0, le=1_000, description="What a call costs.")
+    scopes: tuple[Scope, ...] = Field(default=(), description="What a key must be allowed besides.")
+    deprecated: str | None = Field(default=None, min_length=1, max_length=500, description="What to use in its place.")
+    max_result_bytes: int = Field(
+        default=DEFAULT_RESULT_BYTES, ge=256, le=2_000_000, description="Of a longer result only the beginning is given."
+    )
+
+
+class HttpToolConfig(ToolTerms):
+    """A tool that is an HTTP request; `{name}` in its parts stands for an argument, `{place.city}` for a member of one."""
+
+    description: str = Field(min_length=1, max_length=4_000, description="For the model: what it does, and when to use it.")
+    method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"] = "GET"
+    url: str = Field(min_length=1, max_length=4_000, description="Its host is fixed, and listed under `hosts`.")
+    query: dict[str, str] = Field(default_factory=dict, description="Members whose argument is missing are left out.")
+    headers: dict[str, str] = Field(default_factory=dict, description="Credentials best as ${NAME}.")
+    body: Any = Field(default=None, description="Sent as JSON. A text that is one placeholder becomes the argument itself.")
+    input: dict[str, Any] = Field(
+        default_factory=lambda: {"type": "object", "properties": {}}, description="The JSON schema of the arguments."
+    )
+    output: dict[str, Any] | None = Field(default=None, description="The JSON schema of the result.")
+    result: str | None = Field(
+        default=None, description="What of the answer is the result, in CEL over status, headers and body; without it the body."
+    )
+    side_effect: SideEffect | None = Field(default=None, description="Without it `read` for GET and HEAD, else `write`.")
+
+
+class McpToolConfig(Spec):
+    """What is different for one tool of an MCP server; members left out are the server's."""
+
+    side_effect: SideEffect | None = None
+    timeout_s: float | None = Field(default=None, gt=0, le=600)
+    cost_usd: float | None = Field(default=None, ge=0, le=1_000)
+    scopes: tuple[Scope, ...] | None = None
+    deprecated: str | None = Field(default=None, min_length=1, max_length=500)
+    max_result_bytes: int | None = Field(default=None, ge=256, le=2_000_000)
+    description: str | None = Field(default=None, min_length=1, max_length=4_000)
+
+
+class McpServerConfig(ToolTerms):
+    """An MCP server: a program that is started here, or a URL. Its tools are named `server__tool`."""
+
+    command: tuple[str, ...] = Field(
+        default=(), max_length=64, description="The program and its arguments; it speaks over stdio."
+    )
+    env: dict[str, str] = Field(default_factory=dict, description="For the program, beside PATH, HOME and the like.")
+    cwd: str | None = Field(default=None, description="Where the program runs.")
+    url: str | None = Field(default=None, description="Of a server that speaks streamable HTTP.")
+    headers: dict[str, str] = Field(default_factory=dict, description="Sent with every request to it.")
+    version: str = Field(default="1.0.0", pattern=r"^\d+(\.\d+){0,2}$", description="Of all its tools.")
+    side_effect: SideEffect = Field(default="write", description="Of its tools; what a server says of itself is not believed.")
+    only: tuple[str, ...] | None = Field(
+        default=None, description="Its tools that are served, by its own names; without it all."
+    )
+    tools: dict[str, McpToolConfig] = Field(default_factory=dict, description="By the server's own names.")
+    connect_s: float = Field(default=10.0, gt=0, le=120, description="Until it has said which tools it has.")
+
+
+class PermissionRule(Spec):
+    """Who may have which tools run. Members left out fit everything; all that are there must fit."""
+
+    effect: Effect
+    name: Name | None = Field(default=None, description="What it is called in decisions; without it its place, as `rule 1`.")
+    tenants: Patterns | None = None
+    scopes: tuple[Scope, ...] | None = Field(default=None, description="Fits a key that has any of them.")
+    recipes: Patterns | None = Field(default=None, description="Fits calls of these recipes, and none over HTTP.")
+    tools: Patterns | None = Field(default=None, description="Names, also as `name@1`.")
+    side_effects: tuple[SideEffect, ...] | None = None
+    sources: tuple[ToolSource, ...] | None = None
+    when: str | None = Field(default=None, description="A condition in CEL, over the arguments among others.")
+    reason: str | None = Field(default=None, min_length=1, max_length=500, description="Told to who is refused.")
+
+
+class ToolsConfig(Spec):
+    """The tools of the service. Those of clients are none of it."""
+
+    builtins: tuple[BuiltinName, ...] = BUILTINS
+    hosts: Patterns = Field(
+        default=(), description="Where HTTP tools may reach: `api.example.com`, `*.example.com`, `host:8080`."
+    )
+    private_hosts: Patterns = Field(default=(), description="Those of `hosts` that may be in our own network.")
+    http: dict[ToolName, HttpToolConfig] = Field(default_factory=dict)
+    python: tuple[Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")], ...] = Field(
+        default=(), description="Functions with the decorator `tool`, as `package.module:function`."
+    )
+    mcp: dict[ServerName, McpServerConfig] = Field(default_factory=dict)
+    permissions: tuple[PermissionRule, ...] = Field(
+        default=(),
+        description="What no rule allows is denied, but for pure built-in tools. Of those that fit the strictest holds.",
+    )
+    max_arguments_bytes: int = Field(default=100_000, ge=256, le=10_000_000)

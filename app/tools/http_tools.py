@@ -1,0 +1,106 @@
+"""Tools that are HTTP requests: arguments are put into a template, and the result is taken out of the answer."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+from urllib.parse import quote
+
+import httpx
+import orjson
+
+from app.config.tools import HttpToolConfig
+from app.core.conditions import Expression, Unanswerable, compiled_expression
+from app.core.errors import InvalidRequest
+from app.core.templates import Missing, filled, filled_value
+from app.core.tools import FIRST, RESULT_VARIABLES, ToolCaller, ToolSpec, Version, parse_reference
+from app.tools.builtins.http_fetch import body_of
+from app.tools.failures import failed
+from app.tools.outbound import Answer, Outbound
+
+_SHOWN: Final = 300
+"""Characters of a failed answer's body that are told."""
+
+
+class HttpTool:
+    """A configured HTTP tool. The configuration was checked: its host is fixed, its expression and schemas are sound."""
+
+    unavailable = None
+
+    def __init__(self, reference: str, config: HttpToolConfig, outbound: Outbound) -> None:
+        self.spec = spec_of(reference, config)
+        self._config = config
+        self._outbound = outbound
+        self._result: Expression | None = compiled_expression(config.result, RESULT_VARIABLES) if config.result else None
+
+    async def run(self, arguments: dict[str, Any], caller: ToolCaller) -> Any:
+        config = self._config
+        content = b"" if config.body is None else orjson.dumps(filled_value(config.body, arguments))
+        answer = await self._outbound.send(
+            self.spec.name,
+            config.method,
+            self._url(arguments),
+            headers=self._headers(arguments, sends=config.body is not None),
+            content=content,
+            caller=caller,
+            timeout_s=self.spec.timeout_s,
+        )
+        if not 200 <= answer.status < 300:
+            raise failed(self.spec.name, self._said(answer))
+        body = body_of(answer.content, answer.headers.get("content-type", ""))
+        if self._result is None:
+            return body
+        try:
+            return await self._result.value({"status": answer.status, "headers": dict(answer.headers), "body": body})
+        except Unanswerable as error:
+            raise failed(self.spec.name, f"its answer has no {self._config.result!r}: {error}") from None
+
+    def _url(self, arguments: dict[str, Any]) -> httpx.URL:
+        try:
+            url = httpx.URL(filled(self._config.url, arguments, self._segment))
+        except Missing as missing:
+            raise InvalidRequest(f"arguments.{missing}: is missing", param=f"arguments.{missing}") from None
+        query = filled_value(self._config.query, arguments)
+        return url.copy_merge_params(query) if query else url
+
+    def _segment(self, text: str) -> str:
+        """A text as a part of a URL, where it can be neither a path of its own nor a step upwards."""
+        if text in (".", ".."):
+            raise InvalidRequest(f"arguments: {text!r} cannot be a part of a URL", param="arguments")
+        return quote(text, safe="")
+
+    def _headers(self, arguments: dict[str, Any], *, sends: bool) -> dict[str, str]:
+        headers = {"accept": "application/json, */*;q=0.5", "accept-encoding": "identity", "user-agent": "quorum"}
+        if sends:
+            headers["content-type"] = "application/json"
+        for name, value in filled_value(self._config.headers, arguments).items():
+            text = value if isinstance(value, str) else orjson.dumps(value).decode()
+            if not text.isascii() or not text.isprintable():
+                raise InvalidRequest(f"arguments: the header {name!r} would not be one line of ASCII", param="arguments")
+            headers[name.lower()] = text
+        return headers
+
+    def _said(self, answer: Answer) -> str:
+        if 300 <= answer.status < 400:
+            return f"it answered with a redirect to {answer.headers.get('location', '')[:_SHOWN]!r}, which is not followed"
+        return f"it answered {answer.status}: {answer.content[:_SHOWN].decode('utf-8', 'replace')!r}"
+
+
+def spec_of(reference: str, config: HttpToolConfig) -> ToolSpec:
+    """What is known of the configured tool `name` or `name@2`."""
+    parsed = parse_reference(reference)
+    if parsed is None:
+        raise ValueError(f"{reference!r} is no tool's name")
+    return ToolSpec(
+        name=parsed.name,
+        description=config.description,
+        input_schema=config.input,
+        version=Version(*parsed.version) if parsed.version else FIRST,
+        output_schema=config.output,
+        side_effect=config.side_effect or ("read" if config.method in ("GET", "HEAD") else "write"),
+        source="http",
+        timeout_s=config.timeout_s,
+        cost_usd=config.cost_usd,
+        scopes=frozenset(config.scopes),
+        deprecated=config.deprecated,
+        max_result_bytes=config.max_result_bytes,
+    )

@@ -1,0 +1,140 @@
+"""Who may have which tool run: deny by default, and of the rules that fit a call the strictest holds.
+
+The order of rules says nothing. `deny` goes before `approve`, and that before `allow`. A condition that cannot be decided
+counts against the call: a rule that allows does not fit then, one that denies or asks for approval does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any, Final
+
+from app.config.tools import PermissionRule
+from app.core.conditions import Condition, Unanswerable, compiled
+from app.core.tools import RULE_VARIABLES, Considered, Effect, PermissionDecision, ToolCaller, ToolSpec
+
+PURE_BUILTINS: Final = "pure-builtins"
+_STRICTEST: Final[tuple[Effect, ...]] = ("deny", "approve", "allow")
+_BUILT_IN_RULE: Final = PermissionRule(effect="allow", name=PURE_BUILTINS, sources=("builtin",), side_effects=("pure",))
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    name: str
+    config: PermissionRule
+    when: Condition | None
+
+
+class Permissions:
+    """The rules in force. The configuration was checked, so that conditions compile."""
+
+    def __init__(self, rules: Sequence[PermissionRule] = ()) -> None:
+        self._rules = [_rule(rule, index) for index, rule in enumerate((*rules, _BUILT_IN_RULE), 1)]
+
+    async def decide(
+        self, spec: ToolSpec, caller: ToolCaller, arguments: Mapping[str, Any] | None, *, explain: bool = False
+    ) -> PermissionDecision:
+        """What becomes of a call.
+
+        Parameters:
+            arguments: None where they are not known yet; then rules that ask of them leave the decision open.
+            explain: tell of every rule how it stood to the call.
+        """
+        lacking = spec.scopes - caller.scopes
+        if lacking and "admin" not in caller.scopes:
+            reason = f"the tool {spec.name!r} needs a key with the scope {min(lacking)!r}"
+            return PermissionDecision("deny", None, reason)
+        considered: list[Considered] = []
+        found: dict[Effect, _Rule] = {}
+        open_: set[Effect] = set()
+        for rule in self._rules:
+            matched, why = await _fits(rule, spec, caller, arguments)
+            if explain:
+                considered.append(Considered(rule.name, rule.config.effect, matched, why))
+            if matched:
+                found.setdefault(rule.config.effect, rule)
+            elif matched is None:
+                open_.add(rule.config.effect)
+        strictest = min(found, key=_STRICTEST.index, default=None)
+        effect: Effect = strictest or "deny"
+        depends = any(_STRICTEST.index(one) < _STRICTEST.index(effect) or effect not in found for one in open_)
+        rule = found.get(effect)
+        reason = _default_reason(spec, caller) if rule is None else _reason(rule, spec)
+        return PermissionDecision(effect, rule.name if rule else None, reason, depends, tuple(considered))
+
+
+def _rule(config: PermissionRule, index: int) -> _Rule:
+    when = compiled(config.when, RULE_VARIABLES) if config.when is not None else None
+    return _Rule(config.name or f"rule {index}", config, when)
+
+
+async def _fits(
+    rule: _Rule, spec: ToolSpec, caller: ToolCaller, arguments: Mapping[str, Any] | None
+) -> tuple[bool | None, str]:
+    """Whether `rule` fits, None where that depends on the arguments; and why."""
+    config = rule.config
+    if config.side_effects is not None and spec.side_effect not in config.side_effects:
+        return False, f"its side effect is {spec.side_effect!r}"
+    if config.sources is not None and spec.source not in config.sources:
+        return False, f"its source is {spec.source!r}"
+    if config.tools is not None and not any(_names(pattern, spec) for pattern in config.tools):
+        return False, f"{spec.reference!r} is none of its tools"
+    if config.tenants is not None and not _any(config.tenants, caller.tenant):
+        return False, f"{caller.tenant!r} is none of its tenants"
+    if config.scopes is not None and not caller.scopes.intersection(config.scopes):
+        return False, "the key has none of its scopes"
+    if config.recipes is not None and (caller.recipe is None or not _any(config.recipes, caller.recipe)):
+        return False, f"{caller.recipe!r} is none of its recipes" if caller.recipe else "no recipe asks"
+    if rule.when is None:
+        return True, "it fits"
+    if arguments is None:
+        return None, "it depends on the arguments"
+    try:
+        holds = await rule.when.holds(_facts(spec, caller, arguments))
+    except Unanswerable as error:
+        strict = config.effect != "allow"
+        return strict, f"its condition cannot be decided ({error}), which counts against the call"
+    return holds, "its condition holds" if holds else "its condition does not hold"
+
+
+def _facts(spec: ToolSpec, caller: ToolCaller, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "tenant": caller.tenant,
+        "scopes": sorted(caller.scopes),
+        "recipe": caller.recipe or "",
+        "tool": spec.name,
+        "version": str(spec.version),
+        "side_effect": spec.side_effect,
+        "source": spec.source,
+        "arguments": dict(arguments),
+    }
+
+
+def _names(pattern: str, spec: ToolSpec) -> bool:
+    name, at, version = pattern.partition("@")
+    if not fnmatchcase(spec.name, name):
+        return False
+    return not at or str(spec.version) == version or str(spec.version).startswith(f"{version}.")
+
+
+def _any(patterns: Sequence[str], text: str) -> bool:
+    return any(fnmatchcase(text, pattern) for pattern in patterns)
+
+
+def _reason(rule: _Rule, spec: ToolSpec) -> str:
+    said = f": {rule.config.reason}" if rule.config.reason else ""
+    match rule.config.effect:
+        case "allow":
+            return f"{rule.name!r} allows {spec.reference!r}{said}"
+        case "approve":
+            return f"{rule.name!r} wants an approval for {spec.reference!r}{said}"
+        case "deny":
+            return f"{rule.name!r} denies {spec.reference!r}{said}"
+
+
+def _default_reason(spec: ToolSpec, caller: ToolCaller) -> str:
+    recipe = f", recipes: [{caller.recipe}]" if caller.recipe else ""
+    rule = f"{{effect: allow, tools: [{spec.name}], tenants: [{caller.tenant}]{recipe}}}"
+    return f"no rule allows {spec.reference!r}; add one to tools.permissions, such as {rule}"
