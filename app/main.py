@@ -26,6 +26,7 @@ from app.api.routes import (
     providers,
     reviews,
     runs,
+    tools,
 )
 from app.config.settings import Settings
 from app.container import Container
@@ -39,6 +40,7 @@ ROUTERS = (
     runs.router,
     learning.router,
     reviews.router,
+    tools.router,
     catalogue.router,
     providers.router,
     breakers.router,

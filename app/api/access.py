@@ -104,4 +104,5 @@ Judge = Annotated[Principal, _needs("feedback")]
 Reviewer = Annotated[Principal, _needs("review")]
 ReaderOfReviews = Annotated[Principal, _needs("read", "review")]
 """Who reads what the tenant's runs said, and who decides on it: a key that decides need not read everything else."""
+ToolUser = Annotated[Principal, _needs("tools")]
 Admin = Annotated[Principal, _needs("admin")]

@@ -62,6 +62,12 @@ _ROWS: dict[str, Row] = {
     "low_quality": Row(502, _API, "The answer did not pass a check"),
     "orchestration_failed": Row(502, _API, "The run failed"),
     "tool_failed": Row(502, _API, "A tool failed"),
+    "tool_output_invalid": Row(502, _API, "A tool gave what it does not promise"),
+    "tool_timeout": Row(504, _API, "A tool was too slow"),
+    "tool_unavailable": Row(503, _API, "A tool cannot be reached now", retry=True),
+    "tool_forbidden": Row(403, "permission_error", "No rule allows this tool"),
+    "approval_needed": Row(403, "permission_error", "A person must agree first"),
+    "effect_uncertain": Row(409, _BAD, "Whether a tool took effect is not known"),
     "internal_error": Row(500, _API, "An internal error"),
 }
 _PROVIDER_ROWS: dict[str, Row] = {

@@ -130,6 +130,10 @@ REVIEWS: dict[str, Any] = {
     "reject": {"summary": "No answer stands", "value": {"decision": "reject"}},
 }
 
+TOOLS: dict[str, Any] = {
+    "calculator": {"summary": "For the tool calculator", "value": {"arguments": {"expression": "(17 * 23 + 4) / 5"}}},
+}
+
 FEEDBACK: dict[str, Any] = {
     "score": {
         "summary": "The newest run was right; run a consensus first",

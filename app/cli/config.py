@@ -55,6 +55,30 @@ def show(file: File = None) -> None:
     typer.echo(yaml.safe_dump(_masked(_loaded(file).spec), sort_keys=False, allow_unicode=True), nl=False)
 
 
+@commands.command("explain-permission")
+def explain_permission(
+    tool: Annotated[str, typer.Argument(help="Which tool, as clock, weather@2 or files__read_file.", show_default=False)],
+    file: File = None,
+    tenant: Annotated[str, typer.Option(help="Whose key it is.")] = "default",
+    scope: Annotated[
+        list[str] | None, typer.Option(help="What the key may do; given again for each. Without it: run, tools.")
+    ] = None,
+    recipe: Annotated[str | None, typer.Option(help="The recipe whose run asks; without it the call comes over HTTP.")] = None,
+    arguments: Annotated[
+        str | None, typer.Option(help="The call's arguments, as JSON; without them what depends on them is open.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
+) -> None:
+    """Say whether a call of a tool would be allowed, by which rule, and how every rule stood to it. Nothing is called.
+
+    Exits with 0 where it is allowed, with 3 where an approval is needed, with 4 where it is denied or open.
+    """
+    from app.cli.permissions import Asked, explained
+
+    asked = Asked(tool, tenant, frozenset(scope or ("run", "tools")), recipe, arguments)
+    raise typer.Exit(explained(_loaded(file).spec.tools, asked, as_json=as_json))
+
+
 def _loaded(file: Path | None) -> Loaded:
     from app.config.loading import load
     from app.config.settings import load_settings
@@ -74,13 +98,22 @@ def _contents(spec: QuorumSpec) -> dict[str, list[str]]:
         "models": list(spec.models),
         "recipes": [f"{name} ({recipe.strategy})" for name, recipe in spec.recipes.items()],
         "keys": [f"{key.name} ({key.tenant})" for key in spec.keys],
+        "tools": [*spec.tools.builtins, *spec.tools.http, *spec.tools.python, *(f"{name}__*" for name in spec.tools.mcp)],
     }
 
 
 def _masked(spec: QuorumSpec) -> dict[str, Any]:
-    """As JSON values. Pydantic masks keys; headers and query values hold secrets as well."""
+    """As JSON values. Pydantic masks keys; headers, query values and variables hold secrets as well."""
     shown = spec.model_dump(mode="json")
     for provider in shown["providers"].values():
-        provider["headers"] = dict.fromkeys(provider["headers"], MASK)
-        provider["query"] = dict.fromkeys(provider["query"], MASK)
+        _mask(provider, "headers", "query")
+    for tool in shown["tools"]["http"].values():
+        _mask(tool, "headers", "query")
+    for server in shown["tools"]["mcp"].values():
+        _mask(server, "headers", "env")
     return shown
+
+
+def _mask(part: dict[str, Any], *members: str) -> None:
+    for member in members:
+        part[member] = dict.fromkeys(part[member], MASK)

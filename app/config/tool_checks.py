@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Final
+from typing import Final, cast
 from urllib.parse import urlsplit
 
 from app.config.document import Fault, MemberPath
@@ -68,14 +68,15 @@ def _http(reference: str, config: HttpToolConfig, tools: ToolsConfig) -> Iterato
 
 
 def _arguments(config: HttpToolConfig, path: MemberPath) -> Iterator[Fault]:
-    known: Mapping[str, object] = config.input.get("properties") or {}
-    required = set(config.input.get("required") or ())
+    properties, required = config.input.get("properties"), config.input.get("required")
+    known = set(cast("dict[str, object]", properties)) if isinstance(properties, dict) else set[str]()
+    given = set(cast("list[str]", required)) if isinstance(required, list) else set[str]()
     for member in ("url", "query", "headers", "body"):
         for name in dict.fromkeys(placeholders(getattr(config, member))):
             top = name.partition(".")[0]
             if top not in known:
                 yield Fault((*path, member), f"{{{name}}} stands for nothing; the input schema has no property {top!r}")
-            elif member == "url" and top not in required:
+            elif member == "url" and top not in given:
                 yield Fault((*path, member), f"{{{name}}} may be missing; list {top!r} as required in the input schema")
 
 

@@ -30,6 +30,9 @@ FAILED: Final = "quorum.failed"
 REQUIRED: Final = "quorum.required"
 """In an ASGI scope: the key scope that the route has asked for."""
 
+UNREPEATABLE: Final = "quorum.unrepeatable"
+"""In an ASGI scope: true once something was begun that must not be done twice, so that the answer is kept whatever it is."""
+
 INTERRUPT: Final = "quorum.interrupt"
 """In an ASGI scope with a ticket: makes of an `ErrorReport` the frame that tells the reader of a stream that it breaks off."""
 

@@ -108,7 +108,7 @@ class ToolSpec:
 class ToolCaller:
     """On whose behalf a tool runs, and what ties its call to a request.
 
-    `recipe` is the one whose run asks, None for a call over HTTP. `deadline` is on the event loop's clock, in seconds.
+    `recipe` is the one whose run asks, None for a call over HTTP. `deadline` is on the monotonic clock, in seconds.
     """
 
     tenant: str

@@ -7,7 +7,6 @@ result = await toolbox.run(prepared)                                 # never rai
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -89,7 +88,7 @@ async def run(prepared: PreparedCall, clock: Clock) -> ToolResult:
     started_at, started = clock.now(), clock.monotonic()
     value, text, truncated, error = None, "", False, None
     try:
-        raw = await _answer(prepared)
+        raw = await _answer(prepared, clock)
         kept = _kept(prepared.registered, raw)
         value, text, truncated = kept.value, kept.text, kept.truncated
     except QuorumError as refusal:
@@ -111,14 +110,14 @@ async def run(prepared: PreparedCall, clock: Clock) -> ToolResult:
     )
 
 
-async def _answer(prepared: PreparedCall) -> Any:
+async def _answer(prepared: PreparedCall, clock: Clock) -> Any:
     spec, caller = prepared.spec, prepared.caller
     tool = prepared.registered.tool
     if tool.unavailable is not None:
         raise unavailable(spec.name, tool.unavailable, retry_after=1.0)
     seconds = spec.timeout_s
     if caller.deadline is not None:
-        left = caller.deadline - asyncio.get_running_loop().time()
+        left = caller.deadline - clock.monotonic()
         if left <= 0:
             raise DeadlineExceeded(f"no time was left to call the tool {spec.name!r}")
         seconds = min(seconds, left)

@@ -15,7 +15,7 @@ from app.api.errors import row_of
 from app.api.idempotency.request import KeyedRequest
 from app.api.sse import COMMENT
 from app.core.errors import ErrorReport
-from app.core.lifecycle import FAILED, PRINCIPAL, REQUIRED, TICKET, Ticket
+from app.core.lifecycle import FAILED, PRINCIPAL, REQUIRED, TICKET, UNREPEATABLE, Ticket
 from app.core.streams import in_time
 from app.state.idempotency import Asked, Begun, Write
 
@@ -168,7 +168,7 @@ class Execution:
         stored as they come."""
         going, stored = self._streamed or last, 0 if again else self._stored
         pieces = self._pieces[stored:] if going else []
-        kept = self.head and not self._error and self._size <= self._most_bytes and keeps(self.head, self.scope.get(FAILED))
+        kept = self.head and not self._error and (self.scope.get(UNREPEATABLE) or self._fits(self.head))
         return Write(
             self.request.id,
             self._operation,
@@ -182,6 +182,9 @@ class Execution:
             release=self.released,
             again=again,
         )
+
+    def _fits(self, head: Head) -> bool:
+        return self._size <= self._most_bytes and keeps(head, self.scope.get(FAILED))
 
     def written(self, write: Write) -> None:
         """The store has taken `write`."""

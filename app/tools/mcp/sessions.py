@@ -72,8 +72,8 @@ class Session:
     ) -> dict[str, Any]:
         """The answer to a call: `{content, structured, is_error}`, or `{failure, message}`."""
         client = self._client
-        if client is None:
-            return _failure("away", self.error or "it is being started")
+        if client is None or self._ended.is_set():
+            return _failure("away", self.error or ("it has ended" if client else "it is being started"))
         self.calls += 1
         self._idle.clear()
         try:

@@ -1,0 +1,86 @@
+"""What `quorum config explain-permission` says: the decision on a call of a tool, and how every rule stood to it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import typer
+
+from app.config.tools import ToolsConfig
+from app.core.clock import SystemClock
+from app.core.tools import Effect, PermissionDecision, ToolCaller, ToolSpec
+from app.tools.execution import arguments_of, checked
+from app.tools.mcp.tools import SEPARATOR, spec_of
+from app.tools.permissions import Permissions
+from app.tools.toolbox import Toolbox
+
+EXITS: Final[dict[Effect, int]] = {"allow": 0, "approve": 3, "deny": 4}
+_OPEN: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The call that is asked about. `arguments` is JSON, None where they are to be left open."""
+
+    tool: str
+    tenant: str
+    scopes: frozenset[str]
+    recipe: str | None
+    arguments: str | None
+
+
+def explained(config: ToolsConfig, asked: Asked, *, as_json: bool) -> int:
+    """Print the decision; the exit code.
+
+    Raises:
+        NotFound: there is no such tool.
+        InvalidRequest: the arguments do not fit it.
+    """
+    spec, arguments = _call(config, asked)
+    caller = ToolCaller(tenant=asked.tenant, scopes=asked.scopes, recipe=asked.recipe)
+    decision = asyncio.run(Permissions(config.permissions).decide(spec, caller, arguments, explain=True))
+    typer.echo(json.dumps(_told(spec, decision), indent=2) if as_json else _page(spec, decision))
+    return _OPEN if decision.depends else EXITS[decision.effect]
+
+
+def _call(config: ToolsConfig, asked: Asked) -> tuple[ToolSpec, dict[str, Any] | None]:
+    given = None if asked.arguments is None else dict(arguments_of(asked.arguments))
+    server, _, tool = asked.tool.partition("@")[0].partition(SEPARATOR)
+    if tool and server in config.mcp:
+        described = {"name": tool, "description": "", "input_schema": None, "output_schema": None}
+        return spec_of(server, config.mcp[server], described), given  # its schemas are the server's, which is not asked
+    registered = Toolbox(config.model_copy(update={"mcp": {}}), SystemClock(), Path()).find(asked.tool)
+    return registered.spec, None if given is None else checked(registered, given, config.max_arguments_bytes)
+
+
+def _effect(decision: PermissionDecision) -> str:
+    return "depends" if decision.depends else decision.effect
+
+
+def _told(spec: ToolSpec, decision: PermissionDecision) -> dict[str, Any]:
+    return {
+        "tool": spec.name,
+        "version": str(spec.version),
+        "side_effect": spec.side_effect,
+        "source": spec.source,
+        "effect": _effect(decision),
+        "rule": decision.rule,
+        "reason": decision.reason,
+        "rules": [
+            {"rule": one.rule, "effect": one.effect, "matched": one.matched, "why": one.why} for one in decision.considered
+        ],
+    }
+
+
+def _page(spec: ToolSpec, decision: PermissionDecision) -> str:
+    words = {"allow": "allowed", "approve": "needs an approval", "deny": "denied", "depends": "depends on the arguments"}
+    marks = {True: "fits", False: "does not fit", None: "open"}
+    lines = [f"{spec.reference} ({spec.source}, {spec.side_effect}): {words[_effect(decision)]}", f"  {decision.reason}"]
+    if decision.considered:
+        lines.append("Rules:")
+    lines += [f"  {one.rule} ({one.effect}): {marks[one.matched]}: {one.why}" for one in decision.considered]
+    return "\n".join(lines)
