@@ -62,7 +62,7 @@ def checked(registered: Registered, arguments: Any, most_bytes: int) -> dict[str
     return arguments  # pyright: ignore[reportUnknownVariableType]
 
 
-def permitted(decision: PermissionDecision, spec: ToolSpec) -> None:
+def permitted(decision: PermissionDecision) -> None:
     """Nothing where a call may be made or approved.
 
     Raises:
@@ -72,7 +72,7 @@ def permitted(decision: PermissionDecision, spec: ToolSpec) -> None:
         raise Forbidden(decision.reason, param="name", code="tool_forbidden")
 
 
-def approved(decision: PermissionDecision, spec: ToolSpec) -> None:
+def approved(decision: PermissionDecision) -> None:
     """Nothing where a call may be made at once.
 
     Raises:

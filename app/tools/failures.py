@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from app.core.errors import ToolExecutionError
+from app.core.errors import InvalidRequest, ToolExecutionError
+
+
+class BadArguments(ValueError):
+    """What a python function raises where the arguments fit its schema and are wrong all the same; says what is."""
+
+
+def refused(tool: str, what: str) -> InvalidRequest:
+    """The tool says that its arguments are wrong."""
+    return InvalidRequest(f"arguments: {what} (tool {tool!r})", param="arguments")
 
 
 def failed(tool: str, what: str) -> ToolExecutionError:

@@ -8,7 +8,7 @@ Proxies are left aside, since they look names up by themselves.
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -53,10 +53,15 @@ class Reach:
 
 
 class Outbound:
-    """The connections of all tools of a process. Made outside of an event loop, used inside of one."""
+    """The connections of all tools of a process. Made outside of an event loop, used inside of one.
 
-    def __init__(self, reach: Reach = Reach()) -> None:
+    Parameters:
+        names: makes what looks names up.
+    """
+
+    def __init__(self, reach: Reach = Reach(), names: Callable[[], AbstractResolver] = ThreadedResolver) -> None:
         self.reach = reach
+        self._names = names
         self._guarded: HttpClient | None = None
         self._trusted: HttpClient | None = None
 
@@ -98,9 +103,9 @@ class Outbound:
 
     def _client(self, *, guarded: bool) -> HttpClient:
         if guarded:
-            self._guarded = self._guarded or _made(_Resolver())
+            self._guarded = self._guarded or _made(_Resolver(self._names()))
             return self._guarded
-        self._trusted = self._trusted or _made(ThreadedResolver())
+        self._trusted = self._trusted or _made(self._names())
         return self._trusted
 
     async def aclose(self) -> None:
@@ -112,8 +117,8 @@ class Outbound:
 class _Resolver(AbstractResolver):
     """Gives public addresses only; a name with any other is refused whole, since it is not what it says."""
 
-    def __init__(self) -> None:
-        self._inner = ThreadedResolver()
+    def __init__(self, inner: AbstractResolver) -> None:
+        self._inner = inner
 
     async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC) -> list[ResolveResult]:
         found = await self._inner.resolve(host, port, family)

@@ -59,9 +59,14 @@ class Permissions:
                 open_.add(rule.config.effect)
         strictest = min(found, key=_STRICTEST.index, default=None)
         effect: Effect = strictest or "deny"
-        depends = any(_STRICTEST.index(one) < _STRICTEST.index(effect) or effect not in found for one in open_)
+        depends = any(
+            _STRICTEST.index(one) < _STRICTEST.index(effect) or (strictest is None and one != "deny") for one in open_
+        )
         rule = found.get(effect)
-        reason = _default_reason(spec, caller) if rule is None else _reason(rule, spec)
+        if depends:
+            reason = f"the arguments decide about {spec.reference!r}"
+        else:
+            reason = _default_reason(spec, caller) if rule is None else _reason(rule, spec)
         return PermissionDecision(effect, rule.name if rule else None, reason, depends, tuple(considered))
 
 

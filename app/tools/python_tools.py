@@ -34,7 +34,7 @@ from app.core.tools import (
     Version,
     parse_version,
 )
-from app.tools.failures import failed
+from app.tools.failures import BadArguments, failed, refused
 from app.tools.results import jsonable
 
 Function = Callable[..., Any]
@@ -69,7 +69,7 @@ class PythonTool:
         try:
             given = self._arguments.model_validate(arguments)
         except ValidationError as error:  # what the schema cannot say, such as a validator of a model
-            raise failed(self.spec.name, f"its arguments were refused: {error.errors(include_url=False)[0]['msg']}") from None
+            raise refused(self.spec.name, error.errors(include_url=False)[0]["msg"]) from None
         named = {name: getattr(given, name) for name in self._arguments.model_fields}
         if self._wants_caller:
             named[_CALLER] = caller
@@ -79,8 +79,8 @@ class PythonTool:
             return jsonable(await asyncio.get_running_loop().run_in_executor(_threads, lambda: self._function(**named)))
         except ToolExecutionError:
             raise
-        except ValueError as error:  # how a function says that what it was given is wrong
-            raise failed(self.spec.name, str(error)) from error
+        except BadArguments as error:
+            raise refused(self.spec.name, str(error)) from error
         except Exception as error:  # the boundary: the function is somebody else's
             raise failed(self.spec.name, f"{type(error).__name__}: {error}") from error
 

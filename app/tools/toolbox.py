@@ -114,7 +114,7 @@ class Toolbox:
         valid = checked(registered, arguments, self.config.max_arguments_bytes)
         decision = await self._permissions.decide(registered.spec, caller, valid)
         tool_decided(registered.spec.name, decision.effect)
-        permitted(decision, registered.spec)
+        permitted(decision)
         return PreparedCall(registered, valid, caller, decision)
 
     async def run(self, prepared: PreparedCall) -> ToolResult:
@@ -128,7 +128,7 @@ class Toolbox:
             as `prepare`; and Forbidden where an approval would be needed.
         """
         prepared = await self.prepare(reference, arguments, caller)
-        approved(prepared.decision, prepared.spec)
+        approved(prepared.decision)
         return await run(prepared, self._clock)
 
     def _servers_changed(self) -> None:

@@ -1,4 +1,4 @@
-"""A small MCP server: `python -m tests.support.mcp_server NOTES [PORT]`, over stdio, or over streamable HTTP where a port is given.
+"""A small MCP server: `python -m tests.support.mcp_server NOTES [PORT]`, over stdio, or streamable HTTP where a port is given.
 
 It appends the id of its process to the file NOTES when it starts, and with each note that it takes what was noted.
 """

@@ -65,7 +65,7 @@ async def execute_tool(request: Request, name: ToolName, who: ToolUser) -> Respo
     services = services_of(request)
     body = await read_json(request, ToolCallRequestBody, services)
     prepared = await services.tools.prepare(name, body.arguments, _caller(request, who))
-    approved(prepared.decision, prepared.spec)
+    approved(prepared.decision)
     _at_most_once(request, prepared)
     result = raised(await wanted(request, services.tools.run(prepared)))
     return _json(_answer(result, request.scope["request_id"]))

@@ -8,6 +8,8 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from app.tools.failures import BadArguments
+
 MAX_CHARACTERS: Final = 1_000
 MAX_BITS: Final = 4_096
 """Of a whole number: some 1,200 digits. Powers and factorials beyond it are refused before they are worked out."""
@@ -76,7 +78,10 @@ async def calculator(expression: str) -> Number:
     Parameters:
         expression: such as (17 * 23 + 4) / 3 or sqrt(2) ** 3, without units or words.
     """
-    return calculated(expression)
+    try:
+        return calculated(expression)
+    except (ValueError, TypeError, ArithmeticError) as error:
+        raise BadArguments(str(error)) from None
 
 
 def calculated(expression: str) -> Number:

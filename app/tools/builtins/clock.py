@@ -8,6 +8,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from typing_extensions import TypedDict
 
+from app.tools.failures import BadArguments
+
 
 class Moment(TypedDict):
     """A moment at a place. `unix` is in seconds; `week` is the week of the year of ISO 8601."""
@@ -33,7 +35,7 @@ def clock_on(now: Callable[[], float]) -> Callable[..., Awaitable[Moment]]:
         try:
             zone = UTC if timezone == "UTC" else ZoneInfo(timezone)
         except (ZoneInfoNotFoundError, ValueError, OSError):
-            raise ValueError(f"there is no time zone {timezone[:60]!r}; write it like Europe/Berlin") from None
+            raise BadArguments(f"there is no time zone {timezone[:60]!r}; write it like Europe/Berlin") from None
         seconds = now()
         here = datetime.fromtimestamp(seconds, zone)
         return {

@@ -7,9 +7,8 @@ from typing import Any, Final
 import httpx
 import orjson
 
-from app.core.errors import Forbidden
 from app.core.tools import ToolCaller, ToolSpec
-from app.tools.failures import failed
+from app.tools.failures import failed, refused
 from app.tools.outbound import Outbound, decoded
 
 _HEADERS: Final = {"accept": "application/json, text/*;q=0.9, */*;q=0.1", "user-agent": "quorum", "accept-encoding": "identity"}
@@ -48,11 +47,8 @@ class HttpFetch:
         try:
             url = httpx.URL(arguments["url"])
         except httpx.InvalidURL:
-            raise failed(SPEC.name, "this is no URL; write it like https://example.com/page") from None
-        try:
-            answer = await self._outbound.send(SPEC.name, "GET", url, headers=_HEADERS, caller=caller, timeout_s=SPEC.timeout_s)
-        except Forbidden as error:
-            raise failed(SPEC.name, error.message) from None
+            raise refused(SPEC.name, "url is no URL; write it like https://example.com/page") from None
+        answer = await self._outbound.send(SPEC.name, "GET", url, headers=_HEADERS, caller=caller, timeout_s=SPEC.timeout_s)
         kind = answer.headers.get("content-type", "")
         if 300 <= answer.status < 400:
             raise failed(SPEC.name, f"it redirects to {answer.headers.get('location', '')[:300]!r}, which is not followed")

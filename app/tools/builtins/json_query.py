@@ -9,6 +9,7 @@ import orjson
 
 from app.core.conditions import MAX_ITEMS, MAX_PATH_ITEMS, Unanswerable, compiled_expression
 from app.core.errors import InvalidRequest
+from app.tools.failures import BadArguments
 
 _KNOWN: Final = frozenset({"data"})
 
@@ -29,11 +30,11 @@ async def json_query(data: Any, expression: str) -> Any:
     try:
         return await compiled_expression(expression, _KNOWN).value({"data": data})
     except InvalidRequest as error:
-        raise ValueError(f"the expression {error.message}") from None
+        raise BadArguments(f"the expression {error.message}") from None
     except Unanswerable as error:
         more = (
             f"; with a loop at most {MAX_ITEMS} members are read, without one {MAX_PATH_ITEMS}"
             if "too large" in str(error)
             else ""
         )
-        raise ValueError(f"{expression[:200]!r}: {error}{more}") from None
+        raise BadArguments(f"{expression[:200]!r}: {error}{more}") from None

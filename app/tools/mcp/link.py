@@ -130,10 +130,12 @@ class McpLink:
             except OSError as error:
                 self._all_away(f"the relay cannot be reached: {error}")
             else:
-                self._want()
-                if await self._read(reader):
-                    delay_s = FIRST_DELAY_S
-                self._lost()
+                try:
+                    self._want()
+                    if await self._read(reader):
+                        delay_s = FIRST_DELAY_S
+                finally:
+                    self._lost()
             if self._started:
                 await asyncio.sleep(delay_s)
                 delay_s = min(2 * delay_s, LONGEST_DELAY_S)
@@ -163,7 +165,9 @@ class McpLink:
         self._changed()
 
     def _lost(self) -> None:
-        self._writer = None
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
         self._relay.reap()
         for answer in self._answers.values():
             if not answer.done():

@@ -125,16 +125,22 @@ class Session:
                     await self._list(client)
                     self._client = client
                     await self._watch(client)
+                    self._away(said)  # at once: ending what is left of it takes a while
             except Exception as error:  # the boundary: a server may fail in any way, and is tried again
                 said = _said(error)
             finally:
                 self._client = None
-            self.state, self.error = "away", said
-            self._changed()
+            self._away(said)
             if time.monotonic() - began >= STEADY_S:
                 delay_s = FIRST_DELAY_S
             await asyncio.sleep(delay_s * random.uniform(0.5, 1.0))  # noqa: S311 (a wait, no secret)
             delay_s = min(2 * delay_s, LONGEST_DELAY_S)
+
+    def _away(self, why: str) -> None:
+        self._client = None
+        if (self.state, self.error) != ("away", why):
+            self.state, self.error = "away", why
+            self._changed()
 
     async def _connecting(self, stack: AsyncExitStack) -> Client:
         config = self._config

@@ -20,6 +20,9 @@ from app.tools.mcp.frames import PROTOCOL
 START_TIMEOUT_S: Final = 20.0
 _LOOK_AGAIN_S: Final = 0.02
 
+_left: Final[list[subprocess.Popen[bytes]]] = []
+"""Relays that were started here and are left to others who use them; kept, so that their end is noticed."""
+
 
 class RelayProcess:
     """The relay of `data_dir`, which any process may have started."""
@@ -52,6 +55,7 @@ class RelayProcess:
         """Take note of the end of a relay that was started here."""
         if self._process is not None and self._process.poll() is not None:
             self._process = None
+        _left[:] = [process for process in _left if process.poll() is None]
 
     def wait(self, within_s: float) -> None:
         """Wait for the end of a relay that was started here, which has said that it ends."""
@@ -59,7 +63,7 @@ class RelayProcess:
             try:
                 self._process.wait(within_s)
             except subprocess.TimeoutExpired:
-                return  # others use it
+                _left.append(self._process)
             self._process = None
 
     def _answers(self) -> bool:
