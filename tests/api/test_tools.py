@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +12,6 @@ import pytest
 from app.state.client import StateClient
 from app.state.embedded import EmbeddedValkey
 from tests.support.loopback import Answer, Loopback, as_json
-from tests.support.replicas import replicas
 from tests.support.serving import AT_ONCE, Serving, serving
 
 KEYS = [
@@ -198,32 +194,6 @@ async def test_a_keyed_write_is_made_once_also_where_it_fails(
         assert again.content == first.content
         assert again.headers["idempotent-replayed"] == "true"
         assert len(shop.received) == 2
-
-
-async def test_a_keyed_write_whose_process_died_is_not_made_again(
-    tmp_path: Path, valkey: EmbeddedValkey, state: StateClient
-) -> None:
-    """kill -9 while the tool works: whoever takes the request over says that nobody knows, and keeps saying it."""
-    release = asyncio.Event()
-    async with Loopback(Answer(body=b"{}", wait_for=release)) as shop:
-        told = config(shop, {"effect": "allow"})
-        del told["keys"]
-        async with replicas(tmp_path, valkey.url, 2, told) as (first, second):
-            url, body, sent = "/v1/tools/order/execute", {"arguments": {"title": "Emma"}}, {"Idempotency-Key": "k1"}
-            asked = asyncio.ensure_future(first.client.post(url, json=body, headers=sent))
-            async with asyncio.timeout(20):
-                while not shop.received:
-                    await asyncio.sleep(0.01)
-            os.kill(first.pid, signal.SIGKILL)
-            with pytest.raises(httpx.HTTPError):
-                await asked
-            release.set()
-            answers = [
-                await second.client.post(url, json=body, headers={**sent, "Prefer": "wait=30"}, timeout=60) for _ in range(2)
-            ]
-            for answer in answers:
-                assert (answer.status_code, answer.json()["error"]["code"]) == (409, "effect_uncertain"), answer.text
-        assert len(shop.received) == 1
 
 
 async def test_a_reload_puts_other_tools_and_rules_in_force(tmp_path: Path, valkey: EmbeddedValkey, shop: Loopback) -> None:
