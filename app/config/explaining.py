@@ -94,7 +94,17 @@ def _fault(entry: dict[str, Any], document: Document) -> Fault:
             return Fault(path, spoken(kind, context, str(entry["msg"])))
 
 
+_TOOL_RULES = {
+    "http": "use letters, digits, _ -, beginning with a letter, at most 64 characters, with @ and its version if not 1.0.0",
+    "mcp": "use letters, digits, -, beginning with a letter, at most 32 characters",
+    "python": "write it like package.module:function",
+    "version": "write it like 1.0.0",
+}
+
+
 def _names_rule(path: MemberPath) -> str:
+    if path[0] == "tools" and (rule := _TOOL_RULES.get(str(path[-1])) or _TOOL_RULES.get(str(path[1]))):
+        return rule
     more = " and : / @ +" if path[0] == "models" else ""
     length = 128 if path[0] == "models" else 64
     return f"use letters, digits, . _ -{more}, beginning with a letter or digit, at most {length} characters"

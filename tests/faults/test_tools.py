@@ -57,9 +57,8 @@ async def test_a_keyed_write_whose_process_was_killed_is_not_made_again(tmp_path
                 sent = {"Idempotency-Key": key, "Prefer": "wait=60"}
                 answer = await client.post(second.url + URL, json=BODY, headers=sent)
                 assert (answer.status_code, answer.json()["error"]["code"]) == (409, "effect_uncertain"), answer.text
-        print(
-            f"{len(keys)} writes of a dead process, {len(shop.received)} effects; told {time.monotonic() - killed_at:.1f} s after"
-        )
+        told_s = time.monotonic() - killed_at
+        print(f"{len(keys)} writes of a dead process, {len(shop.received)} effects, all told within {told_s:.1f} s")
         assert len(shop.received) == len(keys)
         fresh = await client.post(second.url + URL, json=BODY, headers={"Idempotency-Key": "another"})
         assert fresh.status_code == 200

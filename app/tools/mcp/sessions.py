@@ -149,7 +149,6 @@ class Session:
                 httpx2.AsyncClient(
                     headers=config.get("headers") or {},
                     timeout=httpx2.Timeout(_HTTP_CONNECT_S, read=None),
-                    trust_env=False,
                 )
             )
             transport = streamable_http_client(config["url"], http_client=http)

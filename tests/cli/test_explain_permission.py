@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from app.cli import app
+from app.core.errors import NotFound
+
+CONFIG = """\
+tools:
+  hosts: [shop.test]
+  http:
+    order:
+      description: Orders.
+      method: POST
+      url: http://shop.test/
+      headers: {Authorization: Bearer s3cret}
+      input: {type: object, properties: {amount: {type: integer}}, required: [amount]}
+  mcp:
+    files: {command: [files], env: {TOKEN: s3cret}, tools: {read: {side_effect: read}}}
+  permissions:
+    - {name: orders, effect: allow, tenants: [shop], tools: [order], when: arguments.amount <= 100}
+    - {name: big, effect: approve, tools: [order], when: arguments.amount > 100}
+    - {name: reads, effect: allow, side_effects: [read]}
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    file = tmp_path / "quorum.yaml"
+    file.write_text(CONFIG)
+    return str(file)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["calculator"], 0, "calculator@1.0.0 (builtin, pure): allowed"),
+        (["order", "--tenant", "shop", "--arguments", '{"amount": 5}'], 0, "'orders' allows 'order@1.0.0'"),
+        (["order", "--tenant", "shop", "--arguments", '{"amount": 500}'], 3, "needs an approval"),
+        (["order", "--arguments", '{"amount": 5}'], 4, "'default' is none of its tenants"),
+        (["order", "--tenant", "shop"], 4, "depends on the arguments"),
+        (["files__read"], 0, "files__read@1.0.0 (mcp, read): allowed"),
+        (["files__write"], 4, "files__write@1.0.0 (mcp, write): denied"),
+    ],
+)
+def test_it_says_what_would_become_of_a_call(path: str, words: list[str], code: int, said: str) -> None:
+    told = CliRunner().invoke(app, ["config", "explain-permission", words[0], path, *words[1:]])
+    assert (told.exit_code, said in told.stdout) == (code, True), told.stdout
+
+
+def test_for_programs_it_is_json_with_every_rule(path: str) -> None:
+    words = ["config", "explain-permission", "order", path, "--tenant", "shop", "--arguments", '{"amount": 500}', "--json"]
+    told = json.loads(CliRunner().invoke(app, words).stdout)
+    assert (told["effect"], told["rule"]) == ("approve", "big")
+    assert {rule["rule"]: rule["matched"] for rule in told["rules"]} == {
+        "orders": False,
+        "big": True,
+        "reads": False,
+        "pure-builtins": False,
+    }
+
+
+def test_a_tool_that_is_not_there_is_named(path: str) -> None:
+    told = CliRunner().invoke(app, ["config", "explain-permission", "ordr", path])
+    assert isinstance(told.exception, NotFound)
+    assert "did you mean 'order'" in told.exception.message
+
+
+def test_showing_the_configuration_masks_what_tools_send(path: str) -> None:
+    assert "s3cret" not in CliRunner().invoke(app, ["config", "show", path]).stdout
