@@ -6,7 +6,7 @@ import json
 import sys
 from typing import Any
 
-NAMES = ("bytes", "deep", "noise", "huge", "wrong", "silent")
+NAMES = ("bytes", "deep", "noise", "huge", "fat", "wrong", "silent")
 ANY = {"type": "object"}
 
 
@@ -33,6 +33,8 @@ def call(number: Any, name: str) -> None:
             say(text.replace(b"HERE", b"after the noise"))
         case "huge":
             say(text.replace(b"HERE", b"x" * 10_000_000))
+        case "fat":
+            say(answer(number, {"content": [], "structuredContent": {"a": "x" * 5_000_000}}))
         case "wrong":
             say(answer(number, {"content": "no list"}))
         case _:

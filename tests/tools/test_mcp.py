@@ -135,6 +135,7 @@ async def test_a_program_and_a_url_are_used_alike(toolbox: MakeToolbox, notes: P
         ("noise", "after the noise"),
         ("huge", "x" * 1_000),
         ("deep", None),
+        ("fat", None),
         ("wrong", None),
         ("silent", None),
     ],

@@ -80,7 +80,8 @@ class McpLink:
         if self._writer is not None:
             self._write({"op": "leave"})
         if self._task is not None:
-            await asyncio.wait([self._task], timeout=LEAVE_S)
+            if self._writer is not None:
+                await asyncio.wait([self._task], timeout=LEAVE_S)
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None

@@ -165,12 +165,7 @@ class _Worker:
         self._send({"on": "answer", "id": frame["id"], **answer})
 
     def _send(self, frame: dict[str, Any]) -> None:
-        try:
-            self._writer.write(packed(frame))
-        except (orjson.JSONEncodeError, RecursionError):
-            self._writer.write(
-                packed({"on": "answer", "id": frame.get("id"), "failure": "failed", "message": "its result is no JSON"})
-            )
+        self._writer.write(packed(frame))
         if self._writer.transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
             self._writer.transport.abort()
 

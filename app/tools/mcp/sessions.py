@@ -6,6 +6,7 @@ Runs in the relay alone: here the library is loaded.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import AsyncGenerator, Callable
@@ -15,6 +16,7 @@ from typing import Any, Final, TextIO, cast
 
 import httpx2
 import mcp_types as types
+import orjson
 from mcp.client.client import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp.client.streamable_http import streamable_http_client
@@ -31,6 +33,12 @@ RELIST_S: Final = 60.0
 RETIRE_S: Final = 60.0
 """Calls under way at a server that nobody wants any more have so long to end."""
 MAX_TOOLS: Final = 256
+MAX_NAME: Final = 256
+MAX_BLOCKS: Final = 1_000
+MAX_STRUCTURED_BYTES: Final = 4_000_000
+"""Beyond the longest result that a tool may have, since it is held to its schema whole and cut afterwards."""
+MAX_SCHEMA_BYTES: Final = 200_000
+MAX_DESCRIPTION: Final = 4_000
 MAX_LOG_BYTES: Final = 1_000_000
 _HTTP_CONNECT_S: Final = 10.0
 _GONE: Final = frozenset({types.CONNECTION_CLOSED})
@@ -196,7 +204,7 @@ class Session:
             cursor = page.next_cursor
             if not cursor:
                 break
-        tools = [_tool(one) for one in found[:MAX_TOOLS]]
+        tools = [_tool(one) for one in found[:MAX_TOOLS] if len(one.name) <= MAX_NAME]
         if tools != self.tools or self.state != "ready":
             self.tools, self.state, self.error = tools, "ready", None
             self._changed()
@@ -250,17 +258,31 @@ async def _watched(transport: Any, ended: asyncio.Event) -> AsyncGenerator[Any]:
 def _tool(tool: types.Tool) -> dict[str, Any]:
     return {
         "name": tool.name,
-        "description": tool.description or tool.title or tool.name,
-        "input_schema": tool.input_schema,
-        "output_schema": tool.output_schema,
+        "description": (tool.description or tool.title or tool.name)[:MAX_DESCRIPTION],
+        "input_schema": _bounded(tool.input_schema),
+        "output_schema": _bounded(tool.output_schema),
     }
+
+
+def _bounded(schema: dict[str, Any] | None) -> dict[str, Any] | None:
+    return schema if schema is not None and _size(schema) <= MAX_SCHEMA_BYTES else None
+
+
+def _size(value: Any) -> float:
+    """The bytes of `value` as JSON; infinite where it nests too deep for that."""
+    try:
+        return len(orjson.dumps(value))
+    except (orjson.JSONEncodeError, RecursionError):
+        return math.inf
 
 
 def _content(result: types.CallToolResult, most_bytes: int) -> dict[str, Any]:
     """A result as the worker gets it: texts up to a bound, and of everything else what it is and how large."""
+    if _size(result.structured_content) > MAX_STRUCTURED_BYTES:
+        return _failure("failed", f"its result nests too deep, or has more than {MAX_STRUCTURED_BYTES} bytes")
     left = most_bytes + 1  # one more, so that who bounds it sees that there was more
     blocks: list[dict[str, Any]] = []
-    for block in result.content:
+    for block in result.content[:MAX_BLOCKS]:
         if isinstance(block, types.TextContent):
             text = block.text[:left]
             left = max(0, left - len(text))

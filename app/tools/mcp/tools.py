@@ -6,8 +6,6 @@ import hashlib
 import re
 from typing import Any, Final, cast
 
-import orjson
-
 from app.config.tools import McpServerConfig, McpToolConfig
 from app.core.errors import InvalidRequest
 from app.core.json_schemas import compiled
@@ -92,7 +90,7 @@ def spec_of(server_name: str, config: McpServerConfig, described: dict[str, Any]
     scopes = config.scopes if own.scopes is None else own.scopes
     return ToolSpec(
         name=tool_name(server_name, described["name"]),
-        description=own.description or str(described["description"])[:4_000],
+        description=own.description or described["description"],
         input_schema=_usable(described["input_schema"]) or _ANY_OBJECT,
         version=Version(*(parse_version(config.version) or FIRST)),
         output_schema=_usable(described["output_schema"]),
@@ -122,7 +120,7 @@ def _usable(schema: Any) -> dict[str, Any] | None:
     if not isinstance(schema, dict):
         return None
     given = cast("dict[str, Any]", schema)
-    if given.get("type") != "object" or len(orjson.dumps(given)) > 200_000:
+    if given.get("type") != "object":
         return None
     try:
         compiled(given)
