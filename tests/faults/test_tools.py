@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import yaml
 
 from tests.support.loopback import Answer, Loopback
 from tests.support.processes import processes
+from tests.support.service import ROOT, eventually, processes_of, service
 
 pytestmark = pytest.mark.timeout(180)
 URL = "/v1/tools/order/execute"
@@ -62,3 +66,43 @@ async def test_a_keyed_write_whose_process_was_killed_is_not_made_again(tmp_path
         assert len(shop.received) == len(keys)
         fresh = await client.post(second.url + URL, json=BODY, headers={"Idempotency-Key": "another"})
         assert fresh.status_code == 200
+
+
+def test_an_mcp_program_runs_once_for_all_workers_and_ends_with_the_service(tmp_path: Path) -> None:
+    notes, config = tmp_path / "notes", tmp_path / "quorum.yaml"
+    program = {
+        "command": [sys.executable, "-m", "tests.support.mcp_server", str(notes)],
+        "env": {"PYTHONPATH": str(ROOT)},
+        "cwd": str(ROOT),
+        "connect_s": 60,
+    }
+    tools = {"mcp": {"near": program}, "permissions": [{"effect": "allow", "tools": ["near__*"]}]}
+    config.write_text(yaml.safe_dump({"providers": {"mock": {"kind": "mock"}}, "tools": tools}))
+    with service(tmp_path, factory="app.main:create_app", workers=3, config=config, log_level="error") as running:
+
+        def pid() -> str | None:
+            """Of the program, asked on a new connection, which any worker may take."""
+            answer = httpx.post(f"{running.url}/v1/tools/near__pid/execute", json={"arguments": {}}, timeout=20)
+            return answer.json()["result"] if answer.status_code == 200 else None
+
+        def all_know() -> bool:
+            return None not in [pid() for _ in range(30)]
+
+        eventually(all_know, within_s=60)
+        seen = {pid() for _ in range(60)}
+        assert [f"pid {one}" for one in seen] == notes.read_text().splitlines()
+        victim = next(child for child in workers_of(running.process.pid))
+        os.kill(victim, signal.SIGKILL)
+        eventually(lambda: victim not in workers_of(running.process.pid), within_s=20)
+        eventually(all_know, within_s=60)
+        assert {pid() for _ in range(60)} == seen  # the death of a worker does not disturb it
+        running.signal(signal.SIGTERM)
+        assert running.end() == 0
+        assert processes_of(tmp_path) == set()
+        assert not any(Path(f"/proc/{one}").exists() for one in seen)
+
+
+def workers_of(pid: int) -> list[int]:
+    """The children of a process that serve."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(child) for child in children if b"app.worker" in Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")]
