@@ -59,7 +59,9 @@ def safe(value: Any, most_bytes: int) -> Safe:
     if isinstance(value, str):
         return _safe_text(value, most_bytes)
     if value is None or isinstance(value, bool | int):
-        return Safe(value, orjson.dumps(value).decode() if _small(value) else str(value), truncated=False)
+        return (
+            Safe(value, orjson.dumps(value).decode(), truncated=False) if _small(value) else _safe_text(str(value), most_bytes)
+        )
     pruning = _Pruning()
     pruned = pruning.of(value, 0)
     written = orjson.dumps(pruned)

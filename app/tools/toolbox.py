@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,17 +32,19 @@ class Toolbox:
     """Every tool of a process.
 
     Parameters:
-        more: tools that others bring, such as orchestrations as tools; called anew at each reload.
+        more: gives the tools that others bring, such as orchestrations as tools; asked anew at each reload.
 
     Raises:
         ConfigError: a tool of the configuration cannot be made.
     """
 
-    def __init__(self, config: ToolsConfig, clock: Clock, data_dir: Path, *, more: Sequence[Tool] = ()) -> None:
+    def __init__(
+        self, config: ToolsConfig, clock: Clock, data_dir: Path, *, more: Callable[[], Iterable[Tool]] = tuple
+    ) -> None:
         self._clock = clock
         self._outbound = Outbound()
         self._link = McpLink(data_dir, self._servers_changed)
-        self._more = tuple(more)
+        self._more = more
         self.configure(config)
 
     def configure(self, config: ToolsConfig) -> None:
@@ -51,7 +53,7 @@ class Toolbox:
         Raises:
             ConfigError: a tool cannot be made; then nothing is changed.
         """
-        fixed = [*_builtins(config, self._clock, self._outbound), *_configured(config, self._outbound), *self._more]
+        fixed = [*_builtins(config, self._clock, self._outbound), *_configured(config, self._outbound), *self._more()]
         ToolRegistry(fixed)
         permissions = Permissions(config.permissions)
         self.config = config

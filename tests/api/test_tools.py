@@ -104,6 +104,7 @@ async def test_a_tool_is_run_and_its_request_can_be_followed(tmp_path: Path, val
     async with serving(tmp_path, valkey.url, config(shop, ALLOW)) as service:
         answer = await execute(service, "order@1", {"title": "Emma"}, **{"X-Request-ID": "abc", "traceparent": traceparent})
         built_in = await execute(service, "calculator", {"expression": "6*7"}, "bob")
+        large = await execute(service, "calculator", {"expression": "2**100"}, "bob")
         metrics = (await service.client.get("/metrics")).text
     assert answer.status_code == 200, answer.text
     told = answer.json()
@@ -113,6 +114,7 @@ async def test_a_tool_is_run_and_its_request_can_be_followed(tmp_path: Path, val
     assert (asked.path, asked.json) == ("/orders", {"title": "Emma"})
     assert (asked.headers["x-request-id"], asked.headers["traceparent"]) == ("abc", traceparent)
     assert built_in.json()["result"] == 42
+    assert large.json()["result"] == str(2**100)  # what JSON's readers may not hold is a text
     assert 'quorum_tool_calls_total{outcome="ok",tool="order"}' in metrics
 
 

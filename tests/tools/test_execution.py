@@ -33,7 +33,7 @@ class Brought:
 
 def box_of(tool: Brought, tmp_path: Path, effect: str) -> Toolbox:
     rules = {"permissions": [{"effect": effect, "sources": ["orchestration"]}]}
-    return Toolbox(ToolsConfig.model_validate(rules), SystemClock(), tmp_path, more=[tool])
+    return Toolbox(ToolsConfig.model_validate(rules), SystemClock(), tmp_path, more=lambda: [tool])
 
 
 async def test_others_bring_tools_of_their_own(tmp_path: Path) -> None:

@@ -299,6 +299,18 @@ async def test_a_call_that_nobody_waits_for_is_cancelled(toolbox: MakeToolbox, n
         assert await ok(box, "near__add", a=1, b=2) == {"result": 3}
 
 
+def test_a_worker_does_not_load_the_library() -> None:
+    """It takes 57 MB, and the relay alone needs it."""
+    told = subprocess.run(
+        [sys.executable, "-c", "import app.main, sys; print('mcp' in sys.modules)"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert told.stdout.strip() == "False"
+
+
 def test_names_are_what_vendors_take() -> None:
     assert tool_name("files", "read_file") == "files__read_file"
     assert tool_name("files", "fs/read.file é") == "files__fs_read_file__"

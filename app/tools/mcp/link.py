@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import count
@@ -18,6 +19,8 @@ from app.tools.mcp.starting import RelayProcess
 
 FIRST_DELAY_S: Final = 0.1
 LONGEST_DELAY_S: Final = 5.0
+STEADY_S: Final = 10.0
+"""A relay that ended after so long is replaced at once; for one that ended sooner the wait doubles."""
 LEAVE_S: Final = 8.0
 """How long a worker that goes waits for the servers to end: a program has 2 s after its stdin closed, and 2 s after SIGTERM."""
 _GONE: Final = {
@@ -131,26 +134,25 @@ class McpLink:
             except OSError as error:
                 self._all_away(f"the relay cannot be reached: {error}")
             else:
+                began = time.monotonic()
                 try:
                     self._want()
-                    if await self._read(reader):
-                        delay_s = FIRST_DELAY_S
+                    await self._read(reader)
                 finally:
                     self._lost()
+                if time.monotonic() - began >= STEADY_S:
+                    delay_s = FIRST_DELAY_S
             if self._started:
                 await asyncio.sleep(delay_s)
                 delay_s = min(2 * delay_s, LONGEST_DELAY_S)
 
-    async def _read(self, reader: asyncio.StreamReader) -> bool:
-        """Take what the relay says, to its end. Whether it said anything."""
-        heard = False
+    async def _read(self, reader: asyncio.StreamReader) -> None:
+        """Take what the relay says, to its end."""
         while (frame := await read(reader)) is not None:
-            heard = True
             if frame["on"] == "server":
                 self._hear(frame)
             elif (answer := self._answers.get(frame["id"])) is not None and not answer.done():
                 answer.set_result(frame)
-        return heard
 
     def _hear(self, frame: dict[str, Any]) -> None:
         server = self.servers.get(frame["name"])
