@@ -143,7 +143,7 @@ class Container:
             self._learning.lessons,
             (*self._learning.observers, self._reviews),
         )
-        self._tools = Toolbox(spec.tools, self._clock, settings.data_dir)
+        self._tools = Toolbox(spec.tools, self._clock, settings.data_dir, recorder=self._audit)
         records = RunRecords(self._state)
         self._host = RunHost(records, RunOrders(self._state), spec.runs)
         requests = IdempotencyRecords(self._state)

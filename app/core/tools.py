@@ -108,12 +108,15 @@ class ToolSpec:
 class ToolCaller:
     """On whose behalf a tool runs, and what ties its call to a request.
 
-    `recipe` is the one whose run asks, None for a call over HTTP. `deadline` is on the monotonic clock, in seconds.
+    `address` is the network peer's. `recipe` is the one whose run asks, None for a call over HTTP. `deadline` is on the
+    monotonic clock, in seconds.
     """
 
     tenant: str
     scopes: frozenset[str] = frozenset()
     key_id: str = ""
+    key_name: str = ""
+    address: str | None = None
     recipe: str | None = None
     request_id: str = ""
     run_id: str = ""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from app.config.tools import ToolsConfig
+from app.core.audit import Recorder
 from app.core.clock import Clock
 from app.core.errors import ConfigError, NotFound
 from app.core.tools import PermissionDecision, Tool, ToolCaller, ToolResult, parse_reference
@@ -23,6 +24,7 @@ from app.tools.mcp.tools import SEPARATOR, tools_of
 from app.tools.outbound import Outbound, Reach
 from app.tools.permissions import Permissions
 from app.tools.python_tools import load, tool_of
+from app.tools.recording import note_refusal, note_uncertain, recorded_run
 from app.tools.registry import Registered, ToolRegistry
 
 _NO_ARGUMENTS: Final = None
@@ -32,6 +34,7 @@ class Toolbox:
     """Every tool of a process.
 
     Parameters:
+        recorder: the audit trail; without it nothing is recorded.
         more: gives the tools that others bring, such as orchestrations as tools; asked anew at each reload.
 
     Raises:
@@ -39,11 +42,18 @@ class Toolbox:
     """
 
     def __init__(
-        self, config: ToolsConfig, clock: Clock, data_dir: Path, *, more: Callable[[], Iterable[Tool]] = tuple
+        self,
+        config: ToolsConfig,
+        clock: Clock,
+        data_dir: Path,
+        *,
+        recorder: Recorder | None = None,
+        more: Callable[[], Iterable[Tool]] = tuple,
     ) -> None:
         self._clock = clock
         self._outbound = Outbound()
         self._link = McpLink(data_dir, self._servers_changed)
+        self._recorder = recorder
         self._more = more
         self.configure(config)
 
@@ -116,12 +126,25 @@ class Toolbox:
         valid = checked(registered, arguments, self.config.max_arguments_bytes)
         decision = await self._permissions.decide(registered.spec, caller, valid)
         tool_decided(registered.spec.name, decision.effect)
+        if decision.effect != "allow" and self._recorder is not None:
+            note_refusal(self._recorder, registered.spec, caller, valid, decision)
         permitted(decision)
         return PreparedCall(registered, valid, caller, decision)
 
     async def run(self, prepared: PreparedCall) -> ToolResult:
-        """Make a prepared call, whether it was allowed or has been approved. What fails is in the result."""
-        return await run(prepared, self._clock)
+        """Make a prepared call, whether it was allowed or has been approved. What fails in the tool is in the result.
+
+        Raises:
+            StateUnavailable: a tool that writes cannot be recorded, and so was not run.
+        """
+        if self._recorder is None:
+            return await run(prepared, self._clock)
+        return await recorded_run(self._recorder, prepared, self._clock)
+
+    def uncertain(self, prepared: PreparedCall) -> None:
+        """Record that another process had begun this call, and that it is not run again."""
+        if self._recorder is not None:
+            note_uncertain(self._recorder, prepared)
 
     async def execute(self, reference: str, arguments: Any, caller: ToolCaller) -> ToolResult:
         """Prepare and run at once. What fails in the tool is in the result.
@@ -131,7 +154,7 @@ class Toolbox:
         """
         prepared = await self.prepare(reference, arguments, caller)
         approved(prepared.decision)
-        return await run(prepared, self._clock)
+        return await self.run(prepared)
 
     def _servers_changed(self) -> None:
         self._registry = ToolRegistry([*self._fixed, *_unless_there(self._fixed, tools_of(self._link))])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -196,6 +197,34 @@ async def test_a_keyed_write_is_made_once_also_where_it_fails(
         assert again.content == first.content
         assert again.headers["idempotent-replayed"] == "true"
         assert len(shop.received) == 2
+
+
+async def test_calls_are_in_the_audit_trail(tmp_path: Path, valkey: EmbeddedValkey, state: StateClient) -> None:
+    async with (
+        Loopback([as_json({"id": 7}), Answer(500, body=b"no")]) as shop,
+        serving(tmp_path, valkey.url, config(shop, ALLOW)) as service,
+    ):
+        await execute(service, "order@1", {"title": "Emma"}, **{"X-Request-ID": "first"})
+        await execute(service, "order@1", {"title": "Emma"})
+        await execute(service, "calculator", {"expression": "1/0"})
+        await execute(service, "http_fetch", {"url": "http://a.test"})
+        records: list[dict[str, Any]] = []
+        async with asyncio.timeout(10):
+            while len(records) < 6:
+                answer = await service.client.get("/v1/audit", params={"limit": 50}, headers=key("boss"))
+                records = [one for one in answer.json()["data"][::-1] if one["action"].startswith("tool.")]
+    assert [(one["action"], one["subject"]["id"], one["decision"]) for one in records] == [
+        ("tool.execute", "order@1.0.0", "begun"),
+        ("tool.execute", "order@1.0.0", "done"),
+        ("tool.execute", "order@1.0.0", "begun"),
+        ("tool.execute", "order@1.0.0", "uncertain"),
+        ("tool.execute", "calculator@1.0.0", "failed"),
+        ("tool.permission", "http_fetch@1.0.0", "denied"),
+    ]
+    assert records[0]["operation"] == records[1]["operation"]
+    assert records[0]["details"]["arguments"] == records[2]["details"]["arguments"]
+    assert (records[0]["request_id"], records[0]["actor"]["name"], records[0]["details"]["rule"]) == ("first", "ann", "shop")
+    assert "Emma" not in str(records)
 
 
 async def test_a_reload_puts_other_tools_and_rules_in_force(tmp_path: Path, valkey: EmbeddedValkey, shop: Loopback) -> None:

@@ -66,12 +66,12 @@ async def execute_tool(request: Request, name: ToolName, who: ToolUser) -> Respo
     body = await read_json(request, ToolCallRequestBody, services)
     prepared = await services.tools.prepare(name, body.arguments, _caller(request, who))
     approved(prepared.decision)
-    _at_most_once(request, prepared)
+    _at_most_once(request, prepared, services)
     result = raised(await wanted(request, services.tools.run(prepared)))
     return _json(_answer(result, request.scope["request_id"]))
 
 
-def _at_most_once(request: Request, prepared: PreparedCall) -> None:
+def _at_most_once(request: Request, prepared: PreparedCall, services: Services) -> None:
     """Sees to it that a keyed request runs a tool that writes in its first process only.
 
     Raises:
@@ -82,6 +82,7 @@ def _at_most_once(request: Request, prepared: PreparedCall) -> None:
     request.scope[UNREPEATABLE] = True
     ticket: Ticket | None = request.scope.get(TICKET)
     if ticket is not None and ticket.epoch > 1:
+        services.tools.uncertain(prepared)
         message = (
             f"the process that ran {prepared.spec.reference!r} for this key has died: whether it took effect is not known. "
             "Look whether it did, and ask again with a new key if not"
@@ -95,6 +96,8 @@ def _caller(request: Request, who: Principal) -> ToolCaller:
         tenant=who.tenant,
         scopes=who.scopes,
         key_id=who.key_id,
+        key_name=who.name,
+        address=request.client.host if request.client else None,
         request_id=told["request_id"],
         traceparent=told["traceparent"],
         deadline=told["deadline"],
