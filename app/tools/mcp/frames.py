@@ -4,7 +4,7 @@ A worker sends                                                The relay sends
 `{op: want, servers: {name: config}}`, all it wants           `{on: server, name, state, error, tools}`, at each change
 `{op: call, id, server, tool, arguments, ...}`                `{on: answer, id, ...}`, one for each call
 `{op: cancel, id}`, for an answer that nobody waits for       nothing
-`{op: leave}`, before it goes                                 nothing; it closes the connection once all is ended
+`{op: leave}`, before it goes                                 `{on: left, ends}`: whether the relay ends with it
 """
 
 from __future__ import annotations

@@ -58,6 +58,7 @@ class McpLink:
         self._ids = count(1)
         self._task: asyncio.Task[None] | None = None
         self._started = False
+        self._ends = False
 
     def configure(self, servers: Mapping[str, McpServerConfig]) -> None:
         """Want these servers, and no others. Those that are wanted as before go on undisturbed."""
@@ -88,7 +89,7 @@ class McpLink:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
-            await asyncio.to_thread(self._relay.wait, 1.0)
+            await asyncio.to_thread(self._relay.leave, ends=self._ends)
 
     async def call(
         self, server: str, tool: str, arguments: dict[str, Any], *, timeout_s: float, meta: Mapping[str, Any], most_bytes: int
@@ -151,6 +152,8 @@ class McpLink:
         while (frame := await read(reader)) is not None:
             if frame["on"] == "server":
                 self._hear(frame)
+            elif frame["on"] == "left":
+                self._ends = frame["ends"]
             elif (answer := self._answers.get(frame["id"])) is not None and not answer.done():
                 answer.set_result(frame)
 

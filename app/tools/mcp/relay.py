@@ -64,6 +64,8 @@ class Relay:
                 await self._settle()
                 if not self._workers:
                     self.over.set()
+            if leaves:
+                worker.send({"on": "left", "ends": self.over.is_set()})
             with contextlib.suppress(ConnectionError):
                 writer.close()
 
@@ -139,7 +141,7 @@ class _Worker:
         for name, wanted in self.keys.items():
             session = self._sessions[name]
             if wanted == key:
-                self._send(
+                self.send(
                     {"on": "server", "name": name, "state": session.state, "error": session.error, "tools": session.tools}
                 )
 
@@ -162,9 +164,10 @@ class _Worker:
                 meta=frame["meta"],
                 most_bytes=frame["most_bytes"],
             )
-        self._send({"on": "answer", "id": frame["id"], **answer})
+        self.send({"on": "answer", "id": frame["id"], **answer})
 
-    def _send(self, frame: dict[str, Any]) -> None:
+    def send(self, frame: dict[str, Any]) -> None:
+        """Tell the worker something. One that does not read is cut off."""
         self._writer.write(packed(frame))
         if self._writer.transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
             self._writer.transport.abort()

@@ -18,6 +18,7 @@ from app.state.locks import FileLock
 from app.tools.mcp.frames import PROTOCOL
 
 START_TIMEOUT_S: Final = 20.0
+END_TIMEOUT_S: Final = 5.0
 _LOOK_AGAIN_S: Final = 0.02
 
 _left: Final[list[subprocess.Popen[bytes]]] = []
@@ -57,14 +58,18 @@ class RelayProcess:
             self._process = None
         _left[:] = [process for process in _left if process.poll() is None]
 
-    def wait(self, within_s: float) -> None:
-        """Wait for the end of a relay that was started here, which has said that it ends."""
-        if self._process is not None:
+    def leave(self, *, ends: bool) -> None:
+        """Wait for the end of a relay that has said that it ends; else leave it to the others who use it."""
+        deadline = time.monotonic() + END_TIMEOUT_S
+        while ends and not self._free() and time.monotonic() < deadline:
+            time.sleep(_LOOK_AGAIN_S)
+        process, self._process = self._process, None
+        if process is not None:
             try:
-                self._process.wait(within_s)
+                process.wait(max(0.0, deadline - time.monotonic()) if ends else 0.0)
             except subprocess.TimeoutExpired:
-                _left.append(self._process)
-            self._process = None
+                _left.append(process)
+        self.reap()
 
     def _answers(self) -> bool:
         with socket.socket(socket.AF_UNIX) as connection:
