@@ -15,6 +15,7 @@ from app.state.embedded import EmbeddedValkey
 from tests.support.loopback import Answer, Loopback, as_json
 from tests.support.serving import AT_ONCE, Serving, serving
 
+pytestmark = pytest.mark.usefixtures("state")  # what is done here is in the audit trail, which others read
 KEYS = [
     {"name": name, "key": f"sk-{name}-0123456789", "tenant": tenant, "scopes": scopes}
     for name, tenant, scopes in [
