@@ -39,23 +39,10 @@ def clusters(distances: Distances, *, threshold: float, weights: Sequence[float]
     """
     count = len(distances)
     counted = list(weights) if weights is not None else [1.0] * count
-    groups: dict[int, list[int]] = {place: [place] for place in range(count)}
-    apart = {(one, other): distances[one][other] for one in range(count) for other in range(one + 1, count)}
-    while apart:
-        one, other = min(apart, key=apart.__getitem__)  # the first of equals: pairs keep their order
-        if apart[one, other] > threshold:
-            break
-        sizes = len(groups[one]), len(groups[other])
-        for third in groups:
-            if third not in (one, other):
-                near, far = _pair(one, third), _pair(other, third)
-                both = apart[near], apart.pop(far)
-                apart[near] = 1.0 if max(both) >= 1 else (both[0] * sizes[0] + both[1] * sizes[1]) / sum(sizes)
-        del apart[one, other]
-        groups[one] += groups.pop(other)
+    groups = _linked(distances, threshold)
     whole = sum(counted)
     found: list[Cluster] = []
-    for places in groups.values():
+    for places in groups:
         weight = sum(counted[place] for place in places)
         medoid = medoid_of(sorted(places), distances, counted)
         found.append(Cluster(tuple(sorted(places)), medoid, weight, weight / whole if whole else 0.0))
@@ -74,5 +61,38 @@ def medoid_of(places: Sequence[int], distances: Distances, weights: Sequence[flo
     )
 
 
-def _pair(one: int, other: int) -> tuple[int, int]:
-    return (one, other) if one < other else (other, one)
+def _linked(distances: Distances, threshold: float) -> list[list[int]]:
+    """The places in groups. For each group the nearest of those after it is kept, so that a merge looks at one row a group and
+    not at all pairs: the work is as the square of the count, where no two groups are the nearest of many."""
+    apart = [list(row) for row in distances]
+    groups = {place: [place] for place in range(len(distances))}
+    nearest: dict[int, int] = {}
+
+    def look(one: int) -> None:
+        after = [other for other in groups if other > one]
+        if after:
+            nearest[one] = min(after, key=apart[one].__getitem__)  # the first of equals
+        else:
+            nearest.pop(one, None)
+
+    for place in groups:
+        look(place)
+    while nearest:
+        one = min(nearest, key=lambda first: (apart[first][nearest[first]], first))
+        other = nearest[one]
+        if apart[one][other] > threshold:
+            break
+        mine, theirs = len(groups[one]), len(groups[other])
+        groups[one] += groups.pop(other)
+        nearest.pop(other, None)
+        for third in groups:
+            if third != one:
+                both = apart[one][third], apart[other][third]
+                mean = 1.0 if max(both) >= 1 else (both[0] * mine + both[1] * theirs) / (mine + theirs)
+                apart[one][third] = apart[third][one] = mean
+        for third in groups:
+            if third == one or nearest.get(third) in (one, other):
+                look(third)
+            elif third < one and (apart[third][one], one) < (apart[third][nearest[third]], nearest[third]):
+                nearest[third] = one
+    return list(groups.values())

@@ -6,13 +6,14 @@ import math
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from operator import mul
 from typing import Final
 
 from app.orchestration.evidence.asked import SHORT
 from app.orchestration.evidence.numbers import plain
-from app.orchestration.evidence.stance import UNSPACED, agreed, elaborated, opposed, stance
+from app.orchestration.evidence.stance import UNSPACED, Stance, agreed, elaborated, opposed, stance
 
 Distances = tuple[tuple[float, ...], ...]
 """A symmetric matrix, 0 (the same) to 1 (nothing in common), with 0 on its diagonal."""
@@ -34,6 +35,42 @@ _NUMBER_WEIGHT: Final = 3
 """A number counts as three words: two answers that differ in one are about different results."""
 
 
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What of a text is compared: words, numbers and pairs, what they weigh together; what it states; whether it is short."""
+
+    pieces: frozenset[str]
+    numbers: frozenset[str]
+    weight: int
+    stance: Stance
+    brief: bool
+
+
+def words_of(text: str) -> Words:
+    """See `lexical_distances`."""
+    text = unicodedata.normalize("NFKC", text)
+    found = _pieces(text)
+    pieces = frozenset(found) | frozenset(map(" ".join, pairwise(found)))
+    numbers = frozenset(piece for piece in found if piece[0].isdigit())
+    weight = len(pieces) + (_NUMBER_WEIGHT - 1) * len(numbers)
+    return Words(pieces, numbers, weight, stance(text), len(text) <= SHORT)
+
+
+def words_apart(one: Words, other: Words) -> float:
+    """See `lexical_distances`."""
+    if opposed(one.stance, other.stance):
+        return 1.0
+    shared = len(one.pieces & other.pieces)
+    if one.numbers and other.numbers:
+        shared += (_NUMBER_WEIGHT - 1) * len(one.numbers & other.numbers)
+    whole = one.weight + other.weight - shared
+    by_words = 1 - shared / whole if whole else 0.0
+    if agreed(one.stance, other.stance):
+        return min(by_words, _AGREED)
+    brief = one.brief and other.brief
+    return min(1.0, by_words * _BRIEF_FACTOR) if brief and not elaborated(one.stance, other.stance) else by_words
+
+
 def lexical_distances(texts: Sequence[str]) -> Distances:
     """One less the weighted Jaccard similarity of the words, numbers and word pairs of each two texts, and of the pairs of
     characters in scripts without spaces.
@@ -42,29 +79,8 @@ def lexical_distances(texts: Sequence[str]) -> Distances:
     common. Where `stance` shows that two state opposite things, they have nothing in common either; where both set off one
     answer, they are near. In short texts each word that differs counts for more.
     """
-    texts = [unicodedata.normalize("NFKC", text) for text in texts]
-    stances = [stance(text) for text in texts]
-    found = [_pieces(text) for text in texts]
-    pieces = [frozenset(own) | frozenset(map(" ".join, pairwise(own))) for own in found]
-    numbers = [frozenset(piece for piece in own if piece[0].isdigit()) for own in found]
-    more = _NUMBER_WEIGHT - 1
-    weights = [len(own) + more * len(digits) for own, digits in zip(pieces, numbers, strict=True)]
-
-    def apart(one: int, other: int) -> float:
-        shared = len(pieces[one] & pieces[other])
-        if numbers[one] and numbers[other]:
-            shared += more * len(numbers[one] & numbers[other])
-        whole = weights[one] + weights[other] - shared
-        by_words = 1 - shared / whole if whole else 0.0
-        mine, theirs = stances[one], stances[other]
-        if opposed(mine, theirs):
-            return 1.0
-        if agreed(mine, theirs):
-            return min(by_words, _AGREED)
-        brief = len(texts[one]) <= SHORT and len(texts[other]) <= SHORT
-        return min(1.0, by_words * _BRIEF_FACTOR) if brief and not elaborated(mine, theirs) else by_words
-
-    return _matrix(len(texts), apart)
+    words = [words_of(text) for text in texts]
+    return _matrix(len(texts), lambda one, other: words_apart(words[one], words[other]))
 
 
 def cosine_distances(vectors: Sequence[Sequence[float]]) -> Distances:
