@@ -47,9 +47,10 @@ class Taught:
     """What was counted in a run.
 
     `said` are the answers, failed calls left out; `panel` is how many members were asked. `winner` is the label that won, and
-    `probability` its own under the weights, where that is known. `reader` tells how a right answer is read into a label; None
-    where labels only say who agrees with whom (`opaque`). `near` is a number, and how far another may lie from it and still be
-    the same answer. `votes` says whether the labels were counted against each other, as a panel's fit takes them.
+    `probability` its own under the weights, where it won by a vote over labels: calibrators learn of such alone. `reader` tells
+    how a right answer is read into a label; None where labels only say who agrees with whom (`opaque`). `near` is a number, and
+    how far another may lie from it and still be the same answer. `votes` says whether the labels were counted against each
+    other, as a panel's fit takes them.
     """
 
     said: tuple[Said, ...]

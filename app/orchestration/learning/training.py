@@ -128,16 +128,20 @@ def train(
 
 @dataclass(frozen=True, slots=True)
 class _Vote:
-    """A judged vote. `panel` is how many were asked; `fresh`, whether it was judged after what is in force was made."""
+    """A judged vote. `panel` is how many were asked; `fresh`, whether it was judged after what is in force was made;
+    `calibrates`, whether its outcome was that of a vote over labels, and not of numbers, texts or fields that are counted
+    otherwise."""
 
     seen: Observation
     panel: int
     fresh: bool
+    calibrates: bool
 
     @staticmethod
     def of(row: Row, fresh: bool) -> _Vote | None:
         seen = observation(row.run, row.judgements)
-        return _Vote(seen, row.run.taught.panel, fresh) if seen.answers and (seen.right or seen.wrong) else None
+        calibrates = row.run.taught.probability is not None
+        return _Vote(seen, row.run.taught.panel, fresh, calibrates) if seen.answers and (seen.right or seen.wrong) else None
 
     def right(self, weights: PanelWeights) -> bool | None:
         """Whether its outcome under `weights` is right, as far as is known."""
@@ -206,7 +210,7 @@ def _compared_weights(votes: Sequence[_Vote], in_force: Sequence[PanelWeights], 
 def _calibrated(
     votes: Sequence[_Vote], used: Sequence[PanelWeights], before: Before, random: Random, progress: Progress
 ) -> tuple[Calibrators | None, Compared]:
-    own = [vote.outcomes(weights, random) for vote, weights in zip(votes, used, strict=True)]
+    own = [vote.outcomes(weights, random) if vote.calibrates else [] for vote, weights in zip(votes, used, strict=True)]
     misses: list[tuple[float, float]] = []
     for number, (inner, left_out) in enumerate(folds(len(votes), PARTS), 1):
         progress(f"calibrators, part {number} of {PARTS}")

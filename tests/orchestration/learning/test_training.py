@@ -169,3 +169,12 @@ def test_a_member_that_was_never_judged_weighs_as_before() -> None:
     assert set(weights.members) == set(names)
     assert set(weights.absent) <= set(names)
     assert trained.learned.weights(["new", "newer"], prior(["new", "newer"])) is None
+
+
+def test_what_was_not_won_by_a_vote_over_labels_teaches_weights_and_no_calibrators() -> None:
+    rows = [
+        replace(row, run=replace(row.run, taught=replace(row.run.taught, probability=None))) for row in judged_rows(200, seed=5)
+    ]
+    trained = train(rows, Before(prior), now=5_000, min_judged=50)
+    assert by_kind(trained)["weights"][2] is True
+    assert by_kind(trained)["calibrators"] == (None, None, False)
