@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from app.core.chat import JsonObject
 from app.core.runs import Consensus
 from app.orchestration.calls import CandidateCall
 from app.orchestration.consensus.options import ConsensusOptions
-from app.orchestration.evidence.ballots import Ballot
-from app.orchestration.evidence.bundle import (
-    Replicate,
-)
+from app.orchestration.evidence.ballots import Ballot, shares
+from app.orchestration.evidence.bundle import INTERVAL_COVERAGE, Replicate
 from app.orchestration.evidence.confidence import Calibrators, Confidence
 from app.orchestration.evidence.extraction import Extracted
 from app.orchestration.evidence.numbers import number_label
@@ -28,6 +28,11 @@ from app.orchestration.evidence.stopping import NEW_LABEL, enough
 from app.orchestration.evidence.vote import Decision, decide, judged_by
 from app.orchestration.evidence.weights import PanelWeights
 from app.orchestration.learning.taught import Said, Taught
+
+UNTRIED: Final = Calibrators()
+"""What is said of outcomes that no calibrator was fitted to."""
+TO_COME: Final = 1_000
+"""Numbers replicates that were not asked yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +57,8 @@ class Heard:
 class Found:
     """The outcome. `stands` is the answer whose text is the run's; None where `value` itself is, since no answer says it.
 
-    `interval` is that of a number; `json` is the value where it is JSON that was asked for; `taught` is for those who learn.
+    `interval` is that of a number, which holds it with a chance of `coverage`; `json` is the value where it is JSON that was
+    asked for; `taught` is for those who learn.
     """
 
     consensus: Consensus
@@ -62,6 +68,7 @@ class Found:
     disagreements: tuple[JsonObject, ...]
     distances: Distances
     interval: tuple[float, float] | None = None
+    coverage: float = INTERVAL_COVERAGE
     json: Any = None
     taught: Taught | None = None
 
@@ -85,6 +92,9 @@ class Aggregator(ABC):
     """
 
     name: ClassVar[str]
+    calibrated: ClassVar[bool] = False
+    """Whether its outcomes are votes over labels, as calibrators learn from. Others are as sure as their votes by themselves,
+    with an interval as wide as that is untried."""
     known: PanelWeights | None = None
     """What was learned of the members, where `weights` are others; calibrators were fitted with these."""
 
@@ -102,6 +112,10 @@ class Aggregator(ABC):
         self.calibrators = calibrators
         self.panel = panel
         self.category = category
+
+    def take_in(self, one: Heard) -> None:  # noqa: B027 - few have anything to make ready
+        """An answer has come: what of it is compared with the others can be made ready, once. Called in the order of coming,
+        and never beside another method; `found` may be called without."""
 
     @abstractmethod
     def found(self, heard: Sequence[Heard]) -> Found:
@@ -123,20 +137,31 @@ class Aggregator(ABC):
             return len(waiting)
         labels = self.labels(heard)
         leader = self.decision(heard, labels).winner or NEW_LABEL
-        for count in range(1, len(waiting)):
-            asked = [Ballot(member, leader, 1_000 + place) for place, member in enumerate(waiting[:count])]
-            ballots = [*(one.ballot(label) for one, label in zip(heard, labels, strict=True)), *asked]
-            if self._enough(ballots, _counted(waiting[count:])):
-                return count
-        return len(waiting)
+        ballots = _answered(heard, labels)
+
+        def settles(count: int) -> bool:
+            more = [Ballot(member, leader, TO_COME + place) for place, member in enumerate(waiting[:count])]
+            return self._enough([*ballots, *more], counted(waiting[count:]))
+
+        return fewest(len(waiting), settles)
 
     def decision(self, heard: Sequence[Heard], labels: Sequence[str | None]) -> Decision:
         """The vote over `labels`. Who has failed has no vote; who could not be read has one, for nothing."""
-        ballots = [one.ballot(label) for one, label in zip(heard, labels, strict=True) if one.call.response is not None]
-        return self._decide(ballots, by_stated=self.options.stated_confidence)
+        return self._decide(_answered(heard, labels))
 
     def confidence(self, decision: Decision) -> Confidence:
-        return self.calibrators.confidence(decision, self.panel, self.category)
+        known = self.calibrators if self.calibrated else UNTRIED
+        return known.confidence(decision, self.panel, self.category)
+
+    def voices(self, heard: Sequence[Heard]) -> list[float]:
+        """What each of `heard` weighs where answers are weighed and not voted on: its part of its model's voice, which its
+        replicates share; 0 where it failed. Where that is nothing for all of them, they weigh alike."""
+        ballots = _answered(heard, [one.read.label for one in heard])
+        parts = iter(shares(ballots, by_stated=self.options.stated_confidence))
+        own = [next(parts) if one.call.response is not None else 0.0 for one in heard]
+        weighed = [part * max(0.0, self.weights.voice(one.member, self.category)) for part, one in zip(own, heard, strict=True)]
+        readable = any(weight for weight, one in zip(weighed, heard, strict=True) if one.read.label is not None)
+        return weighed if readable else own
 
     def standing(self, heard: Sequence[Heard]) -> Heard:
         """Who of `heard`, who all say the same, speaks for them: the member whose word weighs most, the first of equals."""
@@ -150,26 +175,43 @@ class Aggregator(ABC):
             if one.call.response is not None
         )
         winner = decision.winner
-        return Taught(said, self.panel, winner, decision.probability if winner else None, self.options.kind)
+        sure = decision.probability if winner and self.calibrated else None
+        return Taught(said, self.panel, winner, sure, self.options.kind)
 
     def _settled(self, heard: Sequence[Heard], labels: Sequence[str | None], remaining: Mapping[str, int]) -> bool:
-        return self._enough([one.ballot(label) for one, label in zip(heard, labels, strict=True)], remaining)
+        return self._enough(_answered(heard, labels), remaining)
 
-    def _enough(self, ballots: Sequence[Ballot], remaining: Mapping[str, int]) -> bool:
+    def _enough(self, ballots: Sequence[Ballot], remaining: Mapping[str, int], weights: PanelWeights | None = None) -> bool:
+        """`weights` are those of the run where None."""
         rule, right = self.options.stop, None
         if rule == "confident":
-            right = self.confidence(self._decide(ballots)).probability
-        return enough(ballots, remaining, self.weights, rule=rule, right=right, category=self.category)
+            right = self.confidence(self._decide(ballots, weights)).probability
+        by_stated = self.options.stated_confidence
+        weights = weights or self.weights
+        return enough(ballots, remaining, weights, rule=rule, right=right, category=self.category, by_stated=by_stated)
 
-    def _decide(self, ballots: Sequence[Ballot], *, by_stated: bool = False) -> Decision:
-        found = decide(ballots, self.weights, category=self.category, by_stated=by_stated)
-        if self.known is None:
+    def _decide(self, ballots: Sequence[Ballot], weights: PanelWeights | None = None) -> Decision:
+        category, by_stated = self.category, self.options.stated_confidence
+        found = decide(ballots, weights or self.weights, category=category, by_stated=by_stated)
+        if self.known is None or weights is not None:
             return found
-        return judged_by(found, decide(ballots, self.known, category=self.category, by_stated=by_stated))
+        return judged_by(found, decide(ballots, self.known, category=category, by_stated=by_stated))
 
 
-def _counted(members: Sequence[str]) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for member in members:
-        found[member] = found.get(member, 0) + 1
-    return found
+def readable(heard: Sequence[Heard]) -> list[Heard]:
+    """Those of `heard` that say something."""
+    return [one for one in heard if one.read.label is not None]
+
+
+def counted(members: Iterable[str]) -> dict[str, int]:
+    """How often each is there."""
+    return dict(Counter(members))
+
+
+def fewest(most: int, settles: Callable[[int], bool]) -> int:
+    """The fewest, from 1 to `most`, that settle it, where more settle it too; `most` where no fewer do."""
+    return bisect_left(range(1, most), True, key=settles) + 1 if most else 0
+
+
+def _answered(heard: Sequence[Heard], labels: Sequence[str | None]) -> list[Ballot]:
+    return [one.ballot(label) for one, label in zip(heard, labels, strict=True) if one.call.response is not None]

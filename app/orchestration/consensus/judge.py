@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import replace
 from typing import Any, ClassVar, Final
 
 from app.core.chat import ResponseFormat
@@ -13,10 +12,9 @@ from app.core.models import Model
 from app.core.run_events import RunEvent, Warning
 from app.orchestration.analysis import own_generation
 from app.orchestration.answers import fault
-from app.orchestration.consensus.aggregator import Found, Heard
-from app.orchestration.consensus.aggregators import Texts
+from app.orchestration.consensus.aggregator import Heard
+from app.orchestration.consensus.texts import Texts
 from app.orchestration.context import RunContext
-from app.orchestration.evidence.bundle import wants_review
 from app.orchestration.quoting import followed_by, numbered, question
 from app.orchestration.replies import stated
 
@@ -28,30 +26,6 @@ class Judged(Texts):
     """The answer that the lead model chose. How sure that is, the answers that say the same tell, as in `cluster`."""
 
     name: ClassVar[str] = "judge"
-    chosen: Heard | None = None
-
-    def found(self, heard: Sequence[Heard]) -> Found:
-        found = super().found(heard)
-        if self.chosen is None:
-            return found
-        labels = self.labels(heard)
-        mine = labels[list(heard).index(self.chosen)]
-        decision = self.decision(heard, labels)
-        first = next(standing for standing in decision.standings if standing.label == mine)
-        others = tuple(standing for standing in decision.standings if standing is not first)
-        confidence = self.confidence(replace(decision, standings=(first, *others)))
-        winner = self.chosen.call.candidate.id
-        consensus = replace(
-            found.consensus,
-            method=self.name,
-            winner=winner,
-            agreement=round(first.share, 4),
-            confidence=round(confidence.probability, 4),
-            dissent=tuple(one for one in found.consensus.clusters if winner not in one["candidates"]),
-            needs_review=wants_review(confidence, self.options.review_below),
-        )
-        taught = self.taught(heard, labels, replace(decision, standings=(first, *others)))
-        return replace(found, consensus=consensus, confidence=confidence, value=winner, stands=self.chosen, taught=taught)
 
 
 class Choosing:

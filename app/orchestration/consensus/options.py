@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from app.orchestration.base import StrategyOptions
 from app.orchestration.evidence.extraction import AnswerKind
+from app.orchestration.evidence.numeric import Estimator
 from app.orchestration.extracting import Extract, ExtractText
 
 MAX_CALLS = 64
@@ -42,6 +43,13 @@ class ConsensusOptions(StrategyOptions):
     epsilon: float | None = Field(
         default=None, gt=0, le=1, description="`numeric` stops when the interval is within this share of the value."
     )
+    estimator: Estimator | None = Field(
+        default=None,
+        description=(
+            "What `numeric` makes of the numbers: `median` (the default), weighted, or `trimmed_mean`, for which each model "
+            "counts once: the mean without the outliers and a fifth of the numbers at each end."
+        ),
+    )
     weights: Literal["learned", "uniform"] | Mapping[str, Annotated[float, Field(ge=0, le=100)]] = Field(
         default="learned", description="What each model's word weighs."
     )
@@ -69,8 +77,15 @@ class ConsensusOptions(StrategyOptions):
             raise ValueError("numeric stops by its interval; give epsilon, or leave stop out")
         if self.stop != "never" and self.method == "judge":
             raise ValueError("a judge is shown all answers; leave stop out")
-        if self.embeddings is not None and (self.method not in ("cluster", "judge") or self.stop != "never"):
-            raise ValueError("embeddings are of whole texts, once all have answered: for cluster and judge, without stop")
+        if self.stop != "never" and self.method == "cluster":
+            raise ValueError(
+                "a further text may change which texts are alike, so nothing is decided before all are there; leave stop out, "
+                "or say by extract what is read of the answers"
+            )
+        if self.estimator is not None and self.method != "numeric":
+            raise ValueError(f"estimator is for the aggregator numeric, and this is {self.method}")
+        if self.embeddings is not None and self.method not in ("cluster", "judge"):
+            raise ValueError("embeddings are of whole texts: for cluster and judge")
         if self.method == "numeric" and self.extract.type != "number":
             raise ValueError('numeric counts numbers; it wants extract {"type": "number"}')
         if self.method == "fields" and self.extract.type != "json":

@@ -33,13 +33,13 @@ from app.core.runs import PlanDecision, RunRequest
 from app.orchestration.answers import fault, too_few
 from app.orchestration.base import BaseOrchestrator, NamedModel, StrategyOptions
 from app.orchestration.calls import CandidateCall
-from app.orchestration.consensus.aggregator import Aggregator, Found, Heard
-from app.orchestration.consensus.aggregators import Texts
+from app.orchestration.consensus.aggregator import Aggregator, Found, Heard, counted, readable
 from app.orchestration.consensus.asking import calls_of, instructed, known_of, lead_of, seated, weights_of
 from app.orchestration.consensus.judge import PROMPT, Choosing, Judged
 from app.orchestration.consensus.options import MAX_CALLS, ConsensusOptions
 from app.orchestration.consensus.registry import aggregators
 from app.orchestration.consensus.telling import Telling
+from app.orchestration.consensus.texts import Texts
 from app.orchestration.context import RunContext
 from app.orchestration.evidence.extraction import Extracted, extract
 from app.orchestration.panel import Panel
@@ -133,7 +133,8 @@ class ConsensusOrchestrator(BaseOrchestrator):
                 heard.append(_heard(panel.ended[-1], options))
                 for update in telling.heard(heard):
                     yield update
-                if _answered(heard) >= options.min_responses and aggregator.enough(heard, _remaining(panel.unheard)):
+                left = counted(call.profile_name for call in panel.unheard)
+                if _answered(heard) >= options.min_responses and aggregator.enough(heard, left):
                     early = bool(panel.unheard)
                     break
                 if not panel.running or options.stop == "never":
@@ -143,7 +144,7 @@ class ConsensusOrchestrator(BaseOrchestrator):
         heard.sort(key=lambda one: calls.index(one.call))  # so that ties do not go by who was quick
 
         answered = [one for one in heard if one.call.response is not None]
-        read = [one for one in heard if one.read.label is not None]
+        read = readable(heard)
         enough = _answered(heard) >= options.min_responses
         if not enough or not read:
             yield telling.unread(heard)
@@ -209,13 +210,6 @@ def _heard(call: CandidateCall, options: ConsensusOptions) -> Heard:
 def _answered(heard: Sequence[Heard]) -> int:
     """How many models have answered."""
     return len({one.member for one in heard if one.call.response is not None})
-
-
-def _remaining(calls: Sequence[CandidateCall]) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for call in calls:
-        found[call.profile_name] = found.get(call.profile_name, 0) + 1
-    return found
 
 
 def _notes(heard: Sequence[Heard]) -> list[str]:

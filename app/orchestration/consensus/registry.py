@@ -8,8 +8,9 @@ from typing import Any, Final
 
 from app.core.errors import ConfigError
 from app.orchestration.consensus.aggregator import Aggregator
-from app.orchestration.consensus.aggregators import Fields, Numeric, Texts, Vote
+from app.orchestration.consensus.aggregators import Fields, Numeric, Vote
 from app.orchestration.consensus.judge import Judged
+from app.orchestration.consensus.texts import Texts
 
 ENTRY_POINT_GROUP: Final = "quorum.aggregators"
 BUILT_IN: Final[tuple[type[Aggregator], ...]] = (Vote, Numeric, Texts, Fields, Judged)

@@ -64,5 +64,6 @@ class Telling:
             distances=found.distances,
             confidence=found.confidence,
             interval=found.interval,
+            coverage=found.coverage,
             diversity=self._diversity,
         )

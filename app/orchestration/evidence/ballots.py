@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,7 +13,8 @@ REPLICATE_CORRELATION: Final = 0.75
 Answers sampled from one model share its mistakes; self-consistency (Wang et al., 2023, https://arxiv.org/abs/2203.11171) levels
 off after a few samples. Only measured weights say more about a panel than this.
 """
-_STATED_RANGE: Final = (0.5, 1.5)
+STATED_RANGE: Final = (0.5, 1.5)
+"""By how much an answer's own confidence makes it count, at the least and the most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +40,22 @@ def masses(ballots: Iterable[Ballot], *, by_stated: bool = False) -> dict[str, d
     mean, between a half and one and a half times.
     """
     listed = list(ballots)
-    counts: dict[str, int] = {}
-    for ballot in listed:
-        counts[ballot.member] = counts.get(ballot.member, 0) + 1
-    factor: Mapping[tuple[str, int], float] = _stated_factors(listed) if by_stated else {}
-    result: dict[str, dict[str, float]] = {member: {} for member in counts}
-    for ballot in listed:
+    result: dict[str, dict[str, float]] = {ballot.member: {} for ballot in listed}
+    for ballot, share in zip(listed, shares(listed, by_stated=by_stated), strict=True):
         if ballot.label is not None:
             given = result[ballot.member]
-            count = counts[ballot.member]
-            share = effective(count) / count * factor.get((ballot.member, ballot.replicate), 1.0)
             given[ballot.label] = given.get(ballot.label, 0.0) + share
     return result
+
+
+def shares(ballots: Sequence[Ballot], *, by_stated: bool = False) -> list[float]:
+    """For each ballot, what it has of its member's voice, see `masses`."""
+    counts = Counter(ballot.member for ballot in ballots)
+    factor: Mapping[tuple[str, int], float] = _stated_factors(ballots) if by_stated else {}
+    return [
+        effective(counts[ballot.member]) / counts[ballot.member] * factor.get((ballot.member, ballot.replicate), 1.0)
+        for ballot in ballots
+    ]
 
 
 def supporters(ballots: Iterable[Ballot]) -> dict[str, tuple[str, ...]]:
@@ -61,14 +67,31 @@ def supporters(ballots: Iterable[Ballot]) -> dict[str, tuple[str, ...]]:
     return {label: tuple(members) for label, members in found.items()}
 
 
-def _stated_factors(ballots: list[Ballot]) -> Mapping[tuple[str, int], float]:
+def stated_bounds(ballots: Sequence[Ballot], remaining: int) -> list[tuple[float, float]]:
+    """For each ballot, the least and the most that its own confidence may make it count once `remaining` further answers have
+    said how sure they are, or not."""
+    stated = [ballot.stated for ballot in ballots if ballot.stated is not None]
+    whole = len(stated) + remaining
+    lowest, highest = (sum(stated) / whole, (sum(stated) + remaining) / whole) if whole else (0.0, 0.0)
+    found: list[tuple[float, float]] = []
+    for ballot in ballots:
+        if ballot.stated is None or not stated:
+            found.append((1.0, 1.0))
+        elif lowest <= 0:  # all of them say that they know nothing; then none counts less than another
+            found.append((STATED_RANGE[0] if remaining else 1.0, 1.0))
+        else:
+            found.append((_factor(ballot.stated, highest), _factor(ballot.stated, lowest)))
+    return found
+
+
+def _stated_factors(ballots: Sequence[Ballot]) -> Mapping[tuple[str, int], float]:
     stated = [ballot.stated for ballot in ballots if ballot.stated is not None]
     mean = sum(stated) / len(stated) if stated else 0.0
     if mean <= 0:
         return {}
-    least, most = _STATED_RANGE
-    return {
-        (ballot.member, ballot.replicate): min(most, max(least, ballot.stated / mean))
-        for ballot in ballots
-        if ballot.stated is not None
-    }
+    return {(ballot.member, ballot.replicate): _factor(ballot.stated, mean) for ballot in ballots if ballot.stated is not None}
+
+
+def _factor(stated: float, mean: float) -> float:
+    least, most = STATED_RANGE
+    return min(most, max(least, stated / mean))

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from app.core.chat import JsonObject
 from app.core.runs import BundleMetadata, Consensus, EvidenceBundle
 from app.core.usage import NO_USAGE, Usage
-from app.orchestration.evidence.cluster import Cluster
 from app.orchestration.evidence.confidence import Confidence
 from app.orchestration.evidence.extraction import Extracted
 from app.orchestration.evidence.fields import FieldConsensus
 from app.orchestration.evidence.numeric import NumericConsensus
 from app.orchestration.evidence.similarity import Distances, mean_distance
-from app.orchestration.evidence.vote import Decision
+from app.orchestration.evidence.vote import Decision, Standing
 
 _DIGITS = 4
+INTERVAL_COVERAGE: Final = 0.95
+"""How likely the interval of a probability holds it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,23 +37,28 @@ class Replicate:
         return found if self.read.stated is None else {**found, "stated_confidence": self.read.stated}
 
 
-def vote_consensus(decision: Decision, confidence: Confidence, *, review_below: float | None = None) -> Consensus:
-    """The outcome of a vote; each label is a cluster. Without a winner it needs review where anything does."""
+def vote_consensus(
+    decision: Decision,
+    confidence: Confidence,
+    *,
+    values: Mapping[str, Any] | None = None,
+    review_below: float | None = None,
+) -> Consensus:
+    """The outcome of a vote; each label is a cluster, told by its value. Without a winner it needs review where anything does.
+
+    Args:
+        values: By label, what was read; the label itself where None.
+    """
+    shown = tuple(
+        _shown(standing, standing.label if values is None else values[standing.label]) for standing in decision.standings
+    )
     return Consensus(
         "vote",
-        decision.winner,
+        shown[0]["value"] if shown else None,
         _rounded(decision.agreement),
         _rounded(confidence.probability),
-        tuple(
-            {
-                "value": standing.label,
-                "members": list(standing.members),
-                "share": _rounded(standing.share),
-                "probability": _rounded(standing.probability),
-            }
-            for standing in decision.standings
-        ),
-        decision.dissent(),
+        shown,
+        shown[1:],
         wants_review(confidence, review_below),
     )
 
@@ -60,63 +66,110 @@ def vote_consensus(decision: Decision, confidence: Confidence, *, review_below: 
 def numeric_outcome(
     found: NumericConsensus,
     replicates: Sequence[Replicate],
+    decision: Decision,
+    values: Mapping[str, float],
     confidence: Confidence,
     *,
     review_below: float | None = None,
 ) -> Consensus:
-    """The outcome over numbers: `replicates` are those whose numbers it was, in that order; the outliers are the dissent."""
+    """The outcome over numbers: what was said is the clusters, the outliers are the dissent.
+
+    Args:
+        found: The number, and which are outliers: places in `replicates`.
+        replicates: The answers whose numbers it is of.
+        decision: The vote of who says which, led by the number found, which is what others near to it are counted for.
+        values: By label, the number.
+        confidence: Of the outcome.
+    """
+    outliers = {replicates[place].read.label for place in found.outliers}
+    shown = {standing.label: _shown(standing, values[standing.label]) for standing in decision.standings}
     return Consensus(
         "numeric",
         found.value,
-        _rounded(found.agreement),
+        _rounded(decision.agreement),
         _rounded(confidence.probability),
-        dissent=tuple(
-            {"value": replicates[place].read.data, "members": [replicates[place].model], "reason": "outlier"}
-            for place in found.outliers
-        ),
-        needs_review=wants_review(confidence, review_below),
-    )
-
-
-def cluster_outcome(
-    found: Sequence[Cluster],
-    replicates: Sequence[Replicate],
-    confidence: Confidence,
-    *,
-    review_below: float | None = None,
-) -> Consensus:
-    """The outcome over texts: the medoid of the heaviest cluster wins, told by its candidate's id; the others dissent."""
-
-    def shown(cluster: Cluster) -> JsonObject:
-        return {
-            "medoid": replicates[cluster.medoid].id,
-            "candidates": [replicates[place].id for place in cluster.places],
-            "members": list(dict.fromkeys(replicates[place].model for place in cluster.places)),
-            "share": _rounded(cluster.share),
-        }
-
-    winner = found[0] if found else None
-    return Consensus(
-        "cluster",
-        replicates[winner.medoid].id if winner else None,
-        _rounded(winner.share) if winner else 0.0,
-        _rounded(confidence.probability),
-        tuple(map(shown, found)),
-        tuple(map(shown, found[1:])),
+        tuple(shown.values()),
+        tuple({**one, "reason": "outlier"} for label, one in list(shown.items())[1:] if label in outliers),
         wants_review(confidence, review_below),
     )
 
 
-def fields_outcome(found: FieldConsensus, confidence: Confidence, *, review_below: float | None = None) -> Consensus:
-    """The outcome over JSON objects: the object of the fields' winners, the disputed fields as the dissent."""
+def cluster_outcome(
+    found: Mapping[str, Sequence[Replicate]],
+    decision: Decision,
+    confidence: Confidence,
+    *,
+    method: str = "cluster",
+    winner: str | None = None,
+    review_below: float | None = None,
+) -> Consensus:
+    """The outcome over texts: the candidate that stands for the cluster that leads wins; the other clusters dissent.
+
+    Args:
+        found: By the candidate that stands for it, a cluster's answers.
+        decision: The vote over the clusters, each named by that candidate.
+        confidence: Of the outcome.
+        winner: The candidate that stands for the leading cluster where it is another of its own.
+    """
+    shown = tuple(
+        {
+            **_shown(standing, winner if winner is not None and place == 0 else standing.label),
+            "candidates": [one.id for one in found[standing.label]],
+        }
+        for place, standing in enumerate(decision.standings)
+    )
+    return Consensus(
+        method,
+        shown[0]["value"] if shown else None,
+        _rounded(decision.agreement),
+        _rounded(confidence.probability),
+        shown,
+        shown[1:],
+        wants_review(confidence, review_below),
+    )
+
+
+def fields_outcome(
+    found: FieldConsensus,
+    votes: Sequence[Decision],
+    confidence: Confidence,
+    *,
+    review_below: float | None = None,
+) -> Consensus:
+    """The outcome over JSON objects: the object of the fields' winners, the disputed fields as the dissent.
+
+    Args:
+        found: The object.
+        votes: The vote over each of its fields, led by what won.
+        confidence: Of the outcome.
+    """
     return Consensus(
         "fields",
         found.value,
         _rounded(found.agreement),
         _rounded(confidence.probability),
-        dissent=tuple(dict(one) for one in found.disagreements),
+        dissent=tuple(
+            {
+                "field": field.path,
+                "value": field.value,
+                "values": list(field.values),
+                "share": _rounded(field.agreement),
+                "probability": _rounded(vote.probability),
+            }
+            for field, vote in zip(found.fields, votes, strict=True)
+            if field.disputed
+        ),
         needs_review=wants_review(confidence, review_below),
     )
+
+
+def _shown(standing: Standing, value: Any) -> JsonObject:
+    return {
+        "value": value,
+        "members": list(standing.members),
+        "share": _rounded(standing.share),
+        "probability": _rounded(standing.probability),
+    }
 
 
 def wants_review(confidence: Confidence, review_below: float | None) -> bool:
@@ -133,6 +186,7 @@ def evidence_bundle(
     distances: Distances,
     confidence: Confidence,
     interval: tuple[float, float] | None = None,
+    coverage: float = INTERVAL_COVERAGE,
     diversity: float | None = None,
 ) -> EvidenceBundle:
     """The bundle.
@@ -145,9 +199,10 @@ def evidence_bundle(
         distances: Between the answers, in the order of `replicates`.
         confidence: Of the outcome.
         interval: Of a numeric value; that of the probability where None.
+        coverage: How likely it holds what it is of.
         diversity: Of the panel, 0 to 1.
     """
-    low, high = interval if interval is not None else (confidence.low, confidence.high)
+    ends = (_rounded(confidence.low), _rounded(confidence.high)) if interval is None else map(_end, interval)
     mean = mean_distance(distances)
     summary: JsonObject = {
         "consensus": consensus,
@@ -155,7 +210,8 @@ def evidence_bundle(
         "pairwise_distance": None if mean is None else _rounded(mean),
         "distances": [[_rounded(value) for value in row] for row in distances],
         "confidence": _rounded(confidence.probability),
-        "interval": [_finite(low), _finite(high)],
+        "interval": list(ends),
+        "coverage": _rounded(coverage),
         "valid": sum(replicate.read.valid for replicate in replicates),
     }
     if diversity is not None:
@@ -173,5 +229,6 @@ def _rounded(value: float) -> float:
     return round(value, _DIGITS)
 
 
-def _finite(value: float) -> float | None:
-    return _rounded(value) if abs(value) != float("inf") else None
+def _end(value: float) -> float | None:
+    """An end of a number's interval, to as many digits whatever its size; None where there is none."""
+    return float(f"{value:.10g}") if abs(value) != float("inf") else None

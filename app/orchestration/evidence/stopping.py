@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final, Literal
 
-from app.orchestration.evidence.ballots import Ballot, effective
+from app.orchestration.evidence.ballots import STATED_RANGE, Ballot, effective, stated_bounds
 from app.orchestration.evidence.vote import Decision, decide
 from app.orchestration.evidence.weights import PRIOR_RELIABILITY, PanelWeights
 
@@ -15,6 +16,8 @@ CHANGE: Final = 0.02
 """The chance that further answers change the outcome, below which `confident` stops."""
 NEW_LABEL: Final = "\0"
 """Stands for any label that nobody gave and the weights do not know."""
+LEAST_LEAD: Final = 1e-6
+"""Leads below this may be rounding."""
 
 
 def asking_order(members: Sequence[str], weights: PanelWeights, *, category: str | None = None) -> tuple[str, ...]:
@@ -31,26 +34,28 @@ def enough(
     change: float = CHANGE,
     right: float | None = None,
     category: str | None = None,
+    by_stated: bool = False,
 ) -> bool:
     """Whether to stop asking.
 
     Args:
-        ballots: The answers so far; a call that failed is a ballot without a label here, for it was asked.
-        remaining: How many answers each member has still to give.
+        ballots: The answers so far, as `decide` takes them: calls that failed are left out.
+        remaining: How many answers each member has still to give; any of them may fail, or say nothing readable.
         weights: What each member's word weighs.
         rule: `never`; `decided`, when no further answers can change the winner, whatever they are; `confident`, also when the
             chance that they would is at most `change`.
         change: That chance, 0 to 1.
         right: How likely the leader is right now, calibrated, where that is known.
         category: The task's.
+        by_stated: Whether an answer's own confidence counts, see `ballots.masses`.
     """
     left = {member: count for member, count in remaining.items() if count > 0}
     if not left:
         return True
     if rule == "never" or not any(ballot.label is not None for ballot in ballots):
         return False
-    decision = decide(ballots, weights, category=category)
-    if is_decided(ballots, decision, left, weights, category=category):
+    decision = decide(ballots, weights, category=category, by_stated=by_stated)
+    if is_decided(ballots, decision, left, weights, category=category, by_stated=by_stated):
         return True
     return rule == "confident" and chance_of_change(decision, left, weights, right=right, category=category) <= change
 
@@ -62,33 +67,55 @@ def is_decided(
     weights: PanelWeights,
     *,
     category: str | None = None,
+    by_stated: bool = False,
 ) -> bool:
     """Whether no answers of `remaining` can give another winner than `decision`'s: for each rival, and for a label that nobody
-    gave yet, everything still to come is counted for it or against the winner, whichever does more harm."""
+    gave yet, everything still to come is counted for it or against the winner, whichever does more harm.
+
+    Of each member the calls to come may all fail, which leaves its voice to those that it has given, or all answer, which
+    thins it; what lies between does less harm than one of the two, for a member's part in the lead goes one way in how many
+    answer. Where an answer's own confidence counts, each answer counts by what it may come to under any further ones.
+    """
     leader = decision.winner
     if leader is None:
         return False
-    given: dict[str, dict[str, int]] = {}
-    asked: dict[str, int] = {}
-    for ballot in ballots:
-        asked[ballot.member] = asked.get(ballot.member, 0) + 1
-        if ballot.label is not None:
-            labels = given.setdefault(ballot.member, {})
-            labels[ballot.label] = labels.get(ballot.label, 0) + 1
+    most = STATED_RANGE[1] if by_stated else 1.0
+    counts = Counter(ballot.member for ballot in ballots)
+    least, greatest = _bounds(ballots, sum(remaining.values()), by_stated=by_stated)
     rivals = {*(standing.label for standing in decision.standings[1:]), *weights.classes, NEW_LABEL} - {leader}
     for rival in rivals:
         lead = weights.bias_of(leader) - weights.bias_of(rival)
-        for member in {*asked, *remaining}:
-            more = remaining.get(member, 0)
-            whole = asked.get(member, 0) + more
+        for member in {*counts, *remaining}:
             for_leader, for_rival = weights.of(member, leader, category), weights.of(member, rival, category)
-            seen = given.get(member, {})
-            worst = more * min(0.0, for_leader, -for_rival)
-            standing = seen.get(leader, 0) * for_leader - seen.get(rival, 0) * for_rival
-            lead += effective(whole) / whole * (standing + worst)
-        if lead <= 1e-6:
+            mine = (least if for_leader > 0 else greatest).get((member, leader), 0.0)
+            theirs = (greatest if for_rival > 0 else least).get((member, rival), 0.0)
+            standing = mine * for_leader - theirs * for_rival
+            count, more = counts[member], remaining.get(member, 0)
+            worst = standing + more * most * min(0.0, for_leader, -for_rival)
+            lead += min(_per_answer(count) * standing, _per_answer(count + more) * worst)
+        if lead <= LEAST_LEAD:
             return False
     return True
+
+
+def _bounds(
+    ballots: Sequence[Ballot], remaining: int, *, by_stated: bool
+) -> tuple[dict[tuple[str, str], float], dict[tuple[str, str], float]]:
+    """By member and label: how many answers it has given for it, each counted at the least and at the most."""
+    bounds = stated_bounds(ballots, remaining) if by_stated else [(1.0, 1.0)] * len(ballots)
+    least: dict[tuple[str, str], float] = {}
+    greatest: dict[tuple[str, str], float] = {}
+    for ballot, (low, high) in zip(ballots, bounds, strict=True):
+        if ballot.label is not None:
+            said = ballot.member, ballot.label
+            least[said] = least.get(said, 0.0) + low
+            greatest[said] = greatest.get(said, 0.0) + high
+    return least, greatest
+
+
+def _per_answer(count: int) -> float:
+    """What each of a member's `count` answers has of its voice."""
+    return effective(count) / count if count else 0.0
 
 
 def chance_of_change(

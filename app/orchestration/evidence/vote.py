@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from app.core.chat import JsonObject
 from app.orchestration.evidence.ballots import Ballot, masses, supporters
 from app.orchestration.evidence.weights import PanelWeights
 
@@ -52,18 +51,6 @@ class Decision:
         if not self.standings:
             return 0.0
         return self.standings[0].score - (self.standings[1].score if len(self.standings) > 1 else 0.0)
-
-    def dissent(self) -> tuple[JsonObject, ...]:
-        """The minority report: each other label, who is for it, with what share and what chance of being right."""
-        return tuple(
-            {
-                "value": standing.label,
-                "members": list(standing.members),
-                "share": round(standing.share, 4),
-                "probability": round(standing.probability, 4),
-            }
-            for standing in self.standings[1:]
-        )
 
 
 def decide(
@@ -116,6 +103,16 @@ def judged_by(found: Decision, known: Decision) -> Decision:
     likely = {standing.label: standing.probability for standing in known.standings}
     standings = tuple(replace(standing, probability=likely[standing.label]) for standing in found.standings)
     return replace(found, standings=standings, none_probability=known.none_probability)
+
+
+def led_by(decision: Decision, label: str) -> Decision:
+    """`decision` with `label` as what won, whatever came of the votes: a median, or what a judge chose.
+
+    A label that nobody gave has no share, and is as likely as that none of the given ones is right.
+    """
+    named = [standing for standing in decision.standings if standing.label == label]
+    first = named[0] if named else Standing(label, 0.0, decision.none_probability, 0.0, ())
+    return replace(decision, standings=(first, *(one for one in decision.standings if one.label != label)))
 
 
 def unanimous(ballots: Sequence[Ballot], *, least: int = 2) -> bool:

@@ -13,7 +13,6 @@ from app.orchestration.evidence.bundle import (
     numeric_outcome,
     vote_consensus,
 )
-from app.orchestration.evidence.cluster import clusters
 from app.orchestration.evidence.confidence import Confidence
 from app.orchestration.evidence.extraction import NumberAnswer, extract
 from app.orchestration.evidence.fields import field_consensus
@@ -73,19 +72,47 @@ def test_an_interval_without_end_is_null_in_json():
     assert (bundle.summary["interval"], bundle.summary["pairwise_distance"]) == ([None, None], None)
 
 
-def test_outliers_are_the_dissent_of_a_number():
-    replicates = [
-        Replicate(f"c{at}", f"m{at}", extract(str(value), NumberAnswer())) for at, value in enumerate([5, 5, 5, 5, 60])
+def test_what_was_said_is_the_clusters_of_a_number_and_outliers_are_the_dissent():
+    said = {"m0": 5, "m1": 5, "m2": 5, "m3": 6, "m4": 60}
+    replicates = [Replicate(member, member, extract(str(value), NumberAnswer())) for member, value in said.items()]
+    ballots = [Ballot(one.model, one.read.label) for one in replicates]
+    decision = decide(ballots, uniform(tuple(said)))
+    values = {"5": 5.0, "6": 6.0, "60": 60.0}
+    found = numeric_outcome(numeric_consensus([5, 5, 5, 6, 60]), replicates, decision, values, SURE)
+    assert (found.winner, found.agreement) == (5, 0.6)
+    assert [(one["value"], one["members"], one["share"]) for one in found.clusters] == [
+        (5.0, ["m0", "m1", "m2"], 0.6),
+        (6.0, ["m3"], 0.2),
+        (60.0, ["m4"], 0.2),
     ]
-    found = numeric_outcome(numeric_consensus([5, 5, 5, 5, 60]), replicates, SURE)
-    assert (found.winner, found.dissent) == (5, ({"value": 60.0, "members": ["m4"], "reason": "outlier"},))
+    assert [(one["value"], one["reason"]) for one in found.dissent] == [(60.0, "outlier")]
 
 
 def test_a_cluster_is_told_by_its_candidates():
-    found = cluster_outcome(clusters(label_distances(["x", "x", "y"]), threshold=0.5), REPLICATES, SURE)
-    assert (found.winner, found.clusters[0]["candidates"], found.dissent[0]["members"]) == ("c0", ["c0", "c1"], ["c"])
+    decision = decide([Ballot("a", "c0"), Ballot("b", "c0"), Ballot("c", "c2")], uniform(("a", "b", "c")))
+    found = cluster_outcome({"c0": REPLICATES[:2], "c2": REPLICATES[2:]}, decision, SURE)
+    assert (found.winner, found.clusters[0]["value"], found.clusters[0]["candidates"]) == ("c0", "c0", ["c0", "c1"])
+    assert (found.dissent[0]["members"], found.dissent[0]["share"]) == (["c"], 0.3333)
+    assert found.clusters[0]["probability"] > found.dissent[0]["probability"]
 
 
 def test_disputed_fields_are_the_dissent_of_json():
-    found = fields_outcome(field_consensus([{"a": 1}, {"a": 1}, {"a": 2}]), SURE)
-    assert (found.winner, found.dissent) == ({"a": 1}, ({"field": "a", "values": [1, 1, 2]},))
+    decision = decide([Ballot("a", "1"), Ballot("b", "1"), Ballot("c", "2")], uniform(("a", "b", "c")))
+    found = fields_outcome(field_consensus([{"a": 1}, {"a": 1}, {"a": 2}]), [decision], SURE)
+    (dissent,) = found.dissent
+    assert (found.winner, dissent["field"], dissent["value"], dissent["values"]) == ({"a": 1}, "a", 1, [1, 1, 2])
+    assert (dissent["share"], dissent["probability"]) == (0.6667, round(decision.probability, 4))
+
+
+def test_the_interval_of_a_small_number_is_as_exact_as_that_of_a_large_one():
+    bundle = evidence_bundle(
+        BundleMetadata("sum", 1, ("a",)),
+        REPLICATES[:1],
+        consensus=2e-7,
+        disagreements=(),
+        distances=((0.0,),),
+        confidence=SURE,
+        interval=(1e-7, 3e-7),
+        coverage=0.75,
+    )
+    assert (bundle.summary["interval"], bundle.summary["coverage"]) == ([1e-7, 3e-7], 0.75)

@@ -1,6 +1,7 @@
 """The consensus of numbers: robust, with an interval, and outliers named."""
 
 import math
+import random
 
 import pytest
 from hypothesis import given
@@ -48,6 +49,31 @@ def test_the_interval_of_a_median_is_between_the_order_statistics_that_hold_it()
     """Tables of the sign test: with 10 values the second and the ninth hold the median 97.9 % of the time."""
     found = {count: numeric_consensus(list(range(1, count + 1))) for count in (6, 8, 10, 20)}
     assert [(one.low, one.high) for one in found.values()] == [(1, 6), (1, 8), (2, 9), (6, 15)]
+
+
+def test_few_numbers_hold_the_median_less_often_and_it_is_said_how_often():
+    """Of n independent numbers all lie on one side of the median with a chance of 2 * 0.5^n."""
+    told = {count: numeric_consensus(list(range(1, count + 1))).coverage for count in (2, 3, 5, 6, 10)}
+    assert told == pytest.approx({2: 0.5, 3: 0.75, 5: 0.9375, 6: 0.96875, 10: 0.978515625})
+    draw = random.Random(1)
+    drawn = [numeric_consensus([draw.gauss(0, 1) for _ in range(3)]) for _ in range(4000)]
+    assert sum(one.low <= 0 <= one.high for one in drawn) / len(drawn) == pytest.approx(0.75, abs=0.02)
+
+
+@ESTIMATORS
+def test_the_numbers_of_one_model_count_once_in_the_interval(estimator):
+    thrice = numeric_consensus([1, 1, 1, 5, 9], members=["a", "a", "a", "b", "c"], estimator=estimator)
+    once = numeric_consensus([1, 5, 9], estimator=estimator)
+    assert (thrice.low, thrice.high, thrice.coverage) == (once.low, once.high, once.coverage)
+    alone = numeric_consensus([1, 2, 3], members=["a"] * 3, estimator=estimator)
+    assert (alone.low, alone.high) == (-math.inf, math.inf)
+
+
+def test_what_lies_within_epsilon_is_a_share_of_the_value_however_small():
+    assert not settled(numeric_consensus([0.01, 0.02, 0.05]), 0.05)
+    assert settled(numeric_consensus([0.0200, 0.0201, 0.0199]), 0.05)
+    assert settled(numeric_consensus([0, 0, 0]), 0.05)
+    assert not settled(numeric_consensus([-0.01, 0, 0.01]), 0.05)
 
 
 def test_it_is_settled_when_the_interval_is_within_epsilon_of_the_value():

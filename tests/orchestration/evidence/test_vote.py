@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.orchestration.evidence.ballots import Ballot, effective, masses
-from app.orchestration.evidence.vote import decide, unanimous
+from app.orchestration.evidence.vote import decide, led_by, unanimous
 from app.orchestration.evidence.weights import PanelWeights, log_odds, prior_weights, stated_weights, uniform
 
 MEMBERS = ("a", "b", "c", "d")
@@ -21,8 +21,18 @@ def said(**labels: str | None) -> list[Ballot]:
 def test_the_majority_wins_and_the_minority_is_reported():
     decision = decide(said(a="x", b="y", c="x"), uniform(MEMBERS))
     assert (decision.winner, decision.agreement) == ("x", pytest.approx(2 / 3))
-    (minority,) = decision.dissent()
-    assert (minority["value"], minority["members"], minority["share"]) == ("y", ["b"], 0.3333)
+    _, minority = decision.standings
+    assert (minority.label, minority.members, minority.share) == ("y", ("b",), pytest.approx(1 / 3))
+
+
+def test_what_wins_for_another_reason_leads_with_its_own_share_and_probability():
+    decision = decide(said(a="x", b="y", c="x"), uniform(MEMBERS))
+    led = led_by(decision, "y")
+    assert [one.label for one in led.standings] == ["y", "x"]
+    assert (led.agreement, led.probability) == (decision.standings[1].share, decision.standings[1].probability)
+    between = led_by(decision, "z")
+    assert [one.label for one in between.standings] == ["z", "x", "y"]
+    assert (between.agreement, between.probability) == (0.0, decision.none_probability)
 
 
 def test_a_member_that_weighs_more_than_two_together_outvotes_them():
@@ -38,7 +48,7 @@ def test_a_tie_goes_to_more_votes_then_to_the_more_reliable_then_to_the_first():
 
 def test_without_a_readable_ballot_nobody_wins():
     decision = decide(said(a=None, b=None), uniform(MEMBERS))
-    assert (decision.winner, decision.probability, decision.agreement, decision.dissent()) == (None, 0.0, 0.0, ())
+    assert (decision.winner, decision.probability, decision.agreement, decision.standings) == (None, 0.0, 0.0, ())
     assert decision.present == ("a", "b")
 
 
