@@ -35,6 +35,7 @@ from app.orchestration.base import BaseOrchestrator, NamedModel, StrategyOptions
 from app.orchestration.calls import CandidateCall
 from app.orchestration.consensus.aggregator import Aggregator, Found, Heard, counted, readable
 from app.orchestration.consensus.asking import calls_of, instructed, known_of, lead_of, seated, weights_of
+from app.orchestration.consensus.counting import Counting
 from app.orchestration.consensus.judge import PROMPT, Choosing, Judged
 from app.orchestration.consensus.options import MAX_CALLS, ConsensusOptions
 from app.orchestration.consensus.registry import aggregators
@@ -122,6 +123,7 @@ class ConsensusOrchestrator(BaseOrchestrator):
         telling = Telling(context, members, aggregator)
         yield telling.begun()
 
+        counting = Counting()
         heard: list[Heard] = []
         early = False
         panel.start(aggregator.wanted(heard, [call.profile_name for call in calls]))
@@ -130,15 +132,20 @@ class ConsensusOrchestrator(BaseOrchestrator):
                 yield event
                 if not isinstance(event, (CandidateFinished, CandidateFailed)):
                     continue
-                heard.append(_heard(panel.ended[-1], options))
-                for update in telling.heard(heard):
-                    yield update
+                one = _heard(panel.ended[-1], options)
+                heard.append(one)
+                counting.grown(one)
+                await counting.of(aggregator.take_in, one)
+                async with aclosing(telling.heard(heard, counting)) as updates:
+                    async for update in updates:
+                        yield update
                 left = counted(call.profile_name for call in panel.unheard)
-                if _answered(heard) >= options.min_responses and aggregator.enough(heard, left):
+                if _answered(heard) >= options.min_responses and await counting.of(aggregator.enough, heard, left):
                     early = bool(panel.unheard)
                     break
                 if not panel.running or options.stop == "never":
-                    panel.start(aggregator.wanted(heard, [call.profile_name for call in panel.waiting]))
+                    waiting = [call.profile_name for call in panel.waiting]
+                    panel.start(await counting.of(aggregator.wanted, heard, waiting))
         for event in panel.let_go():
             yield event
         heard.sort(key=lambda one: calls.index(one.call))  # so that ties do not go by who was quick
@@ -164,7 +171,7 @@ class ConsensusOrchestrator(BaseOrchestrator):
             async with aclosing(Choosing(context, aggregator, read, lead_of(context)).events()) as events:
                 async for event in events:
                     yield event
-        found = aggregator.found(heard)
+        found = await counting.of(aggregator.found, heard)
         context.taught = found.taught
         yield telling.ready(heard, found, early=early)
         for event in _answer(found):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 
 from app.core.models import Model
 from app.core.run_events import EvidenceUpdated
 from app.core.runs import BundleMetadata, EvidenceBundle
 from app.orchestration.consensus.aggregator import Aggregator, Found, Heard
+from app.orchestration.consensus.counting import Counting, worth_telling
 from app.orchestration.consensus.options import ConsensusOptions
 from app.orchestration.context import RunContext
 from app.orchestration.evidence.bundle import evidence_bundle
@@ -35,14 +36,17 @@ class Telling:
     def begun(self) -> EvidenceUpdated:
         return EvidenceUpdated("bundle_started", EvidenceBundle(self._meta))
 
-    def heard(self, heard: Sequence[Heard]) -> Iterator[EvidenceUpdated]:
-        """After an answer: that it is there, and what all say together so far."""
+    async def heard(self, heard: Sequence[Heard], counting: Counting) -> AsyncGenerator[EvidenceUpdated]:
+        """After an answer: that it is there, and what all say together so far, see `worth_telling`."""
         if not self._watched:
             return
         yield EvidenceUpdated("replicate_done", self._answers(heard))
-        if any(one.read.label is not None for one in heard):
-            found = self._aggregator.found(heard)
-            yield EvidenceUpdated("partial_summary", self._bundle(heard, found, early=False), found.consensus)
+        if worth_telling(len(heard)) and any(one.read.label is not None for one in heard):
+            yield await counting.of(self._partial, heard)
+
+    def _partial(self, heard: Sequence[Heard]) -> EvidenceUpdated:
+        found = self._aggregator.found(heard)
+        return EvidenceUpdated("partial_summary", self._bundle(heard, found, early=False), found.consensus)
 
     def ready(self, heard: Sequence[Heard], found: Found, *, early: bool) -> EvidenceUpdated:
         return EvidenceUpdated("bundle_ready", self._bundle(heard, found, early=early), found.consensus)
