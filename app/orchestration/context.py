@@ -75,6 +75,11 @@ class RunContext:
         return self._task
 
     @property
+    def judge(self) -> Model:
+        """Who judges where one does: the lead that was named, else the first model."""
+        return self.lead or self.models[0]
+
+    @property
     def category(self) -> str:
         """The task's category: the one that the request's metadata names, else the one that its words tell."""
         return self.task.category

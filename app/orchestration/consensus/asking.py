@@ -37,11 +37,6 @@ def seated(context: RunContext) -> tuple[Model, ...]:
     return tuple(model for model in context.models if model.profile.name in chosen)
 
 
-def lead_of(context: RunContext) -> Model:
-    """Who judges: the lead that was named, else the first model."""
-    return context.lead or context.models[0]
-
-
 def weights_of(context: RunContext, members: Sequence[Model]) -> PanelWeights:
     """What each member's word weighs."""
     options: ConsensusOptions = context.options

@@ -34,7 +34,7 @@ from app.orchestration.answers import fault, too_few
 from app.orchestration.base import BaseOrchestrator, NamedModel, StrategyOptions
 from app.orchestration.calls import CandidateCall
 from app.orchestration.consensus.aggregator import Aggregator, Found, Heard, counted, readable
-from app.orchestration.consensus.asking import calls_of, instructed, known_of, lead_of, seated, weights_of
+from app.orchestration.consensus.asking import calls_of, instructed, known_of, seated, weights_of
 from app.orchestration.consensus.counting import Counting
 from app.orchestration.consensus.judge import PROMPT, Choosing, Judged
 from app.orchestration.consensus.options import MAX_CALLS, ConsensusOptions
@@ -94,7 +94,7 @@ class ConsensusOrchestrator(BaseOrchestrator):
     def plan(self, request: RunRequest, context: RunContext) -> PlanDecision:
         options: ConsensusOptions = context.options
         names = tuple(member.profile.name for member in seated(context))
-        lead = lead_of(context).profile.name if options.method == Judged.name else None
+        lead = context.judge.profile.name if options.method == Judged.name else None
         times = f" {options.k} times each" if options.k > 1 else ""
         stop = "" if options.stop == "never" else f", until the outcome is {options.stop}"
         then = f"; {lead!r} chooses" if lead else f"; {options.method} over the answers"
@@ -107,7 +107,7 @@ class ConsensusOrchestrator(BaseOrchestrator):
         calls = [context.planned(member, prompt=asked) for member in members for _ in range(options.k)]
         if options.method == Judged.name and len(calls) > 1:
             prompt = context.prompts.render(PROMPT)
-            calls.append(context.planned(lead_of(context), "judge", stage=2, quoting=len(calls), prompt=prompt))
+            calls.append(context.planned(context.judge, "judge", stage=2, quoting=len(calls), prompt=prompt))
         if options.embeddings:
             planned = context.planned(context.named[options.embeddings], "embedding", stage=2, quoting=len(calls))
             calls.append(replace(planned, output_tokens=0))
@@ -168,7 +168,7 @@ class ConsensusOrchestrator(BaseOrchestrator):
                 async for event in events:
                     yield event
         if isinstance(aggregator, Judged):
-            async with aclosing(Choosing(context, aggregator, read, lead_of(context)).events()) as events:
+            async with aclosing(Choosing(context, aggregator, read, context.judge).events()) as events:
                 async for event in events:
                     yield event
         found = await counting.of(aggregator.found, heard)

@@ -20,7 +20,7 @@ from app.orchestration.learning.hashing import asked_text
 from app.orchestration.outlook import outlook
 from app.orchestration.panel import Panel
 from app.orchestration.parallel.options import ParallelOptions
-from app.orchestration.parallel.order import judge_of, ranked
+from app.orchestration.parallel.order import ranked
 from app.orchestration.parallel.scoring import Said, Scorer, said
 from app.orchestration.parallel.teaching import taught_by
 from app.orchestration.tasks import OPEN_ENDED
@@ -120,7 +120,7 @@ class Contest:
         self._said.append(one)
         if self._options.select != "judge" or one.form == 0 or not call.choice.text.strip():
             return
-        judgement = Judgement(self._context, judge_of(self._context), call.candidate.id, call.choice.text)
+        judgement = Judgement(self._context, self._context.judge, call.candidate.id, call.choice.text)
         async with aclosing(judgement.events()) as events:
             async for event in events:
                 if not isinstance(event, CandidateScored):  # told with all scores at the end

@@ -24,7 +24,7 @@ from app.orchestration.context import RunContext
 from app.orchestration.judging import judge_format, judge_prompt
 from app.orchestration.parallel.contest import Contest
 from app.orchestration.parallel.options import ParallelOptions
-from app.orchestration.parallel.order import judge_of, ranked
+from app.orchestration.parallel.order import ranked
 from app.providers.fitting import missing
 from app.reliability.forecast import PlannedCall
 
@@ -42,7 +42,7 @@ class ParallelOrchestrator(BaseOrchestrator):
             message = f"min_responses is {options.min_responses}, but there are only {len(context.models)} models"
             raise InvalidRequest(message, param="options.min_responses")
         if options.select == "judge":
-            judge = judge_of(context)
+            judge = context.judge
             lack = missing(judge.profile, request.messages, own_generation(context, judge), ())
             if lack is not None:
                 raise InvalidRequest(f"the judge cannot read the request: {lack.message}", param="lead_model")
@@ -51,7 +51,7 @@ class ParallelOrchestrator(BaseOrchestrator):
         options: ParallelOptions = context.options
         names = tuple(model.profile.name for model in ranked(context))
         most = min(options.max_models or len(names), len(names))
-        judge = judge_of(context).profile.name if options.select == "judge" else None
+        judge = context.judge.profile.name if options.select == "judge" else None
         if options.hedge_after is None:
             begin = f"{most} models are asked at once"
         else:
@@ -70,7 +70,7 @@ class ParallelOrchestrator(BaseOrchestrator):
         asked = dearest[: options.max_models or len(calls)]
         if options.select != "judge":
             return asked
-        judge, prompt = judge_of(context), judge_prompt(context, None, "")
+        judge, prompt = context.judge, judge_prompt(context, None, "")
         generation = own_generation(context, judge, judge_format(judge))
         judged = context.planned(judge, "judge", stage=2, generation=generation, quoting=1, prompt=prompt)
         return [*asked, *[judged] * len(asked)]

@@ -32,8 +32,3 @@ def ranked(context: RunContext) -> tuple[Model, ...]:
         return open_s, -round(worth(row[1]) * STEPS)
 
     return tuple(model for model, _ in sorted(found, key=place))
-
-
-def judge_of(context: RunContext) -> Model:
-    """Who judges: the lead that was named, else the first model."""
-    return context.lead or context.models[0]
