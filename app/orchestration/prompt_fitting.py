@@ -21,7 +21,7 @@ from app.core.messages import Message, TextPart, user
 from app.core.models import ModelProfile
 from app.orchestration.prompts import Prompts
 from app.orchestration.quoting import followed_by
-from app.orchestration.tasks import BYTES_PER_TOKEN, tokens_of
+from app.orchestration.tasks import BYTES_PER_TOKEN, message_size, tokens_of, tools_size
 
 ANSWER_TOKENS: Final = 1_024
 """Room that is kept for the answer, where the request does not say how long it may be; at most a quarter of the window."""
@@ -103,14 +103,8 @@ def _trimmed(
     room: int,
 ) -> FittedPrompt:
     """Without its oldest turns, as many as must go, and without the middle of its longest text where that is not enough."""
-    left = list(messages)
-    dropped = 0
-    while tokens_of(left, tools) > room:
-        turn = _oldest_turn(left)
-        if not turn:
-            break
-        del left[turn.start : turn.stop]
-        dropped += len(turn)
+    left = _recent(messages, tools, room)
+    dropped = len(messages) - len(left)
     over = tokens_of(left, tools) - room
     cut = 0
     if over > 0:
@@ -126,18 +120,26 @@ def _trimmed(
     return FittedPrompt(tuple(left), (note,))
 
 
-def _oldest_turn(messages: Sequence[Message]) -> range:
-    """The places of the oldest message before the user's last that is not the system's, with the tool results that belong to
-    it; empty where there is none."""
+def _recent(messages: Sequence[Message], tools: Sequence[ToolDefinition], room: int) -> list[Message]:
+    """`messages` without the oldest before the user's last, as many as must go. What the system says stays; with a call of
+    tools go the results that belong to it. Every message is counted once."""
+    sizes = [message_size(message) for message in messages]
+    tokens, characters = sum(size[0] for size in sizes), tools_size(tools) + sum(size[1] for size in sizes)
     last = max((place for place, message in enumerate(messages) if message.role == "user"), default=0)
-    for place in range(last):
+    kept: list[Message] = []
+    place = 0
+    while place < last and tokens + characters // BYTES_PER_TOKEN > room:
         if messages[place].role == "system":
+            kept.append(messages[place])
+            place += 1
             continue
         stop = place + 1
         while stop < last and messages[stop].role == "tool":
             stop += 1
-        return range(place, stop)
-    return range(0)
+        tokens -= sum(size[0] for size in sizes[place:stop])
+        characters -= sum(size[1] for size in sizes[place:stop])
+        place = stop
+    return [*kept, *messages[place:]]
 
 
 def _cut(profile: ModelProfile, messages: list[Message], prompts: Prompts, over: int) -> tuple[list[Message], int]:

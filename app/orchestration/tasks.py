@@ -170,25 +170,35 @@ def _read(text: str) -> str:
     return f"{text[: READ_CHARACTERS // 2]} {text[-READ_CHARACTERS // 2 :]}"
 
 
+def message_size(message: Message) -> tuple[int, int]:
+    """What it counts for: tokens, and besides those characters, of which `BYTES_PER_TOKEN` are one."""
+    characters, tokens = 0, 4
+    for part in message.parts:
+        if isinstance(part, TextPart):
+            characters += _weight(part.text)
+        elif isinstance(part, ImagePart):
+            tokens += _IMAGE_TOKENS
+        elif isinstance(part, DocumentPart):
+            tokens += _DOCUMENT_TOKENS
+        elif isinstance(part, ToolCallPart):
+            characters += len(part.arguments)
+        elif isinstance(part, ToolResultPart):
+            characters += sum(len(inner.text) for inner in part.content if isinstance(inner, TextPart))
+    return tokens, characters
+
+
+def tools_size(tools: Sequence[ToolDefinition]) -> int:
+    """The characters that they count for."""
+    return sum(len(tool.name) + len(tool.description or "") + 100 for tool in tools)
+
+
 def _size(messages: Sequence[Message], tools: Sequence[ToolDefinition]) -> tuple[int, set[type]]:
     """About how many tokens there are, and the kinds of parts."""
-    characters, tokens = 0, 0
-    kinds: set[type] = set()
+    characters, tokens = tools_size(tools), 0
     for message in messages:
-        for part in message.parts:
-            kinds.add(part.__class__)
-            if isinstance(part, TextPart):
-                characters += _weight(part.text)
-            elif isinstance(part, ImagePart):
-                tokens += _IMAGE_TOKENS
-            elif isinstance(part, DocumentPart):
-                tokens += _DOCUMENT_TOKENS
-            elif isinstance(part, ToolCallPart):
-                characters += len(part.arguments)
-            elif isinstance(part, ToolResultPart):
-                characters += sum(len(inner.text) for inner in part.content if isinstance(inner, TextPart))
-    characters += sum(len(tool.name) + len(tool.description or "") + 100 for tool in tools)
-    return tokens + characters // BYTES_PER_TOKEN + 4 * len(messages), kinds
+        own = message_size(message)
+        tokens, characters = tokens + own[0], characters + own[1]
+    return tokens + characters // BYTES_PER_TOKEN, {part.__class__ for message in messages for part in message.parts}
 
 
 def _weight(text: str) -> int:

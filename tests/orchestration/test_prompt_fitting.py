@@ -136,3 +136,24 @@ async def test_one_model_alone_is_asked_what_was_said() -> None:
     text = "word " * 2_000
     result = await engine(alone).begin(asked("direct", ("alone",), messages=(user(text),))).result()
     assert (alone.prompts("candidate"), result.warnings) == ([text], ())
+
+
+class Counted(Message):
+    """A message that counts how often its parts are looked at."""
+
+    looks = 0
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "parts":
+            Counted.looks += 1
+        return super().__getattribute__(name)
+
+
+def test_a_long_conversation_is_counted_once_whatever_must_go_of_it() -> None:
+    said = TextPart("about eighty characters of what somebody said in a long conversation " * 3)
+    messages = tuple(Counted("user" if place % 2 == 0 else "assistant", (said,)) for place in range(1_001))
+    Counted.looks = 0
+    found = fitted(*messages, context_window=8_000)
+    assert tokens_of(found.messages) <= 8_000
+    assert len(found.messages) < 300
+    assert Counted.looks < 20 * len(messages)
