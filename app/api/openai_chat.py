@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
-
 from app.api.errors import openai_error
 from app.core.chat import Choice
 from app.core.errors import ErrorReport
 from app.core.messages import ToolCallPart
 from app.core.run_events import OutputDelta, OutputReset, RunEvent, RunFailed, RunFinished
+from app.core.run_json import json_bytes
 from app.core.runs import OrchestrationOutput, Output, cache_word
 from app.core.usage import Usage
 
@@ -21,7 +20,7 @@ def completion(result: OrchestrationOutput, model: str) -> bytes:
     """The body of a whole answer."""
     output = result.output
     choices = output.choices or (_only_choice(output),)
-    return orjson.dumps(
+    return json_bytes(
         {
             "id": f"chatcmpl-{result.id}",
             "object": "chat.completion",
@@ -105,7 +104,7 @@ class ChunkEncoder:
     dialect = "openai"
 
     def __init__(self, run_id: str, model: str, created: int, *, include_usage: bool) -> None:
-        head = orjson.dumps({"id": f"chatcmpl-{run_id}", "object": "chat.completion.chunk", "created": created, "model": model})
+        head = json_bytes({"id": f"chatcmpl-{run_id}", "object": "chat.completion.chunk", "created": created, "model": model})
         self._head = b"data: " + head[:-1] + b',"choices":['
         self._include_usage = include_usage
         self._tail = b'],"usage":null}\n\n' if include_usage else b"]}\n\n"
@@ -124,7 +123,7 @@ class ChunkEncoder:
     def encode(self, event: RunEvent) -> bytes:
         if isinstance(event, OutputDelta):
             if event.kind == "text" and event.choice == 0 and event.logprobs is None and 0 in self._begun:
-                return self._text_head + orjson.dumps(event.text) + self._text_tail if not self.broken else b""
+                return self._text_head + json_bytes(event.text) + self._text_tail if not self.broken else b""
             return self._delta(event)
         if self.broken:
             return b""
@@ -179,7 +178,7 @@ class ChunkEncoder:
         return piece
 
     def _chunk(self, *choices: dict[str, Any]) -> bytes:
-        return self._head + b",".join(orjson.dumps(choice) for choice in choices) + self._tail
+        return self._head + b",".join(json_bytes(choice) for choice in choices) + self._tail
 
     def _finish(self, event: RunFinished) -> bytes:
         """Each choice's finish reason, the usage where it was asked for, and `[DONE]`."""
@@ -189,9 +188,9 @@ class ChunkEncoder:
             choice = {"index": ending.choice, "delta": delta, "logprobs": None, "finish_reason": ending.finish_reason}
             frames.append(self._chunk(choice))
         if event.result is not None:
-            extra = b'"quorum":' + orjson.dumps(summary(event.result))
+            extra = b'"quorum":' + json_bytes(summary(event.result))
             if self._include_usage:
-                extra = b'"usage":' + orjson.dumps(usage(event.result.usage)) + b"," + extra
+                extra = b'"usage":' + json_bytes(usage(event.result.usage)) + b"," + extra
                 frames.append(self._head + b"]," + extra + b"}\n\n")
             else:
                 frames[-1] = frames[-1][: -len(b"}\n\n")] + b"," + extra + b"}\n\n"
@@ -200,4 +199,4 @@ class ChunkEncoder:
 
     def _fail(self, error: ErrorReport) -> bytes:
         self.broken = True
-        return b'data: {"error":' + orjson.dumps(openai_error(error)) + b"}\n\n"
+        return b'data: {"error":' + json_bytes(openai_error(error)) + b"}\n\n"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, Final, cast
 
 import orjson
 
@@ -16,6 +16,12 @@ ENDS: Final = frozenset({"run.finished", "run.failed"})
 
 RESYNC: Final = "resync"
 """The type of what a reader gets in place of events that are no longer kept: no event of the run, and not numbered by it."""
+
+_INTEGERS: Final = range(-(2**63), 2**64)
+"""What orjson writes as a number."""
+_DEEPEST: Final = 200
+"""How deep a value may lie; orjson writes 254 levels, and a result puts some around what a model has said."""
+_TOO_DEEP: Final = "(nested too deeply)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +61,7 @@ def event_json(kind: str, run_id: str, seq: int, members: Mapping[str, Any]) -> 
 def event_parts(kind: str, run_id: str, members: Mapping[str, Any]) -> tuple[bytes, bytes]:
     """What stands before and after the number in an event's JSON, where the number is not known yet."""
     head = f'{{"type":"{kind}","run_id":"{run_id}","seq":'.encode()
-    return head, b"," + orjson.dumps(members, default=plain)[1:]
+    return head, b"," + json_bytes(members)[1:]
 
 
 def payload(event: RunEvent) -> dict[str, Any]:
@@ -78,6 +84,41 @@ def payload(event: RunEvent) -> dict[str, Any]:
             return members
         case _:
             return {name: getattr(event, name) for name in event.__slots__}
+
+
+def json_bytes(value: Any) -> bytes:
+    """`value` as JSON. What a model has said can be more than JSON carries: whole numbers beyond 64 bits are written as text,
+    lone surrogates as U+FFFD, and what is nested beyond 200 levels is left out.
+
+    Raises:
+        TypeError: something in it has no JSON, as a set.
+    """
+    try:
+        return orjson.dumps(value, default=plain)
+    except TypeError:
+        return orjson.dumps(_carried(value, 0))
+
+
+def _carried(value: Any, depth: int) -> Any:
+    """`value` with what orjson refuses put another way."""
+    if depth > _DEEPEST:
+        return _TOO_DEEP
+    match value:
+        case str():
+            return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        case bool() | float() | None:
+            return value
+        case int():
+            return value if value in _INTEGERS else str(value)
+        case Mapping():
+            members = cast("Mapping[Any, Any]", value)
+            return {_carried(str(name), depth): _carried(member, depth + 1) for name, member in members.items()}
+        case list() | tuple():
+            return [_carried(one, depth + 1) for one in cast("Sequence[Any]", value)]
+        case _ if is_dataclass(value) and not isinstance(value, type):
+            return {one.name: _carried(getattr(value, one.name), depth + 1) for one in fields(value)}
+        case _:
+            return value
 
 
 def plain(value: Any) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-import orjson
 from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 from typing_extensions import TypedDict
@@ -17,7 +16,7 @@ from app.config.fingerprint import fingerprint
 from app.config.spec import OrchestratorConfig, QuorumSpec
 from app.core.errors import InvalidRequest
 from app.core.models import Model
-from app.core.run_json import plain
+from app.core.run_json import json_bytes
 from app.core.usage import FlatPrice
 from app.orchestration.selection import STRATEGY_PREFIX
 from app.orchestration.strategies import parse_options
@@ -134,4 +133,4 @@ def _model(model: Model, spec: QuorumSpec) -> ModelEntry:
 
 
 def _json(value: Any) -> Response:
-    return Response(orjson.dumps(value, default=plain), media_type="application/json")
+    return Response(json_bytes(value), media_type="application/json")

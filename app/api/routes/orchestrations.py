@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import orjson
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
@@ -17,7 +16,7 @@ from app.api.schemas.orchestrations import OrchestrationBody
 from app.api.services import Services, services_of
 from app.core.errors import InvalidRequest
 from app.core.lifecycle import TICKET
-from app.core.run_json import plain
+from app.core.run_json import json_bytes
 from app.core.runs import OrchestrationConfig, OrchestrationOutput
 from app.orchestration.estimating import Estimate
 
@@ -56,7 +55,7 @@ async def orchestrate(request: Request) -> Response:
     run, result = begun.run, await result_of(request, services, begun)
     if result.error:
         return problem(result.error, request.scope["request_id"], run_id=run.id, result=result, headers=run_headers(run))
-    return Response(orjson.dumps(result, default=plain), media_type="application/json", headers=run_headers(run, result))
+    return Response(json_bytes(result), media_type="application/json", headers=run_headers(run, result))
 
 
 @router.post(
@@ -75,7 +74,7 @@ async def estimate(request: Request) -> Response:
     body = await read_json(request, OrchestrationBody, services)
     asking = body.to_core(_config(body, services), deltas="none", **asked(request, principal))
     found = await services.engine.estimate(asking)
-    return Response(orjson.dumps(found, default=plain), media_type="application/json")
+    return Response(json_bytes(found), media_type="application/json")
 
 
 def _config(body: OrchestrationBody, services: Services) -> OrchestrationConfig:

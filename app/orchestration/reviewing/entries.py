@@ -10,7 +10,7 @@ import orjson
 
 from app.core.chat import JsonObject
 from app.core.errors import InvalidRequest
-from app.core.run_json import plain
+from app.core.run_json import json_bytes
 from app.core.runs import OrchestrationOutput, RunRequest
 
 DecisionKind = Literal["accept", "choose", "edit", "reject"]
@@ -56,7 +56,7 @@ class Entry:
     request_id: str = ""
 
     def as_json(self) -> bytes:
-        return orjson.dumps(asdict(self), default=plain)
+        return json_bytes(asdict(self))
 
 
 @dataclass(frozen=True, slots=True)

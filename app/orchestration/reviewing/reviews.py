@@ -96,18 +96,14 @@ class Reviews:
         """Tell Redis of what waits; what it does not take waits on."""
         while self._waiting:
             tenant, entry = self._waiting[0]
-            outcome = "queued"
             try:
                 row = (entry.id, int(entry.created_at * 1_000_000), entry.as_json())
                 await self._store.put(tenant, [row], max_kept=self.config.max_kept, keep_s=self.config.keep_s)
             except StateUnavailable:
                 return
-            except TypeError as fault:  # a model's text that is no Unicode
-                outcome = "dropped"
-                _log.warning("a run cannot be queued for review", run_id=entry.run_id, reason=str(fault))
             if self._waiting and self._waiting[0][1] is entry:
                 self._waiting.popleft()
-                metrics.REVIEWS_QUEUED.labels(outcome).inc()
+                metrics.REVIEWS_QUEUED.labels("queued").inc()
 
     async def measure(self) -> None:
         """Tell how long the queue is, and how old."""

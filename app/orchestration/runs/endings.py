@@ -8,7 +8,7 @@ import orjson
 import structlog
 
 from app.core.errors import ErrorReport, NotFound
-from app.core.run_json import event_parts, plain
+from app.core.run_json import event_parts, json_bytes
 from app.core.runs import OrchestrationOutput, RunStatus
 from app.observability.metrics import RUNS_LOST
 from app.orchestration.runs.host import RunHost
@@ -47,7 +47,7 @@ class Endings:
         known = known_of(record, report)
         members: dict[str, Any] = {"error": report, "status": "failed", "timing": known.timing, "result": known}
         head, tail = event_parts("run.failed", run_id, members)
-        result = orjson.dumps(known, default=plain)
+        result = json_bytes(known)
         keep_ms = self._host.config.events_keep_s * 1000
         ended = await self._records.lose(
             tenant, run_id, standing.epoch, ("run.failed", head, tail), result, after=after, events_keep_ms=keep_ms

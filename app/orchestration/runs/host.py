@@ -175,7 +175,7 @@ class RunHost:
         due = [hosted for hosted in self._runs.values() if hosted.due(now, HEARTBEAT_S)]
         try:
             for start in range(0, len(due), _AT_ONCE):
-                await self._write(due[start : start + _AT_ONCE])
+                await self._write_each(due[start : start + _AT_ONCE])
         except StateUnavailable as error:
             if self._away_since is None:
                 self._away_since = now
@@ -186,6 +186,20 @@ class RunHost:
             self._away_since = None if due else self._away_since
         self._forget(now)
         return bool(due)
+
+    async def _write_each(self, runs: list[HostedRun]) -> None:
+        """Write `runs`, without the one that cannot be, whatever is wrong with it."""
+        try:
+            await self._write(runs)
+        except StateUnavailable:
+            raise
+        except Exception as fault:  # the boundary: one run's fault is no other run's
+            if len(runs) == 1:
+                _log.exception("a run cannot be written to the log", run_id=runs[0].run.id)
+                runs[0].unwritable(fault)
+                return
+            for hosted in runs:
+                await self._write_each([hosted])
 
     async def _write(self, runs: list[HostedRun]) -> None:
         new = [hosted for hosted in runs if not hosted.log.recorded.is_set()]

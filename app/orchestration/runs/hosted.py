@@ -8,7 +8,6 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Final, Literal
 
-import orjson
 import structlog
 
 from app.config.spec import RunsConfig
@@ -25,7 +24,7 @@ from app.core.run_events import (
     Warning,
 )
 from app.core.run_fold import RunFold
-from app.core.run_json import LoggedEvent, logged, plain
+from app.core.run_json import LoggedEvent, json_bytes, logged
 from app.core.runs import OrchestrationOutput, Timing
 from app.core.streams import close
 from app.orchestration.engine import Run
@@ -45,7 +44,8 @@ class HostedRun:
     """A run in a task of its own.
 
     Its end is one of: what the strategy made of it; `run.finished` with the status `cancelled`; `run.failed` with the code
-    `draining`; or none at all here, where the process has lost it to another (`lost`), whose log then has the end.
+    `draining`, or `internal_error` where something of it cannot be written down; or none at all here, where the process has
+    lost it to another (`lost`), whose log then has the end.
 
     Parameters:
         run: what to run. Nothing of it has begun.
@@ -88,6 +88,7 @@ class HostedRun:
         self._speaking: dict[str, dict[str, list[str]]] = {}
         self._end: RunFinished | RunFailed | None = None
         self._why: Why | None = None
+        self._fault: BaseException | None = None
         self._waiting: list[asyncio.Future[None]] = []
         self._readers = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -117,21 +118,30 @@ class HostedRun:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """The last event where the run itself did not come to it."""
-        error = None if task.cancelled() else task.exception()
+        error = self._fault if task.cancelled() else task.exception()
         if self._end is None and not self.lost:
             if error is not None:
                 _log.error("a hosted run broke", run_id=self.run.id, exc_info=error)
-            for event in self.run.context.unheard(self._fold):
-                self._take(event)
-            if self._why == "unread":
-                grace = self.config.on_disconnect_grace_s
-                self._take(Warning(f"cancelled: nobody had read its events for {grace:g} s (on_disconnect)"))
-            self._take(self._own_end(error))
+            try:
+                self._take_end(error)
+            except Exception as fault:  # the boundary: what is known of it cannot be told, and it must end
+                _log.exception("the end of a run cannot be told", run_id=self.run.id)
+                self._fold = RunFold(self.run.id)
+                self._speaking.clear()
+                self._take(self._own_end(fault))
         self.over.set()
         self._wake()
         if self._timer:
             self._timer.cancel()
         self._notify()
+
+    def _take_end(self, error: BaseException | None) -> None:
+        for event in self.run.context.unheard(self._fold):
+            self._take(event)
+        if self._why == "unread":
+            grace = self.config.on_disconnect_grace_s
+            self._take(Warning(f"cancelled: nobody had read its events for {grace:g} s (on_disconnect)"))
+        self._take(self._own_end(error))
 
     def _own_end(self, error: BaseException | None) -> RunFinished | RunFailed:
         timing = Timing((self.run.context.clock.monotonic() - self._began) * 1000)
@@ -142,17 +152,20 @@ class HostedRun:
         return RunFailed(report(stopping()), timing=timing)
 
     def _take(self, event: RunEvent) -> None:
-        self._fold.add(event)
         if isinstance(event, (RunFinished, RunFailed)):
-            self._end = event
+            self._fold.add(event)
             if event.result is None:
                 event = replace(event, result=self.result())
-        elif isinstance(event, CandidateDelta):
+            entry = logged(event, self.run.id, self.window.last + 1)
+            self._end = event  # only now that it can be told: else it needs another end
+        else:
+            entry = logged(event, self.run.id, self.window.last + 1)
+            self._fold.add(event)
+        if isinstance(event, CandidateDelta):
             if event.choice == 0:
                 self._speaking.setdefault(event.candidate_id, {}).setdefault(event.kind, []).append(event.text)
         elif isinstance(event, (CandidateFinished, CandidateFailed)):
             self._speaking.pop(event.candidate.id, None)
-        entry = logged(event, self.run.id, self.window.last + 1)
         self.log.add(entry)
         self._wake()
         self._notify()
@@ -181,6 +194,13 @@ class HostedRun:
             self._why = why
             if why in ("lost", "released"):
                 self.lost = True
+            self._task.cancel()
+
+    def unwritable(self, fault: Exception) -> None:
+        """The log cannot take it, and never will. It ends as failed for its readers here; elsewhere it counts as lost."""
+        self._fault = fault
+        self.log.settled = True
+        if self._end is None:
             self._task.cancel()
 
     # ---- readers
@@ -237,7 +257,7 @@ class HostedRun:
     def _now(self) -> Snapshot:
         """The state of all events but the last one of the run, which every reader gets as an event."""
         seq = self.window.last - (1 if self._end else 0)
-        return Snapshot(seq, orjson.dumps(self.result(), default=plain))
+        return Snapshot(seq, json_bytes(self.result()))
 
     def _wake(self) -> None:
         if self._waiting:

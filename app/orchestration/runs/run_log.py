@@ -10,7 +10,7 @@ import orjson
 
 from app.config.spec import RunsConfig
 from app.core.run_events import RunFailed, RunFinished
-from app.core.run_json import RESYNC, LoggedEvent, event_json, plain
+from app.core.run_json import RESYNC, LoggedEvent, event_json, json_bytes
 from app.core.runs import OrchestrationOutput
 from app.orchestration.engine import Run
 from app.orchestration.runs.window import EventWindow
@@ -85,7 +85,7 @@ class RunLog:
             self._snapshot,
             self._snapshot_sent + 1,
             end.status if last and end else "",
-            orjson.dumps(result(), default=plain) if last else b"",
+            json_bytes(result()) if last else b"",
         )
 
     def appended(self, append: Append, reply: Appended, now: float) -> None:
@@ -137,7 +137,7 @@ def record_of(run: Run, created_us: int, on_disconnect: OnDisconnect, resumable:
         "strategy": run.strategy.name,
         "created_at": str(created_us // 1_000_000),
         "on_disconnect": on_disconnect,
-        "request": orjson.dumps(about, default=plain),
+        "request": json_bytes(about),
     }
     if resumable:
         fields["resumable"] = resumable

@@ -8,10 +8,8 @@ from contextlib import aclosing
 from functools import partial
 from typing import Any, Final
 
-import orjson
-
 from app.core.errors import ErrorReport, Gone, NotFound, StateUnavailable
-from app.core.run_json import LoggedEvent, event_json, plain
+from app.core.run_json import LoggedEvent, event_json, json_bytes
 from app.core.run_reading import read_result
 from app.core.runs import OrchestrationOutput
 from app.core.streams import in_time
@@ -48,14 +46,14 @@ class StoredRuns:
         """
         hosted = self._host.find(tenant, run_id)
         if hosted:
-            return orjson.dumps(hosted.result(), default=plain)
+            return json_bytes(hosted.result())
         await self._endings.settled(tenant, run_id)
         record = await self._records.get(tenant, run_id)
         if record is None:
             raise unknown(run_id)
         if record.result is not None:
             return record.result
-        return orjson.dumps(known_of(record), default=plain)
+        return json_bytes(known_of(record))
 
     async def ended(self, tenant: str, run_id: str) -> OrchestrationOutput | None:
         """The result of a run that has ended; None where nothing of that id is kept for `tenant`, or it has not."""
