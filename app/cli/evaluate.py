@@ -103,11 +103,13 @@ def evaluate(
     from app.core.errors import InvalidRequest
 
     _check(file, recipe, report, split, part, feedback=feedback)
-    local = local or config is not None or data_dir is not None
-    if local and context.get_parameter_source("url").name == "COMMANDLINE":  # pyright: ignore[reportOptionalMemberAccess]
-        raise typer.BadParameter(
-            "a service is asked or one is started: leave out --url, or --local and --config", param_hint="--url"
-        )
+    if _given(context, "url"):  # which goes before what the environment says of a service of one's own
+        if local or _given(context, "config") or _given(context, "data_dir"):
+            raise typer.BadParameter(
+                "a service is asked or one is started: leave out --url, or --local, --config and --data-dir", param_hint="--url"
+            )
+    else:
+        local = local or config is not None or data_dir is not None
     console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
     shown = Shown(baseline, splits)
     directory = out or Path("eval", "-".join(path.stem for path in file) or "report")
@@ -150,6 +152,12 @@ def _check(file: list[Path], recipe: list[str], report: list[Path], split: float
     if not split and (feedback or part is not PartName.ALL):
         what = "--feedback" if feedback else "--part"
         raise typer.BadParameter("needs --split: what is learned from must not be reported on", param_hint=what)
+
+
+def _given(context: typer.Context, option: str) -> bool:
+    """Whether an option stands on the command line, and not only in the environment."""
+    source = context.get_parameter_source(option)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def _pair(given: str) -> tuple[str, str]:

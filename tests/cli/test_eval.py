@@ -72,9 +72,10 @@ def environment() -> dict[str, str]:
     return {**inherited, "PYTHONPATH": str(ROOT), "COLUMNS": "120"}
 
 
-def evaluated(*arguments: str | Path, cwd: Path = ROOT) -> tuple[int, str, str]:
+def evaluated(*arguments: str | Path, cwd: Path = ROOT, **variables: str) -> tuple[int, str, str]:
     """Its exit code, standard output and standard error."""
-    ran = subprocess.run(command(*arguments), capture_output=True, timeout=60, env=environment(), cwd=cwd)
+    told = {**environment(), **variables}
+    ran = subprocess.run(command(*arguments), capture_output=True, timeout=60, env=told, cwd=cwd)
     return ran.returncode, ran.stdout.decode(), ran.stderr.decode()
 
 
@@ -120,6 +121,17 @@ def test_a_running_service_is_asked_over_http(directory: Path, running: Service,
     code, _, err = evaluated(directory / "tape.jsonl", "-r", "panel", "-r", "quorum/direct", *asked)
     assert (code, f"asking the service at {running.url}" in err) == (0, True)
     assert [one["questions"] for one in reported(tmp_path / "e")["contestants"]] == [5, 5]
+
+
+def test_a_directory_of_the_environment_does_not_stand_against_a_service_that_is_named(
+    directory: Path, running: Service, tmp_path: Path
+):
+    asked = ("--url", running.url, "--key", ADMIN, "--limit", "2", "--out", tmp_path / "e")
+    code, _, err = evaluated(directory / "tape.jsonl", "-r", "chain", *asked, QUORUM_DATA_DIR=str(tmp_path / "own"))
+    assert (code, (tmp_path / "own").exists()) == (0, False), err
+    code, _, err = evaluated(directory / "tape.jsonl", "-r", "chain", *asked, "--data-dir", tmp_path / "own")
+    assert code == 2
+    assert "--data-dir" in err
 
 
 def test_a_second_run_goes_on_where_the_first_stopped(directory: Path, tmp_path: Path):
