@@ -55,6 +55,11 @@ def counts(limits: tuple[Limit, ...], budget: Budget) -> bool:
     return budget.bounded or any(limit.kind in AMOUNTS for limit in limits)
 
 
+def counts_dollars(limits: tuple[Limit, ...], budget: Budget) -> bool:
+    """Whether dollars are bounded, so that the prices of a run's models must be known."""
+    return budget.cost_usd is not None or any(limit.kind == "usd_per_day" for limit in limits)
+
+
 def charge(
     strategy: BaseOrchestrator, request: RunRequest, context: RunContext, limits: tuple[Limit, ...], *, counted: bool = True
 ) -> Charge:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
 
-from app.core.budgets import Purse
 from app.core.chat import DEFAULT_GENERATION, CallContext, ChatRequest, Generation, ToolDefinition
 from app.core.clock import Clock
 from app.core.embeddings import embedding_of
@@ -28,6 +27,7 @@ from app.orchestration.quoting import question
 from app.orchestration.recall import recalled
 from app.orchestration.tasks import TaskProfile, profile_of
 from app.reliability.forecast import PlannedCall, planned_call
+from app.reliability.purse import RunPurse
 
 
 @dataclass(slots=True, eq=False)
@@ -37,7 +37,8 @@ class RunContext:
     `models` are the selected ones in their order, `lead` the one that leads where the strategy has one (and the request
     named one). `options` is an instance of the strategy's `Options`, and `named` holds the models that they name. `max_tokens`
     is the most that a call may ask for. `standings` knows how models have been doing. Where a budget applies, `purse` is what
-    the calls draw on, and `default_max_tokens` bounds those whose generation does not. `finished` are candidates of this run
+    the calls draw on, `default_max_tokens` bounds those whose generation does not, and `needs_prices` says that dollars are
+    counted, so that only models of known prices may be asked. `finished` are candidates of this run
     that had answered when it was taken over from another process: who is asked the same again says the same. `draining` tells
     whether the process stops. `lessons` are what was learned of models and tasks; `taught` is what the strategy has to say so
     that one may learn from the run. `settled` is the strategy's own: what it has decided of this run already, which its plan
@@ -53,7 +54,8 @@ class RunContext:
     prompts: Prompts
     max_concurrent_calls: int = 16
     default_max_tokens: int | None = None
-    purse: Purse | None = None
+    needs_prices: bool = False
+    purse: RunPurse | None = None
     named: Mapping[str, Model] = field(default_factory=dict[str, Model])
     max_tokens: int | None = None
     standings: Standings | None = None

@@ -23,7 +23,7 @@ from app.observability import metrics
 from app.orchestration.admission import Admission, Permit
 from app.orchestration.allowances import Allowances
 from app.orchestration.base import BaseOrchestrator
-from app.orchestration.charging import Charge, charge, counts
+from app.orchestration.charging import Charge, charge, counts, counts_dollars
 from app.orchestration.context import RunContext
 from app.orchestration.drive import drive
 from app.orchestration.estimating import Estimate, estimated
@@ -196,6 +196,7 @@ class Engine:
         if limits or request.budget.bounded:
             if counts(limits, request.budget):
                 context.default_max_tokens = self.spec.limits.default_max_tokens
+                context.needs_prices = counts_dollars(limits, request.budget)
             run.charge = charge(strategy, request, context, limits)
             context.purse = run.charge.purse(request) if run.charge.claim is None else None
         return run
@@ -260,6 +261,7 @@ class Engine:
         run = self._prepared(self.strategies.get(request.config.strategy), request)
         run.context.default_max_tokens = self.spec.limits.default_max_tokens
         limits = self._limits_of(request)
+        run.context.needs_prices = counts_dollars(limits, run.request.budget)
         return await estimated(run.strategy, run.request, run.context, limits, self._admission)
 
     def _limits_of(self, request: RunRequest) -> tuple[Limit, ...]:

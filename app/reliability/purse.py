@@ -78,6 +78,10 @@ class RunPurse:
         self._known = known_tokens
         self._set_aside = NOTHING
 
+    def tighten(self) -> None:
+        """The plan has been gone, and failed: each call from now on must fit into what is left of it, at its worst."""
+        self._strict = True
+
     def draw(self, request: ChatRequest, profile: ModelProfile) -> PurseDraw:
         """Set aside what a planned call may use at most.
 

@@ -21,6 +21,7 @@ from app.orchestration.context import RunContext
 from app.orchestration.direct import DirectOrchestrator
 from app.orchestration.evidence.asked import asked_kind
 from app.orchestration.extracting import Extract, ExtractChoice, ExtractJson, ExtractNumber
+from app.orchestration.fallback.options import FallbackOptions
 from app.orchestration.fallback.orchestrator import FallbackOrchestrator
 from app.orchestration.learning.hashing import asked_text
 from app.orchestration.outlook import PRIOR_JUDGED, Preference
@@ -48,11 +49,13 @@ class Ranking:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The way that is gone, and the plan that says so. `inner` are the surroundings of its strategy."""
+    """The way that is gone, and the plan that says so. `inner` are the surroundings of its strategy, `behind` those of a chain
+    of all other models, None where there are none."""
 
     way: Way
     plan: PlanDecision
     inner: RunContext
+    behind: RunContext | None = None
 
     @property
     def strategy(self) -> BaseOrchestrator:
@@ -90,9 +93,25 @@ def chosen(context: RunContext) -> Chosen:
         return settled
     ranking = settled if isinstance(settled, Ranking) else rank(context)
     way, why = _within(context, ranking)
-    made = Chosen(way, _plan(context, ranking, way, why), _inner(context, way))
+    behind = _behind(context, ranking, way)
+    made = Chosen(way, _plan(context, ranking, way, why, behind), _inner(context, way), behind)
     context.settled = made
     return made
+
+
+def _behind(context: RunContext, ranking: Ranking, way: Way) -> RunContext | None:
+    """The surroundings of a chain of the models that `way` leaves out, the best first: they cost nothing unless all of its own
+    fail."""
+    most_usd = context.options.max_cost_usd
+    left = [one for one in ranking.field.prospects if one not in way.members]
+    if context.needs_prices:
+        left = [one for one in left if one.model.profile.price is not None]
+    if most_usd is not None:
+        left = [one for one in left if one.cost_usd is not None and one.cost_usd <= most_usd]
+    if not left:
+        return None
+    models = tuple(one.model for one in sorted(left, key=lambda one: -one.good))
+    return replace(context, models=models, options=FallbackOptions(), named={}, settled=None)
 
 
 def _inner(context: RunContext, way: Way) -> RunContext:
@@ -176,8 +195,7 @@ def _within(context: RunContext, ranking: Ranking) -> tuple[Way, str]:
     order = [min(near, key=lambda way: len(way.members)), *ranking.ways]
     if ranking.explores is not None:
         order.insert(0, ranking.explores)
-    request, bounded = context.request, context.default_max_tokens is not None
-    if not bounded and not request.budget.bounded:
+    if not context.needs_prices and not context.request.budget.bounded:
         return order[0], ""
     for way in order:
         if _holds(context, way):
@@ -191,14 +209,14 @@ def _holds(context: RunContext, way: Way) -> bool:
     budget = context.request.budget
     calls = STRATEGIES[way.strategy].worst_case(context.request, _inner(context, way)) or ()
     found = forecast(calls)
-    if found.unpriced:
+    if found.unpriced and context.needs_prices:
         return False
     if budget.tokens is not None and found.tokens > budget.tokens:
         return False
     return budget.cost_usd is None or (found.nano_usd or 0) <= nano_usd(budget.cost_usd)
 
 
-def _plan(context: RunContext, ranking: Ranking, way: Way, why: str) -> PlanDecision:
+def _plan(context: RunContext, ranking: Ranking, way: Way, why: str, behind: RunContext | None) -> PlanDecision:
     shown = list(ranking.ways[:SHOWN])
     if way not in shown:
         shown[-1] = way
@@ -208,7 +226,7 @@ def _plan(context: RunContext, ranking: Ranking, way: Way, why: str) -> PlanDeci
         way.strategy,
         way.names,
         inner.lead_model,
-        inner.fallbacks,
+        (*inner.fallbacks, *(model.profile.name for model in behind.models)) if behind else inner.fallbacks,
         _reason(context, ranking, way, why),
         way.cost_usd,
         way.seconds,

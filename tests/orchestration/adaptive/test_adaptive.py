@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from dataclasses import replace
 from statistics import median
 from typing import Any
 
@@ -24,6 +25,7 @@ from app.orchestration.adaptive.options import AdaptiveOptions
 from app.orchestration.engine import Run
 from app.orchestration.evidence.weights import PanelWeights
 from app.reliability.bulkhead import Bulkhead
+from app.reliability.charge import charge
 from app.reliability.load import Loads
 from app.reliability.standings import LocalStandings
 from tests.orchestration.known import asked, engine
@@ -335,10 +337,59 @@ async def test_any_of_the_models_may_fail(failing: int, messages: Any) -> None:
     done = await ran(*models, request={"messages": messages}, policy="quality")
     asked_of = {candidate.model for candidate in done.result.candidates}
     broken = {name for place, name in enumerate("abc") if failing >> place & 1}
-    assert done.result.status == ("failed" if asked_of <= broken else "succeeded")
+    assert done.result.status == ("failed" if len(broken) == len(models) else "succeeded")
     failed = {one.model: one.error for one in done.result.candidates if one.status == "failed"}
     assert set(failed) == broken & asked_of
     assert all(error and error.failure == "overloaded" for error in failed.values())
+
+
+@pytest.mark.parametrize("policy", ["quality", "balanced", "cheap", "fast"])
+async def test_who_is_left_answers_whoever_of_the_others_fails(policy: str) -> None:
+    for working in "abcde":
+        models = [
+            model(name, "fine" if name == working else failure(name), quality=0.9 - place / 9, price=priced(1))
+            for place, name in enumerate("abcde")
+        ]
+        done = await ran(*models, policy=policy)
+        assert done.result.output.text == "fine"
+        failed = {one.model: one.error for one in done.result.candidates if one.status == "failed"}
+        assert all(error and error.failure == "overloaded" for error in failed.values())
+
+
+async def test_a_failure_that_others_would_share_is_not_handed_on() -> None:
+    done = await ran(model("a", failure("a", "invalid_request"), quality=0.99), model("b", quality=0.1))
+    assert done.result.status == "failed"
+    assert {one.model for one in done.result.candidates} == {"a"}
+
+
+async def test_who_is_behind_is_in_the_plan_and_keeps_to_the_most_that_it_may_cost() -> None:
+    models = [model("a", failure("a"), price=priced(1)), model("dear", price=priced(1e6)), model("c", price=priced(2))]
+    done = await ran(*models, policy="cheap", max_cost_usd=0.005)
+    assert done.result.plan
+    assert set(done.result.plan.models) | set(done.result.plan.fallbacks) == {"a", "c"}
+    assert done.result.output.source_model == "c"
+
+
+async def test_who_is_behind_is_not_asked_where_the_budget_does_not_hold_it() -> None:
+    models = [model("a", failure("a"), quality=0.99, price=priced(1)), model("dear", quality=0.1, price=priced(1e6))]
+    for one in models:
+        one.model = replace(one.model, call=charge(one.model.profile)(one.model.call))
+    limited = {"budget": Budget(cost_usd=0.01), "generation": Generation(max_tokens=100)}
+    done = await ran(*models, request=limited)
+    assert done.result.error
+    assert done.result.error.failure == "overloaded"
+    assert not models[1].asked
+
+
+async def test_the_estimate_tells_the_plan_of_the_run_where_prices_are_not_known() -> None:
+    models = [model("a", quality=0.9), model("b", quality=0.9), model("c", quality=0.2, price=priced(1))]
+    for budget in (Budget(), Budget(tokens=1_000_000)):
+        request = asked("adaptive", ("a", "b", "c"), options={"explore": 0}, messages=WHY, budget=budget)
+        run = engine(*models).begin(request)
+        estimate = await engine(*models).estimate(request)
+        own = run.strategy.plan(run.request, run.context)
+        assert (estimate.plan.strategy, estimate.plan.models) == (own.strategy, own.models)
+        assert "budget" not in estimate.plan.reason
 
 
 def test_now_and_then_it_tries_what_is_little_known() -> None:
