@@ -23,9 +23,9 @@ _KEPT_HALF_LIVES: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class Fading:
-    """What a record was worth at `at`, in seconds since the epoch."""
+    """What a record was worth `age_s` seconds ago, by the store's clock."""
 
-    at: float
+    age_s: float
     amounts: Mapping[str, float]
 
 
@@ -40,6 +40,7 @@ class HistoryStore:
         self._state = state
         self._owner = owner
         self._add = state.script("add_decayed")
+        self._read = state.script("read_decayed")
 
     async def add(self, scope: str, batch: int, amounts: Mapping[str, Mapping[str, float]], *, half_life_s: int) -> None:
         """Add `amounts`, by record and name. Of a process each batch has another number; sent again it counts once."""
@@ -55,9 +56,10 @@ class HistoryStore:
     async def read(self, scope: str) -> dict[str, Fading]:
         """All records of a scope."""
         with reaching_state():
-            found: Any = await self._state.commands.hgetall(learning_keys(scope).history)
+            reply: Any = await self._read(keys=[learning_keys(scope).history])
+        now, flat = reply
         read: dict[str, Fading] = {}
-        for field, stored in found.items():
+        for field, stored in zip(flat[::2], flat[1::2], strict=True):
             record = orjson.loads(stored)
-            read[field.decode()] = Fading(record["at"] / 1000, record["n"])
+            read[field.decode()] = Fading((now - record["at"]) / 1000, record["n"])
         return read

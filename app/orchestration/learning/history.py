@@ -71,11 +71,12 @@ def calibration_error(amounts: Mapping[str, float]) -> float | None:
 
     Source: Guo et al., "On Calibration of Modern Neural Networks" (2017, https://arxiv.org/abs/1706.04599), in tenths.
     """
-    whole = sum(amounts.get(f"n{tenth}", 0.0) for tenth in range(BINS))
+    counts = [max(0.0, amounts.get(f"n{tenth}", 0.0)) for tenth in range(BINS)]
+    whole = sum(counts)
     if whole <= 0:
         return None
-    apart = sum(abs(amounts.get(f"p{tenth}", 0.0) - amounts.get(f"r{tenth}", 0.0)) for tenth in range(BINS))
-    return apart / whole
+    apart = [abs(amounts.get(f"p{tenth}", 0.0) - amounts.get(f"r{tenth}", 0.0)) for tenth in range(BINS)]
+    return sum(map(min, apart, counts)) / whole  # what is taken back late has faded less than what it takes back
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ import secrets
 
 from app.config.spec import LearningConfig
 from app.core.clock import Clock
-from app.orchestration.evidence.confidence import Calibrators
 from app.orchestration.learning.feedback import Feedback
 from app.orchestration.learning.hashing import TermHash
 from app.orchestration.learning.learned import LearnedLessons
@@ -30,7 +29,7 @@ class Learning:
         hashed = TermHash(key)
         store = ObservationStore(state)
         self.observations = Observations(store, hashed, clock, config)
-        self.statistics = Statistics(HistoryStore(state, secrets.token_hex(8)), config, self._calibrators)
+        self.statistics = Statistics(HistoryStore(state, secrets.token_hex(8)), config)
         self.memory = Memory(LessonStore(state), self.statistics, hashed, clock, config)
         self.feedback = Feedback(store, self.observations, self.statistics, clock)
         self.observers = (self.observations, self.statistics)
@@ -38,9 +37,6 @@ class Learning:
     def lessons(self, tenant: str) -> LearnedLessons:
         """What is in force for `tenant`."""
         return self.memory.of(tenant)
-
-    def _calibrators(self, tenant: str) -> Calibrators:
-        return self.lessons(tenant).calibrators()
 
     def configure(self, config: LearningConfig) -> None:
         """Take a new configuration."""

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from app.config.spec import LearningConfig
 from app.core.errors import StateUnavailable
 from app.core.runs import OrchestrationOutput, RunRequest
-from app.orchestration.evidence.confidence import Calibrators
 from app.orchestration.learning.history import (
     CALIBRATION,
     OF_MODELS,
@@ -43,13 +40,11 @@ class Statistics:
 
     Parameters:
         config: in force now; may be replaced.
-        calibrators: those that a tenant's confidences are made with now.
     """
 
-    def __init__(self, store: HistoryStore, config: LearningConfig, calibrators: Callable[[str], Calibrators]) -> None:
+    def __init__(self, store: HistoryStore, config: LearningConfig) -> None:
         self.config = config
         self._store = store
-        self._calibrators = calibrators
         self._tallies: dict[str, dict[str, Tally]] = {}
         self._waiting: dict[str, dict[str, Amounts]] = {}
         self._under_way: dict[str, _Batch] = {}
@@ -75,13 +70,11 @@ class Statistics:
     def judged(self, tenant: str, run: Noted, before: Judgements, after: Judgements) -> None:
         """Count what is said of `run` now in place of what was said before."""
         self._count(tenant, of_judgement(run, before, after))
-        if run.features is None:
+        if run.confidence is None:
             return
-        known = self._calibrators(tenant)
-        confidence = known.by_category.get(run.category or "", known.overall).confidence(run.features).probability
         for right, sign in ((outcome(run, before), -1), (outcome(run, after), 1)):
             if right is not None:
-                self._count(tenant, {CALIBRATION: of_confidence(confidence, right=right, times=sign)})
+                self._count(tenant, {CALIBRATION: of_confidence(run.confidence, right=right, times=sign)})
 
     def _count(self, tenant: str, amounts: dict[str, Amounts]) -> None:
         sums = self._waiting.get(tenant)
@@ -129,6 +122,5 @@ class Statistics:
         Raises:
             StateUnavailable: Redis is away.
         """
-        now = time.time()
         records = await self._store.read(scope)
-        return {field: faded(record.amounts, now - record.at, self.config.half_life_s) for field, record in records.items()}
+        return {field: faded(record.amounts, record.age_s, self.config.half_life_s) for field, record in records.items()}

@@ -96,3 +96,15 @@ def test_the_calibration_error_is_the_mean_distance_of_confidence_and_outcome() 
             amounts[name] = amounts.get(name, 0) + amount
     assert calibration_error(amounts) == pytest.approx((10 * 0.05 + 10 * 0.25) / 20)
     assert calibration_error({}) is None
+
+
+def test_a_calibration_error_is_never_more_than_one() -> None:
+    """What is taken back later has faded less than what it takes back."""
+    faded: Amounts = {name: 0.6 * amount for name, amount in of_confidence(0.65, right=True, times=1).items()}
+    for amounts in (of_confidence(0.95, right=True, times=-1), of_confidence(0.65, right=True, times=-1)):
+        for name, amount in amounts.items():
+            faded[name] = faded.get(name, 0) + amount
+    faded["n1"], faded["p1"], faded["r1"] = 0.5, 0.05, 0.5
+    error = calibration_error(faded)
+    assert error is not None
+    assert 0 <= error <= 1

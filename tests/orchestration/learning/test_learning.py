@@ -86,12 +86,27 @@ async def test_a_batch_that_is_told_again_counts_once(state: StateClient) -> Non
     assert (await store.read("a"))["x"].amounts["calls"] == pytest.approx(3, rel=0.001)
 
 
+async def milliseconds(state: StateClient) -> int:
+    """The time, by the store's clock."""
+    seconds, micros = await state.commands.time()
+    return int(seconds) * 1000 + int(micros) // 1000
+
+
+async def test_how_old_amounts_are_goes_by_the_clock_that_wrote_them(state: StateClient) -> None:
+    """A process whose own clock stands a day off reads the same."""
+    store = HistoryStore(state, "me")
+    await store.add("a", 1, {"x": {"calls": 8.0}}, half_life_s=3600)
+    assert 0 <= (await store.read("a"))["x"].age_s < 60
+    hour_before = await milliseconds(state) - 3_600_000
+    await state.commands.hset("quorum:{learned:a}:history", "x", f'{{"at": {hour_before}, "n": {{"calls": 8.0}}}}')
+    assert (await store.read("a"))["x"].age_s == pytest.approx(3600, abs=60)
+
+
 async def test_amounts_fade_in_the_store(state: StateClient) -> None:
     store = HistoryStore(state, "me")
     await store.add("a", 1, {"x": {"calls": 8.0}}, half_life_s=3600)
-    old = (await store.read("a"))["x"]
     key = "quorum:{learned:a}:history"
-    hour_before = int((old.at - 3600) * 1000)
+    hour_before = await milliseconds(state) - 3_600_000
     await state.commands.hset(key, "x", f'{{"at": {hour_before}, "n": {{"calls": 8.0, "gone": 0.0015}}}}')
     await store.add("a", 2, {"x": {"calls": 1.0}}, half_life_s=3600)
     assert (await store.read("a"))["x"].amounts == {"calls": pytest.approx(5, rel=0.001)}
@@ -141,4 +156,7 @@ async def test_a_text_that_is_no_unicode_holds_up_no_other_run(state: StateClien
     await who.observations.flush()
     await queue.flush()
     assert await ObservationStore(state).latest("a") == f"run_{1:024}"
-    assert [review.entry.answer for review in (await queue.page("a", Filter(), cursor=None, limit=5)).found] == ["fine"]
+    assert [review.entry.answer for review in (await queue.page("a", Filter(), cursor=None, limit=5)).found] == [
+        "fine",
+        "\ufffd",
+    ]
