@@ -46,6 +46,20 @@ def too_few(calls: Sequence[CandidateCall], wanted: int) -> Exception:
     return AllCandidatesFailed(message, reports=tuple(report(call.error) for call in failed if call.error))
 
 
+def is_empty(call: CandidateCall) -> bool:
+    """Whether it has answered, and said nothing: no text, no refusal and no call of a tool."""
+    return call.response is not None and _substance(call.choice) == 0
+
+
+def nothing_said(calls: Sequence[CandidateCall]) -> AllCandidatesFailed | None:
+    """What a run ends with whose models have answered and said nothing, all of them; None where one has said something."""
+    if not all(call.response is None or is_empty(call) for call in calls):
+        return None
+    reasons = "; ".join(f"{call.profile_name!r}: {fault(call.response, call.error)}" for call in calls)
+    reports = tuple(report(call.error) for call in calls if call.error)
+    return AllCandidatesFailed(f"none of the {len(calls)} answers says anything. {reasons}", reports=reports)
+
+
 def sort(answers: Sequence[CandidateCall], lead: str | None) -> Sorting:
     """Sort the answers of one layer.
 

@@ -30,7 +30,7 @@ from app.core.run_events import (
 )
 from app.core.run_fold import output_deltas
 from app.core.runs import PlanDecision, RunRequest
-from app.orchestration.answers import fault, too_few
+from app.orchestration.answers import fault, is_empty, nothing_said, too_few
 from app.orchestration.base import BaseOrchestrator, NamedModel, StrategyOptions
 from app.orchestration.calls import CandidateCall
 from app.orchestration.consensus.aggregator import Aggregator, Found, Heard, counted, readable
@@ -43,6 +43,7 @@ from app.orchestration.consensus.telling import Telling
 from app.orchestration.consensus.texts import Texts
 from app.orchestration.context import RunContext
 from app.orchestration.evidence.extraction import Extracted, extract
+from app.orchestration.learning.taught import Said, Taught
 from app.orchestration.panel import Panel
 from app.reliability.forecast import PlannedCall
 
@@ -160,6 +161,11 @@ class ConsensusOrchestrator(BaseOrchestrator):
         for note in _notes(heard):
             yield Warning(note)
         if not read:
+            empty = nothing_said([one.call for one in heard])
+            if empty is not None:
+                raise empty
+            said = tuple(Said(one.call.candidate.id, one.member, None) for one in answered)
+            context.taught = Taught(said, aggregator.panel, None, reader=options.kind)
             for event in _unread(answered, options):
                 yield event
             return
@@ -228,8 +234,9 @@ def _notes(heard: Sequence[Heard]) -> list[str]:
 
 
 def _unread(answered: Sequence[Heard], options: ConsensusOptions) -> list[RunEvent]:
-    """Nobody's answer could be read: the first one is passed on as it is, and whoever wants certainty is told to look."""
-    first = answered[0]
+    """Nobody's answer could be read: the first one that says anything is passed on as it is, and whoever wants certainty is
+    told to look."""
+    first = next(one for one in answered if not is_empty(one.call))
     status = "succeeded" if options.review_below is None else "needs_review"
     note = f"none of the {len(answered)} answers could be read; that of {first.member!r} is passed on as it is"
     end = first.call.ending()

@@ -10,7 +10,7 @@ from app.core.models import Model
 from app.core.run_events import CandidateFailed, CandidateFinished, CandidateScored, CandidateStarted, RunEvent, Warning
 from app.core.run_fold import output_deltas
 from app.core.runs import RunRequest
-from app.orchestration.answers import fault, too_few
+from app.orchestration.answers import fault, nothing_said, too_few
 from app.orchestration.calls import CandidateCall
 from app.orchestration.context import RunContext
 from app.orchestration.evidence.asked import asked_kind
@@ -87,6 +87,9 @@ class Contest:
             yield event
         if len(self._answered) < self._options.min_responses:
             raise too_few(self._panel.ended, self._options.min_responses)
+        empty = nothing_said(self._panel.ended)
+        if empty is not None:
+            raise empty
         for event in self._end():
             yield event
 

@@ -243,6 +243,20 @@ async def test_when_nothing_can_be_read_an_answer_is_passed_on_and_wants_review(
     assert "none of the 2 answers could be read" in ran.result.warnings[-1]
 
 
+@pytest.mark.parametrize("options", [{}, {"extract": YES_NO, "review_below": 0.5}])
+async def test_a_panel_that_says_nothing_has_no_answer(options: dict[str, Any]) -> None:
+    ran = await paneled(Scripted("a", Reply([])), Scripted("b", Reply([" "])), Scripted("c", failure("c")), **options)
+    assert ran.result.status == "failed"
+    assert ran.result.error
+    assert ran.result.error.code == "all_candidates_failed"
+    assert "'a': gave an empty answer; 'b': gave an empty answer; 'c': c is overloaded" in ran.result.error.message
+
+
+async def test_who_says_something_is_passed_on_before_who_says_nothing() -> None:
+    ran = await paneled(Scripted("a", Reply([])), Scripted("b", "who knows"), extract=YES_NO)
+    assert (ran.result.status, ran.result.output.text) == ("succeeded", "who knows")
+
+
 async def test_below_the_confidence_that_is_asked_for_a_person_should_look() -> None:
     sure = await paneled(*saying("yes", "yes", "yes"), extract=YES_NO, review_below=0.5)
     unsure = await paneled(*saying("yes", "no", "yes"), extract=YES_NO, review_below=0.9)

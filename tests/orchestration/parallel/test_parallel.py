@@ -267,3 +267,11 @@ async def test_of_texts_it_is_told_which_was_taken_and_that_they_differ() -> Non
 async def test_an_answer_that_was_taken_against_the_vote_says_nothing_of_confidences() -> None:
     told = await taught(*saying("400", "391", "391"), select="first", min_responses=3, quality_threshold=0.0)
     assert (told.winner, told.probability) == ("400", None)
+
+
+@pytest.mark.parametrize("select", ["first", "longest", "score"])
+async def test_answers_that_say_nothing_are_no_answer(select: str) -> None:
+    ran = await paralleled(*saying(Reply([]), Reply(["\n"])), select=select)
+    assert ran.result.error
+    assert ran.result.error.code == "all_candidates_failed"
+    assert "none of the 2 answers says anything. 'a': gave an empty answer" in ran.result.error.message
