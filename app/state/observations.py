@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, cast
 from app.state.client import StateClient, reaching_state
 from app.state.keys import JUDGED, learning_keys
 
-Outcome = Literal["ok", "missing", "changed"]
+Outcome = Literal["ok", "missing", "stands"]
 _AT_ONCE: Final = 200
 
 
@@ -29,21 +29,20 @@ class ObservationStore:
         with reaching_state():
             await self._observe(keys=_keys(tenant), args=[keep_runs, keep_s * 1000, *rows])
 
-    async def find(self, tenant: str, run_id: str) -> tuple[bytes, bytes | None] | None:
-        """A run and its judgements; None where it is not kept."""
-        keys = learning_keys(tenant)
+    async def find(self, tenant: str, run_id: str) -> bytes | None:
+        """A run; None where it is not kept."""
         with reaching_state():
-            pipe = self._state.commands.pipeline(transaction=False)
-            pipe.hget(keys.observed, run_id)
-            pipe.hget(keys.feedback, run_id)
-            run, judgements = cast("tuple[bytes | None, bytes | None]", await pipe.execute())
-        return None if run is None else (run, judgements)
+            found: Any = await self._state.commands.hget(learning_keys(tenant).observed, run_id)
+        return found
 
-    async def judge(self, tenant: str, run_id: str, judgements: bytes, read: bytes | None, *, keep_s: int) -> Outcome:
-        """Write the judgements of a run in place of those that were `read`. May be sent again."""
+    async def judge(
+        self, tenant: str, run_id: str, target: str, judgement: bytes, *, source: str, keep_s: int
+    ) -> tuple[Outcome, bytes | None]:
+        """Write what is said of `target` of a run in place of what was said of it; `stands` where that was a review and this is
+        none. Besides, all judgements of the run as they were before. May be sent again."""
         with reaching_state():
-            reply = await self._judge(keys=_keys(tenant), args=[run_id, judgements, read or b"", keep_s * 1000])
-        return reply.decode()
+            reply = await self._judge(keys=_keys(tenant), args=[run_id, target, judgement, source, keep_s * 1000])
+        return reply[0].decode(), reply[1] or None
 
     async def latest(self, tenant: str) -> str | None:
         """The run that was kept, or judged, last."""

@@ -13,8 +13,10 @@ from typing import Any
 import httpx
 import pytest
 
+from app.orchestration.learning.judging import read_judgements
 from app.state.client import StateClient
 from app.state.embedded import EmbeddedValkey
+from app.state.keys import learning_keys
 from tests.support.serving import AT_ONCE, Serving, serving
 from tests.support.valkey import running_valkey, server_pid
 
@@ -58,6 +60,17 @@ async def ran(service: Serving, name: str = "ann", **more: Any) -> dict[str, Any
 
 async def judged(service: Serving, run: str, name: str = "ann", **said: Any) -> httpx.Response:
     return await service.client.post("/v1/feedback", json={"run_id": run, **said}, headers=key(name))
+
+
+async def test_many_who_judge_a_run_at_once_are_all_heard(shared: Serving, state: StateClient) -> None:
+    run = await ran(shared)
+    own = [candidate["id"] for candidate in run["candidates"]]
+    said = [{"score": number % 2, "candidate_id": own[number % len(own)]} for number in range(32)]
+    answers = await asyncio.gather(*(judged(shared, run["id"], **one) for one in said))
+    assert [answer.status_code for answer in answers] == [201] * 32
+    assert [answer.json()["replaced"] for answer in answers].count(False) == len(own)
+    stored = await state.commands.hget(learning_keys("a").feedback, run["id"])
+    assert set(read_judgements(stored)) == set(own)
 
 
 async def stats(service: Serving, name: str = "ann", **query: str) -> dict[str, Any]:

@@ -127,8 +127,31 @@ async def test_a_decision_says_what_stands_who_decided_and_teaches(
     if right is not None:
         assert (await taught(shared))["quality"] == right
     again = {"run_id": run["id"], "score": 1}
-    told = (await shared.client.post("/v1/feedback", json=again, headers=key("ann"))).json()
-    assert told["replaced"] is True
+    refused = await shared.client.post("/v1/feedback", json=again, headers=key("ann"))
+    assert (refused.status_code, refused.json()["error"]["code"]) == (409, "conflict")
+    assert "a review by 'eve'" in refused.json()["detail"]
+
+
+async def test_a_review_stands_in_place_of_earlier_feedback(shared: Serving) -> None:
+    run = await ran(shared)
+    given = {"run_id": run["id"], "score": 1}
+    assert (await shared.client.post("/v1/feedback", json=given, headers=key("ann"))).status_code == 201
+    assert (await taught(shared))["quality"] == 1
+    await decide(shared, (await queued(shared, run))["id"], decision="reject")
+    async with asyncio.timeout(5):
+        while (await taught(shared))["quality"] != 0:
+            await asyncio.sleep(0.02)
+
+
+async def test_a_run_whose_answers_could_not_be_read_is_listed_as_the_least_sure_and_teaches(shared: Serving) -> None:
+    unread = {"extract": {"type": "text", "pattern": "no such word: (.+)"}, "instruct": False, "review_below": 0.5}
+    run = await ran(shared, options=unread)
+    assert (run["status"], run["consensus"]) == ("needs_review", None)
+    review = await queued(shared, run)
+    for query, count in (({"max_confidence": 0.1}, 1), ({"min_confidence": 0}, 0), ({}, 1)):
+        assert len((await listed(shared, **query))["data"]) == count, query
+    assert (await decide(shared, review["id"], decision="reject")).status_code == 200
+    assert (await taught(shared))["quality"] == 0
 
 
 async def taught(service: Serving) -> dict[str, Any]:

@@ -15,7 +15,6 @@ import pytest
 from app.config.learning import LearningConfig
 from app.jobs.trainer import Trainer
 from app.observability.metrics import BAD_ARTEFACTS
-from app.orchestration.learning.judging import judgements_json
 from app.orchestration.learning.training import Row
 from app.state.audit import AuditStore
 from app.state.client import StateClient
@@ -44,7 +43,8 @@ async def seeded(state: StateClient, tenant: str, rows: Sequence[Row]) -> None:
     store = ObservationStore(state)
     for row in rows:
         await store.put(tenant, [(row.run.run_id, row.run.as_json())], keep_runs=5_000, keep_s=600)
-        await store.judge(tenant, row.run.run_id, judgements_json(row.judgements), None, keep_s=600)
+        for target, one in row.judgements.items():
+            await store.judge(tenant, row.run.run_id, target, one.as_json(), source=one.source, keep_s=600)
         await store.count_judgement(tenant)
 
 

@@ -14,7 +14,6 @@ from app.orchestration.learning.judging import (
     Judgement,
     Judgements,
     Source,
-    judgements_json,
     label_of,
     outcome,
     read_judgements,
@@ -27,7 +26,6 @@ from app.state.observations import ObservationStore
 LATEST: Final = "latest"
 _LOOK_AGAIN_S: Final = FLUSH_S + 0.1
 """A run that has just ended on another replica is known after its next flush."""
-_TRIES: Final = 5
 _KEPT: Final = {
     "panels": "kept are, for a while, runs whose answers are held against each other: those of 'consensus' and 'parallel' "
     "(with `learning.observe: all` every run that answered)",
@@ -85,24 +83,25 @@ class Feedback:
         Raises:
             NotFound: the run is not kept for `tenant`.
             InvalidRequest: it names a candidate that the run does not have, or states an answer that cannot be read.
+            ConflictError: a review has decided the same, and stands.
         """
         run_id = given.run_id if given.run_id != LATEST else await self._latest(tenant)
-        for _ in range(_TRIES):
-            run, stored = await self._find(tenant, run_id)
-            before = read_judgements(stored)
-            one = self._judgement(given, run, by, source)
-            after = {**before, one.target: one}
-            written = await self._store.judge(
-                tenant, run_id, judgements_json(after), stored, keep_s=self._observations.config.keep_s
-            )
-            if written == "missing":
-                raise self._unknown(run_id)
-            if written == "ok":
-                self._learner.judged(tenant, run, before, after)
-                await self._store.count_judgement(tenant)
-                metrics.FEEDBACK.labels(source, _kind(given)).inc()
-                return Stored(run, one, outcome(run, after), one.target in before)
-        raise ConflictError(f"others judge {run_id!r} at the same time; try again", param="run_id")
+        run = await self._find(tenant, run_id)
+        one = self._judgement(given, run, by, source)
+        written, held = await self._store.judge(
+            tenant, run_id, one.target, one.as_json(), source=source, keep_s=self._observations.config.keep_s
+        )
+        if written == "missing":
+            raise self._unknown(run_id)
+        before = read_judgements(held)
+        if written == "stands":
+            message = f"a review by {before[one.target].by!r} has decided what is right of {run_id!r}, and stands over feedback"
+            raise ConflictError(message, param="run_id")
+        after = {**before, one.target: one}
+        self._learner.judged(tenant, run, before, after)
+        await self._store.count_judgement(tenant)
+        metrics.FEEDBACK.labels(source, _kind(given)).inc()
+        return Stored(run, one, outcome(run, after), one.target in before)
 
     async def forget(self, tenant: str, run_id: str) -> bool:
         """Remove what is kept of a run. Whether anything was."""
@@ -116,7 +115,7 @@ class Feedback:
             raise self._unknown(LATEST)
         return found
 
-    async def _find(self, tenant: str, run_id: str) -> tuple[Noted, bytes | None]:
+    async def _find(self, tenant: str, run_id: str) -> Noted:
         found = await self._store.find(tenant, run_id)
         if found is None:
             await self._observations.flush()
@@ -126,7 +125,7 @@ class Feedback:
             found = await self._store.find(tenant, run_id)
         if found is None:
             raise self._unknown(run_id)
-        return noted(found[0]), found[1]
+        return noted(found)
 
     def _judgement(self, given: Given, run: Noted, by: str, source: Source) -> Judgement:
         known = [said.candidate for said in run.taught.said]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 import orjson
 
-from app.core.chat import JsonObject
 from app.core.errors import InvalidRequest
 from app.orchestration.evidence.extraction import AnswerKind, Choices, JsonAnswer, NumberAnswer, TextAnswer, extract
 from app.orchestration.evidence.labels import normalised
@@ -40,27 +39,23 @@ class Judgement:
     by: str = ""
     source: Source = "feedback"
 
-    def as_json(self) -> JsonObject:
-        return {name: getattr(self, name) for name in self.__slots__}
+    def as_json(self) -> bytes:
+        return orjson.dumps(self)
 
 
 Judgements = Mapping[str, Judgement]
 """By target: a later judgement of the same replaces an earlier one."""
 
 
-def judgements_json(judgements: Judgements) -> bytes:
-    return orjson.dumps({target: one.as_json() for target, one in judgements.items()})
-
-
 def read_judgements(stored: bytes | None) -> dict[str, Judgement]:
-    """What `judgements_json` made; of nothing, nothing.
+    """What is stored of a run: by target the JSON of a judgement, as text; of nothing, nothing.
 
     Raises:
         ValueError: it is not of that shape.
     """
     try:
         value: dict[str, Any] = orjson.loads(stored) if stored else {}
-        return {target: Judgement(**one) for target, one in value.items()}
+        return {target: Judgement(**orjson.loads(one)) for target, one in value.items()}
     except (TypeError, AttributeError) as fault:
         raise ValueError(f"a stored judgement cannot be read: {fault!r}") from fault
 
@@ -93,11 +88,18 @@ def _without_pattern(reader: AnswerKind) -> AnswerKind:
 
 
 def verdicts(run: Noted, judgements: Judgements) -> tuple[frozenset[str], frozenset[str]]:
-    """The labels of `run` that are right, and those that are wrong, as far as `judgements` tell."""
+    """The labels of `run` that are right, and those that are wrong, as far as `judgements` tell. A review stands over the
+    feedback on the same label."""
+    right, wrong = _told(run, [one for one in judgements.values() if one.source == "feedback"])
+    reviewed, rejected = _told(run, [one for one in judgements.values() if one.source == "review"])
+    return (right - rejected) | reviewed, (wrong - reviewed) | rejected
+
+
+def _told(run: Noted, judgements: Iterable[Judgement]) -> tuple[frozenset[str], frozenset[str]]:
     own = {said.candidate: said.label for said in run.taught.said}
     right: set[str] = set()
     wrong: set[str] = set()
-    for one in judgements.values():
+    for one in judgements:
         label = one.label if one.label is not None else own.get(one.preferred) if one.preferred else None
         if label is not None:
             right.add(label)

@@ -95,7 +95,8 @@ class Review:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which reviews are listed. Bounds are inclusive; an entry without a confidence is within none."""
+    """Which reviews are listed. Bounds are inclusive; an entry without a confidence, as of a run whose answers could not be
+    read, is less sure than all others."""
 
     status: ReviewStatus | None = None
     strategy: str | None = None
@@ -112,7 +113,9 @@ class Filter:
         if low is None and high is None:
             return True
         sure = entry.confidence
-        return sure is not None and (low is None or sure >= low) and (high is None or sure <= high)
+        if sure is None:
+            return low is None
+        return (low is None or sure >= low) and (high is None or sure <= high)
 
 
 def review_id(run_id: str) -> str:

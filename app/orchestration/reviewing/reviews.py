@@ -196,8 +196,9 @@ class Reviews:
                 await self._feedback.give(who.tenant, given, by=by, source="review")
             except InvalidRequest as error:  # nothing is kept of the run, or the edited text has no label
                 if isinstance(error, NotFound):
+                    _log.warning("a decision is stored and teaches nothing", review_id=entry.id, reason=error.message)
                     return
-            except (ConflictError, StateUnavailable) as error:
+            except StateUnavailable as error:
                 _log.warning("a decision is stored and teaches nothing", review_id=entry.id, reason=error.message)
                 return
             else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import orjson
 import pytest
 
 from app.core.errors import InvalidRequest
@@ -11,11 +12,11 @@ from app.orchestration.learning.judging import (
     Judgement,
     contests,
     credit_of,
-    judgements_json,
     label_of,
     observation,
     outcome,
     read_judgements,
+    verdicts,
 )
 from app.orchestration.learning.taught import Noted, Said, Taught, kept_label, noted
 
@@ -43,7 +44,8 @@ def test_what_is_kept_of_a_run_is_read_again_as_it_was() -> None:
 
 def test_judgements_are_read_again_as_they_were() -> None:
     said = {RUN: Judgement(1.0, score=0.5, by="ann"), "c1": Judgement(2.0, "c1", score=1)}
-    assert read_judgements(judgements_json(said)) == said
+    stored = orjson.dumps({target: one.as_json().decode() for target, one in said.items()})
+    assert read_judgements(stored) == said
     assert read_judgements(None) == {}
 
 
@@ -106,3 +108,13 @@ def test_what_cannot_be_read_is_refused(taught: Taught, said: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         label_of(said, run(taught))
     assert refused.value.param == "label"
+
+
+def test_a_review_stands_over_feedback_on_the_same_label() -> None:
+    wrong = Judgement(1.0, score=0, source="review")
+    right = Judgement(2.0, score=1, source="review")
+    for feedback, review in ((1, wrong), (0, right)):
+        said = {RUN: review, "c1": Judgement(3.0, "c1", score=feedback)}
+        assert outcome(run(), said) is (review is right)
+        good, bad = verdicts(run(), said)
+        assert (good, bad) == (({"yes"}, set()) if review is right else (set(), {"yes"}))
