@@ -44,7 +44,7 @@ async def executed(page: Page, block: str) -> int:
     return int((await shown.inner_text()).split()[0])
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(400)
 async def test_every_operation_runs_as_it_stands_and_nothing_comes_from_elsewhere(service: Serving, browser: Browser) -> None:
     kept = await service.client.post("/v1/orchestrations", json={"input": "Hi", "strategy": "direct", "stream": True})
     judged = await service.client.post("/v1/orchestrations", json=ORCHESTRATIONS["consensus"]["value"])

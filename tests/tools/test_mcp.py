@@ -19,6 +19,7 @@ import pytest
 from app.config.tools import ToolsConfig
 from app.core.errors import ErrorReport, ToolExecutionError
 from app.core.tools import ToolResult
+from app.tools.mcp.starting import RelayProcess
 from app.tools.mcp.tools import tool_name
 from app.tools.toolbox import Toolbox
 from tests.support.service import ROOT
@@ -242,11 +243,12 @@ async def test_a_relay_that_is_killed_is_started_again_and_takes_its_programs_wi
 def relays(data_dir: Path) -> list[int]:
     """The relays of a data directory that live."""
     found: list[int] = []
+    listens = bytes(RelayProcess(data_dir).socket)
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with suppress(OSError):
                 words = (entry / "cmdline").read_bytes().split(b"\0")
-                if b"app.tools.mcp.relay" in words and str(data_dir).encode() in words[-2] and lives(int(entry.name)):
+                if b"app.tools.mcp.relay" in words and listens in words and lives(int(entry.name)):
                     found.append(int(entry.name))
     return found
 

@@ -234,10 +234,9 @@ async def test_while_the_store_is_away_what_must_be_recorded_first_is_refused_or
     assert await fault(store) is None
 
 
+@pytest.mark.parametrize("frozen", ["refuse"], indirect=True)
 async def test_of_what_was_refused_and_is_in_the_chain_all_the_same_it_says_that_nothing_was_done(frozen: Frozen):
     """The command lay in the socket of a store that went on soon enough."""
-    if frozen.trail.config.on_failure != "refuse":
-        pytest.skip("nothing is refused then")
     await frozen.trail.record(act("first"), "allowed")
     for turn in range(20):
         frozen.freeze()
