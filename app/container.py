@@ -50,6 +50,7 @@ from app.state.reviews import ReviewStore
 from app.state.run_orders import RunOrders
 from app.state.run_records import RunRecords
 from app.state.secrets import load_secret
+from app.state.turns import TurnStore
 from app.tools.audit.keeping import AuditKeeping
 from app.tools.audit.reading import TrailReader
 from app.tools.audit.trail import AuditTrail
@@ -132,6 +133,7 @@ class Container:
         self._training = TrainingJob(self._state, settings.redis_url.get_secret_value(), spec, self._audit)
         self._learning = Learning(self._state, self._clock, secret.key_for("terms"), spec.learning)
         self._reviews = Reviews(ReviewStore(self._state), self._learning.feedback, self._clock, spec.reviews)
+        self._tools = Toolbox(spec.tools, self._clock, settings.data_dir, recorder=self._audit)
         self._engine = Engine(
             self._registry,
             strategies,
@@ -142,8 +144,9 @@ class Container:
             draining,
             self._learning.lessons,
             (*self._learning.observers, self._reviews),
+            self._tools,
+            TurnStore(self._state),
         )
-        self._tools = Toolbox(spec.tools, self._clock, settings.data_dir, recorder=self._audit)
         records = RunRecords(self._state)
         self._host = RunHost(records, RunOrders(self._state), spec.runs)
         requests = IdempotencyRecords(self._state)

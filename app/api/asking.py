@@ -40,6 +40,8 @@ class Asked(TypedDict):
     request_id: str
     traceparent: str | None
     deadline: float | None
+    scopes: frozenset[str]
+    address: str | None
 
 
 def asked(request: Request, principal: Principal) -> Asked:
@@ -55,6 +57,8 @@ def asked(request: Request, principal: Principal) -> Asked:
         "request_id": request.scope["request_id"],
         "traceparent": request.scope["traceparent"],
         "deadline": _deadline(request.headers.get(DEADLINE)),
+        "scopes": principal.scopes,
+        "address": request.client.host if request.client else None,
     }
 
 

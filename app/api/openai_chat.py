@@ -132,6 +132,8 @@ class ChunkEncoder:
                 return self._finish(event)
             case RunFailed():
                 return self._fail(event.error)
+            case OutputReset(aside=True):
+                return self._delta(OutputDelta(0, "text", "\n\n")) if 0 in self._begun else b""
             case OutputReset():
                 if self._begun:
                     message = f"the answer had to start over after some of it was sent ({event.reason}); ask again"

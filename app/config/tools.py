@@ -96,6 +96,18 @@ class PermissionRule(Spec):
     reason: str | None = Field(default=None, min_length=1, max_length=500, description="Told to who is refused.")
 
 
+class FamilyTuning(Spec):
+    """How tools are described to the models of one family."""
+
+    strict: bool = Field(
+        default=False,
+        description="Have the provider hold arguments to the schema, where that requires all its members and takes no others.",
+    )
+    descriptions: dict[ToolName, Annotated[str, Field(min_length=1, max_length=4_000)]] = Field(
+        default_factory=dict, description="In place of the tool's own, by its name."
+    )
+
+
 class ToolsConfig(Spec):
     """The tools of the service. Those of clients are none of it."""
 
@@ -112,5 +124,8 @@ class ToolsConfig(Spec):
     permissions: tuple[PermissionRule, ...] = Field(
         default=(),
         description="What no rule allows is denied, but for pure built-in tools. Of those that fit the strictest holds.",
+    )
+    families: dict[str, FamilyTuning] = Field(
+        default_factory=dict, description="By family, as GET /v1/models gives it: `gpt`, `claude`, `gemini`."
     )
     max_arguments_bytes: int = Field(default=100_000, ge=256, le=10_000_000)

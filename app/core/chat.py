@@ -93,7 +93,8 @@ class CallContext:
 
     `deadline` is on the monotonic clock, in seconds. Policies append to `attempts`. `purse` is there where a budget applies.
     `retries` says how often a call is made again after a failure of each class, in place of what is configured. `cache` says
-    whether an answer may come from the cache; one of another `replicate` does not count. Policies set `cached` where no call
+    whether an answer may come from the cache; one of another `replicate` does not count. A call that is `unplanned` is not part
+    of what its run was admitted with. Policies set `cached` where no call
     was made for this one, `used` to what it used where they know although there was no answer, and add to `wasted` what calls
     used whose answer was not waited for.
     """
@@ -108,6 +109,7 @@ class CallContext:
     retries: Mapping[FailureClass, int] | None = None
     cache: CacheMode = "off"
     replicate: int = 0
+    unplanned: bool = False
     cached: bool = False
     used: Usage | None = None
     wasted: Usage = NO_USAGE

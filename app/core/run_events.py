@@ -23,7 +23,9 @@ from app.core.runs import (
     PlanDecision,
     RunStatus,
     Timing,
+    ToolRun,
 )
+from app.core.tools import SideEffect
 
 DeltaKind = Literal["text", "reasoning", "refusal", "tool_call"]
 EvidencePhase = Literal["bundle_started", "replicate_done", "partial_summary", "bundle_ready"]
@@ -121,16 +123,23 @@ class EvidenceUpdated:
 
 @dataclass(frozen=True, slots=True)
 class ToolCalled:
+    """A model has asked for a tool of the service; `arguments` is JSON text as it wrote it."""
+
     type: ClassVar[str] = "tool.called"
     call_id: str
+    step: int
     name: str
     arguments: str
+    version: str | None = None
+    side_effect: SideEffect | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ToolReturned:
+    """A call of a tool is over, well or not, or was not made, as `call.status` says."""
+
     type: ClassVar[str] = "tool.returned"
-    call: JsonObject
+    call: ToolRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,10 +199,14 @@ class ToolCallHead:
 
 @dataclass(frozen=True, slots=True)
 class OutputReset:
-    """Forget the answer so far: it starts over."""
+    """Forget the answer so far: it starts over.
+
+    `aside` says that what was said may stand where it cannot be taken back: it was said before a tool was called.
+    """
 
     type: ClassVar[str] = "output.reset"
     reason: str
+    aside: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from app.core.chat import Choice, JsonObject
+from app.core.chat import Choice
 from app.core.model_events import (
     ReasoningDelta,
     RefusalDelta,
@@ -59,6 +59,7 @@ from app.core.runs import (
     PlanDecision,
     RunStatus,
     Timing,
+    ToolRun,
 )
 from app.core.usage import NO_USAGE, Usage
 
@@ -102,7 +103,7 @@ class RunFold:
         self._consensus: Consensus | None = None
         self._evidence: EvidenceBundle | None = None
         self._path: list[PathLink] = []
-        self._tool_calls: list[JsonObject] = []
+        self._tool_calls: dict[str, ToolRun] = {}
         self._warnings: list[str] = []
         self._output = ResponseBuilder()
         self._end: RunFinished | RunFailed | None = None
@@ -134,8 +135,12 @@ class RunFold:
             case EvidenceUpdated():
                 self._evidence = event.evidence
                 self._consensus = event.consensus or self._consensus
+            case ToolCalled():
+                self._tool_calls[event.call_id] = ToolRun(
+                    event.call_id, event.step, event.name, event.arguments, event.version, event.side_effect
+                )
             case ToolReturned():
-                self._tool_calls.append(event.call)
+                self._tool_calls[event.call.id] = event.call
             case Warning():
                 self._warnings.append(event.message)
             case OutputReset():
@@ -145,8 +150,7 @@ class RunFold:
             case RunFinished() | RunFailed():
                 self._end = event
             case (
-                ToolCalled()
-                | ApprovalRequested()
+                ApprovalRequested()
                 | StepStarted()
                 | StepFinished()
                 | StepSkipped()
@@ -160,7 +164,7 @@ class RunFold:
         self._candidates = {key: c for key, c in self._candidates.items() if c.status == "succeeded"}
         self._output = ResponseBuilder()
         self._analysis = None
-        self._calls, self._path, self._tool_calls, self._warnings = [], [], [], []
+        self._calls, self._path, self._tool_calls, self._warnings = [], [], {}, []
 
     def candidate(self, candidate_id: str) -> Candidate | None:
         """What is known of a candidate; None where it has not begun."""
@@ -171,9 +175,10 @@ class RunFold:
         return any(known is call for known in self._calls)
 
     def result(self) -> OrchestrationOutput:
-        candidates = tuple(self._candidates.values())
+        candidates, tool_calls = tuple(self._candidates.values()), tuple(self._tool_calls.values())
         if self._end:  # who was still at work was stopped with the run, and could not say so
             candidates = tuple(replace(c, status="cancelled") if c.status == "running" else c for c in candidates)
+            tool_calls = tuple(replace(t, status="cancelled") if t.status == "running" else t for t in tool_calls)
         paid = (*candidates, *self._calls)
         answered = {link.candidate_id for link in self._path if link.outcome == "answered"}
         given_up = {link.candidate_id for link in self._path} - answered
@@ -192,9 +197,9 @@ class RunFold:
             evidence=self._evidence,
             plan=self._plan,
             path=tuple(self._path),
-            tool_calls=tuple(self._tool_calls),
+            tool_calls=tool_calls,
             usage=total_usage(paid),
-            cost_usd=_spent(paid),
+            cost_usd=_spent(paid, tool_calls),
             wasted_cost_usd=_wasted(paid, (*wasted, *(call for call in self._calls if call.status == "cancelled"))),
             timing=self._end.timing if self._end else Timing(),
             warnings=tuple(self._warnings),
@@ -238,10 +243,12 @@ def total_usage(calls: Iterable[Candidate | HelperCall]) -> Usage:
     return total
 
 
-def _spent(calls: tuple[Candidate | HelperCall, ...]) -> float | None:
+def _spent(calls: tuple[Candidate | HelperCall, ...], tools: tuple[ToolRun, ...]) -> float | None:
     """Dollars for all that was called."""
     cost = total_cost(calls)
-    return None if cost is None else cost + sum(call.wasted_cost_usd or 0.0 for call in calls)
+    if cost is None:
+        return None
+    return cost + sum(call.wasted_cost_usd or 0.0 for call in calls) + sum(tool.cost_usd for tool in tools)
 
 
 def _wasted(calls: tuple[Candidate | HelperCall, ...], thrown_away: tuple[Candidate | HelperCall, ...]) -> float | None:
@@ -301,8 +308,10 @@ def unfold(result: OrchestrationOutput) -> Iterator[RunEvent]:
         yield AnalysisFinished(result.analysis)
     if result.evidence:
         yield EvidenceUpdated("bundle_ready", result.evidence, result.consensus)
-    for call in result.tool_calls:
-        yield ToolReturned(call)
+    for tool in result.tool_calls:
+        yield ToolCalled(tool.id, tool.step, tool.name, tool.arguments, tool.version, tool.side_effect)
+        if tool.status != "running":
+            yield ToolReturned(tool)
     for message in result.warnings:
         yield Warning(message)
     yield from _unfold_output(result)

@@ -23,10 +23,14 @@ from app.core.chat import (
 )
 from app.core.errors import ErrorReport
 from app.core.messages import Message, ToolCallPart
+from app.core.tools import SideEffect
 from app.core.usage import NO_USAGE, Usage
 
 RunStatus = Literal["queued", "running", "succeeded", "failed", "cancelled", "needs_review", "needs_approval"]
 CandidateStatus = Literal["running", "succeeded", "failed", "cancelled"]
+ToolRunStatus = Literal["running", "succeeded", "failed", "invalid", "refused", "repeated", "cancelled"]
+"""`invalid`: the arguments do not fit, or there is no such tool. `refused`: no permission. `repeated`: asked for twice in a
+row. Those three were not run."""
 CallRole = Literal["analysis", "ranking", "synthesis", "judge", "embedding"]
 OnBudget = Literal["fail", "best_so_far"]
 LinkOutcome = Literal["answered", "handed_over", "failed", "skipped"]
@@ -72,8 +76,8 @@ class OrchestrationConfig:
 class RunRequest:
     """One prompt to orchestrate.
 
-    `deadline` is on the monotonic clock, in seconds; `key_id` and `key_name` name the API key. `cache` is None where the recipe
-    or the configuration decides.
+    `deadline` is on the monotonic clock, in seconds; `key_id` and `key_name` name the API key, `scopes` is what it allows, and
+    `address` the network peer's. `cache` is None where the recipe or the configuration decides.
     """
 
     config: OrchestrationConfig
@@ -91,6 +95,8 @@ class RunRequest:
     key_name: str = ""
     request_id: str = ""
     traceparent: str | None = None
+    scopes: frozenset[str] = frozenset()
+    address: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +203,29 @@ class HelperCall:
     error: ErrorReport | None = None
     cached: bool = False
     wasted_cost_usd: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolRun:
+    """One call of a tool of the service, as a model asked for it in its `step`, and what came of it.
+
+    `arguments` is the JSON text as the model wrote it. `version` and `side_effect` are None where there is no such tool.
+    `started_at` is Unix time in seconds, 0 where it was not run.
+    """
+
+    id: str
+    step: int
+    name: str
+    arguments: str
+    version: str | None = None
+    side_effect: SideEffect | None = None
+    status: ToolRunStatus = "running"
+    result: Any = None
+    error: ErrorReport | None = None
+    truncated: bool = False
+    started_at: float = 0.0
+    latency_ms: float = 0.0
+    cost_usd: float = 0.0
 
 
 CacheWord = Literal["hit", "partial", "miss"]
@@ -307,7 +336,7 @@ class OrchestrationOutput:
     evidence: EvidenceBundle | None = None
     plan: PlanDecision | None = None
     path: tuple[PathLink, ...] = ()
-    tool_calls: tuple[JsonObject, ...] = ()
+    tool_calls: tuple[ToolRun, ...] = ()
     usage: Usage = NO_USAGE
     cost_usd: float | None = None
     wasted_cost_usd: float | None = None

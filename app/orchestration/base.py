@@ -65,6 +65,11 @@ class BaseOrchestrator(ABC):
     Options: ClassVar[type[StrategyOptions]] = StrategyOptions
     models_needed: ClassVar[int | None] = None
     """How many models it takes of those selected by default; None for all that the limits allow."""
+    brings_tools: ClassVar[bool] = False
+    """Whether its models are offered tools of the service beside those of the request."""
+    loops: ClassVar[bool] = False
+    """Whether nobody knows before how many calls it makes: then only those of the first stage of its worst case are reserved
+    before anything is called, and each later one (`unplanned`) when it is made."""
     chooses: ClassVar[bool] = False
     """Whether it chooses among the models itself: then all that fit are its by default, not the first few."""
 

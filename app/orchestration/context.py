@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
 
-from app.core.chat import DEFAULT_GENERATION, CallContext, ChatRequest, Generation, ToolDefinition
+from app.core.chat import DEFAULT_GENERATION, CallContext, ChatRequest, Generation, ToolChoice, ToolDefinition
 from app.core.clock import Clock
 from app.core.embeddings import embedding_of
 from app.core.errors import CapabilityMissing, FailureClass
@@ -16,7 +16,7 @@ from app.core.messages import Message
 from app.core.models import Call, Model
 from app.core.run_events import RunEvent
 from app.core.run_fold import RunFold
-from app.core.runs import CallRole, Candidate, RunRequest
+from app.core.runs import CallRole, Candidate, RunRequest, ToolRun
 from app.core.standing import Standings
 from app.orchestration.calls import CandidateCall, Consultation
 from app.orchestration.learning.lessons import Lessons, Priors
@@ -28,6 +28,8 @@ from app.orchestration.recall import recalled
 from app.orchestration.tasks import TaskProfile, profile_of
 from app.reliability.forecast import PlannedCall, planned_call
 from app.reliability.purse import RunPurse
+from app.state.turns import TurnStore
+from app.tools.toolbox import Toolbox
 
 
 @dataclass(slots=True, eq=False)
@@ -37,12 +39,15 @@ class RunContext:
     `models` are the selected ones in their order, `lead` the one that leads where the strategy has one (and the request
     named one). `options` is an instance of the strategy's `Options`, and `named` holds the models that they name. `max_tokens`
     is the most that a call may ask for. `standings` knows how models have been doing. Where a budget applies, `purse` is what
-    the calls draw on, `default_max_tokens` bounds those whose generation does not, and `needs_prices` says that dollars are
+    the
+    calls draw on, `default_max_tokens` bounds those whose generation does not, and `needs_prices` says that dollars are
     counted, so that only models of known prices may be asked. `finished` are candidates of this run
-    that had answered when it was taken over from another process: who is asked the same again says the same. `draining` tells
-    whether the process stops. `lessons` are what was learned of models and tasks; `taught` is what the strategy has to say so
-    that one may learn from the run. `settled` is the strategy's own: what it has decided of this run already, which its plan
-    and the run must agree on.
+    that had answered when it was `taken` over from another process: who is asked the same again says the same; and `returned`
+    are the calls of tools that were over by then, by their ids. `draining` tells whether the process stops. `lessons` are what
+    was learned of models and tasks; `taught` is what the strategy has to say so that one may learn from the run. `settled` is
+    the strategy's own: what it has decided of this run already, which its plan and the run must agree on. `toolbox` has the
+    tools of the service, and `turns` keeps what was said with them between two requests of a conversation; there are none in a
+    run from Python that was given none.
     """
 
     run_id: str
@@ -66,6 +71,10 @@ class RunContext:
     _asked: list[CandidateCall | Consultation] = field(default_factory=list[CandidateCall | Consultation])
     _numbers: Any = field(default_factory=lambda: count(1))
     settled: Any = None
+    toolbox: Toolbox | None = None
+    turns: TurnStore | None = None
+    taken: bool = False
+    returned: Mapping[str, ToolRun] = field(default_factory=dict[str, ToolRun])
     _task: TaskProfile | None = None
 
     @property
@@ -101,15 +110,18 @@ class RunContext:
         layer: int = 1,
         generation: Generation | None = None,
         tools: tuple[ToolDefinition, ...] | None = None,
+        tool_choice: ToolChoice | None = None,
         retries: Mapping[FailureClass, int] | None = None,
         output: bool = False,
         trims: bool = False,
+        unplanned: bool = False,
     ) -> CandidateCall:
         """A candidate: the run's question put to `model` (or `messages` in its place), as the model can take it.
 
-        With `output` what it says is the run's answer as well. `tools` stand in place of the run's own, `retries` in place of
-        what is configured for their classes. With `trims` what does not fit the model's context window is left out, and a
-        warning says so; without it its provider has the last word.
+        With `output` what it says is the run's answer as well. `tools` and `tool_choice` stand in place of the run's own,
+        `retries` in place of what is configured for their classes. A call that is `unplanned` is not part of what the run was
+        admitted with: what it may use is reserved when it is made. With `trims` what does not fit the model's context window is
+        left out, and a warning says so; without it its provider has the last word.
         """
         deltas = self.request.deltas
         incremental = deltas == "all" or (output and deltas == "output")
@@ -121,8 +133,10 @@ class RunContext:
             generation,
             incremental=incremental,
             tools=offered,
+            tool_choice=tool_choice,
             retries=retries,
             replicate=replicate,
+            unplanned=unplanned,
         )
         call = CandidateCall(
             f"c{next(self._numbers)}",
@@ -199,6 +213,8 @@ class RunContext:
         generation: Generation | None = None,
         quoting: int = 0,
         prompt: str = "",
+        tools: tuple[ToolDefinition, ...] | None = None,
+        results: int = 0,
     ) -> PlannedCall:
         """A call at its worst, for `worst_case`: the run's question put to `model`, in `role`.
 
@@ -206,6 +222,8 @@ class RunContext:
             stage: calls of one stage run at once.
             quoting: how many earlier answers it is shown, each as long as `max_tokens` lets it be.
             prompt: the text around them.
+            tools: in place of the run's own.
+            results: bytes of what tools will have returned, at most.
         """
         run = self.request
         most = self.default_max_tokens or run.generation.max_tokens or 0
@@ -213,13 +231,13 @@ class RunContext:
         return planned_call(
             model,
             self.fitted(model, None, generation, ()).messages,
-            run.tools if role == "candidate" else (),
+            () if role != "candidate" else run.tools if tools is None else tools,
             run.generation if generation is None else generation,
             max_tokens=most,
             role=role,
             stage=stage,
             quoted_tokens=quoting * answer,
-            prompt_bytes=len(prompt.encode()) + (len(question(run.messages).encode()) if prompt else 0),
+            prompt_bytes=results + len(prompt.encode()) + (len(question(run.messages).encode()) if prompt else 0),
         )
 
     def fitted(
@@ -245,8 +263,10 @@ class RunContext:
         *,
         incremental: bool,
         tools: tuple[ToolDefinition, ...] = (),
+        tool_choice: ToolChoice | None = None,
         retries: Mapping[FailureClass, int] | None = None,
         replicate: int = 0,
+        unplanned: bool = False,
     ) -> ChatRequest:
         run = self.request
         settings = run.generation if generation is None else generation
@@ -257,7 +277,7 @@ class RunContext:
             messages,
             settings,
             tools,
-            run.tool_choice if tools else "auto",
+            (run.tool_choice if tool_choice is None else tool_choice) if tools else "auto",
             incremental,
             model.profile.extra_body,
             CallContext(
@@ -270,6 +290,7 @@ class RunContext:
                 retries=retries,
                 cache=run.cache or "off",
                 replicate=replicate,
+                unplanned=unplanned,
             ),
         )
 

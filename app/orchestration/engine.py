@@ -11,6 +11,7 @@ import structlog
 
 from app.config.spec import QuorumSpec
 from app.core.budgets import NOTHING, Amount, Limit
+from app.core.chat import NamedTool
 from app.core.clock import Clock
 from app.core.errors import InvalidRequest
 from app.core.lifecycle import Draining
@@ -33,6 +34,8 @@ from app.orchestration.prompts import Prompts
 from app.orchestration.selection import ModelSource, Targets, select, tuned
 from app.orchestration.strategies import Strategies, parse_options
 from app.reliability.standings import LocalStandings
+from app.state.turns import TurnStore
+from app.tools.toolbox import Toolbox
 
 _log = structlog.get_logger("quorum.run")
 
@@ -140,6 +143,8 @@ class Engine:
         draining: tells that the process stops, which ends runs.
         lessons: by tenant, what was learned; without it the priors.
         observers: who is told of every run that ends.
+        toolbox: the tools of the service.
+        turns: what was said with them, between two requests of a conversation.
     """
 
     def __init__(
@@ -153,7 +158,10 @@ class Engine:
         draining: Draining | None = None,
         lessons: Callable[[str], Lessons] | None = None,
         observers: Sequence[Observer] = (),
+        toolbox: Toolbox | None = None,
+        turns: TurnStore | None = None,
     ) -> None:
+        self._toolbox, self._turns = toolbox, turns
         self._draining = draining or Draining()
         self.strategies = strategies
         self._admission = admission
@@ -203,6 +211,8 @@ class Engine:
 
     def _prepared(self, strategy: BaseOrchestrator, request: RunRequest, run_id: str | None = None) -> Run:
         self._check_limits(request)
+        if not strategy.brings_tools:
+            _check_choice(request)
         options = parse_options(strategy, request.config.options)
         generation = self.targets.generation(request.generation, request.config.recipe)
         deadline = request.deadline
@@ -231,6 +241,8 @@ class Engine:
             standings=self._standings,
             draining=self._draining,
             lessons=self._lessons(request.tenant) if self._lessons else self._priors,
+            toolbox=self._toolbox,
+            turns=self._turns,
         )
         strategy.check(request, context)
         return Run(run_id, strategy, request, context, observers=self._observers)
@@ -279,6 +291,15 @@ class Engine:
             raise InvalidRequest(message, param="max_tokens")
         if generation.n > limits.max_choices:
             raise InvalidRequest(f"n is {generation.n}; at most {limits.max_choices} may be asked for", param="n")
+
+
+def _check_choice(request: RunRequest) -> None:
+    """Whether there is what `tool_choice` asks for among the tools of the request."""
+    choice = request.tool_choice
+    if choice == "required" and not request.tools:
+        raise InvalidRequest("tool_choice 'required' needs tools", param="tool_choice")
+    if isinstance(choice, NamedTool) and all(tool.name != choice.name for tool in request.tools):
+        raise InvalidRequest(f"tool_choice names {choice.name!r}, which is not among the tools", param="tool_choice")
 
 
 def new_run_id() -> str:

@@ -16,6 +16,7 @@ from app.orchestration.direct import DirectOrchestrator
 from app.orchestration.fallback.orchestrator import FallbackOrchestrator
 from app.orchestration.parallel.orchestrator import ParallelOrchestrator
 from app.orchestration.simple import SimpleOrchestrator
+from app.orchestration.tools.orchestrator import ToolOrchestrator
 
 ENTRY_POINT_GROUP = "quorum.orchestrators"
 _WORDS = {"extra_forbidden": "is no option", "missing": "is missing"}
@@ -26,6 +27,7 @@ BUILT_IN: tuple[type[BaseOrchestrator], ...] = (
     ConsensusOrchestrator,
     ParallelOrchestrator,
     AdaptiveOrchestrator,
+    ToolOrchestrator,
 )
 
 

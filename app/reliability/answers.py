@@ -239,5 +239,6 @@ def _begun(question: Question, asker: CallContext) -> _Flight:
         purse=bill,
         retries=asker.retries,
         replicate=asker.replicate,
+        unplanned=asker.unplanned,
     )
     return _Flight(question, context, bill)

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from app.core.budgets import Purse
+from app.core.budgets import Draw, Purse
 from app.core.chat import ChatRequest
-from app.core.errors import QuorumError
+from app.core.errors import BudgetExceeded, QuorumError
 from app.core.model_events import ModelEvent, ResponseBuilder, ResponseFinished, ResponseStarted
 from app.core.models import Call, ModelProfile, Policy
 from app.core.streams import close
@@ -26,8 +26,16 @@ def charge(profile: ModelProfile) -> Policy:
     """
 
     def policy(call: Call) -> Call:
+        async def drawn(request: ChatRequest, purse: Purse) -> Draw:
+            if not request.context.unplanned:
+                return purse.draw(request, profile)
+            draw = await purse.draw_unplanned(request, profile)
+            if draw is None:
+                raise BudgetExceeded(f"{profile.name!r} is not asked: what a further call may use is over the run's budget")
+            return draw
+
         async def charged(request: ChatRequest, purse: Purse) -> AsyncIterator[ModelEvent]:
-            draw, context = purse.draw(request, profile), request.context
+            draw, context = await drawn(request, purse), request.context
             partial, begun = ResponseBuilder(), False
             failure: QuorumError | None = None
 

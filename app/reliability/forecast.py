@@ -85,11 +85,17 @@ class Forecast:
     @property
     def least(self) -> Amount:
         """What the cheapest call of the first stage takes: with less, nothing can be done."""
-        first = [call for call in self.calls if call.stage == min(call.stage for call in self.calls)]
+        first = self.first_stage.calls
         return Amount(
             min((call.tokens for call in first), default=0),
             min((call.nano_usd or 0 for call in first), default=0),
         )
+
+    @property
+    def first_stage(self) -> Forecast:
+        """What is called before anything has answered."""
+        first = min((call.stage for call in self.calls), default=0)
+        return forecast([call for call in self.calls if call.stage == first])
 
 
 def forecast(calls: Sequence[PlannedCall]) -> Forecast:

@@ -111,6 +111,23 @@ class RunPurse:
         reservation = await self._reserve(bound)
         return None if reservation is None else ReservedDraw(self, reservation)
 
+    async def pay(self, amount: Amount) -> bool:
+        """Use `amount` for what is no call of a model; False where there is not so much."""
+        used = self.spent + self._set_aside + amount
+        if self._own.lacks(used + self._apart) is not None:
+            return False
+        if self._reserve is None:
+            if self.bounds.lacks(used) is not None:
+                return False
+            self.spent += amount
+            return True
+        reservation = await self._reserve(amount)
+        if reservation is None:
+            return False
+        self._apart += amount
+        reservation.settle_later(amount)
+        return True
+
     def book_apart(self, used: Amount) -> None:
         """A call that was reserved for by itself has used this much."""
         self._apart += used

@@ -101,6 +101,11 @@ def answer_keys(tenant: str, digest: str) -> AnswerKeys:
     return AnswerKeys(f"{tag}:cached", f"{tag}:leader")
 
 
+def turns_key(tenant: str, run_id: str) -> str:
+    """What a run said with tools before it handed calls to its client: a text."""
+    return f"quorum:{{{tenant}:{run_id}}}:turns"
+
+
 LEARNED: Final = RegistryKeys("quorum:{learning}:records", "quorum:{learning}:version", "quorum:{learning}:changed")
 """By scope: the version of what was learned there and is in force."""
 

@@ -31,6 +31,7 @@ AGREEING = {
 BY_QUALITY: dict[str, Any] = {"weights": {"quality": 1}, "explore": 0}
 """What `adaptive` weighs, without the time that calls took, which differs from run to run. It has few models to choose from,
 since earlier runs have taught it who answers."""
+BROWSER: dict[str, Any] = {"type": "function", "function": {"name": "browser", "description": "Opens a page."}}
 CASES: dict[str, list[dict[str, Any]]] = {
     "direct": [{}, {"input": "Who? [[mock: fault=overloaded]]"}, {"input": "Who? [[mock: fault=midstream-error:2]]"}],
     "simple": [
@@ -80,6 +81,17 @@ CASES: dict[str, list[dict[str, Any]]] = {
         {"options": {**BY_QUALITY, "pin": ["mock/mock-swift", "mock/mock-careful", "mock/mock-terse"]}},
         {"options": {**BY_QUALITY, "pin": ["mock/mock-careful"]}, "input": "Who was it?"},
         {"options": BY_QUALITY, "input": "Who? [[mock: fault=server_error]]", "models": ["mock/mock-swift"]},
+    ],
+    "tools": [
+        {},
+        {"input": f"{QUESTION} Use the calculator."},
+        {"input": f"{QUESTION} Use the calculator.", "options": {"approval": "all"}},
+        {"input": f"{QUESTION} Use the calculator.", "options": {"approval": "all", "on_tool_error": "fail"}},
+        {"input": "What is 17 and 23 in each calculator?", "options": {"tools": ["calculator"], "max_steps": 2}},
+        {"input": "Look it up.", "tools": [BROWSER], "options": {"tools": []}, "models": ["mock/mock-swift"]},
+        {"input": "Use both the calculator and the browser: 17 * 23", "tools": [BROWSER]},
+        {"input": "Who? [[mock: fault=overloaded model=mock-swift]]"},
+        {"input": "Who? [[mock: fault=overloaded]]"},
     ],
 }
 """By strategy, what is asked of it: at least one run for each way that its code goes. They end alike streamed and not."""

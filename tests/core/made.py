@@ -22,6 +22,7 @@ from app.core.runs import (
     Output,
     PlanDecision,
     Timing,
+    ToolRun,
 )
 from app.core.usage import Usage
 
@@ -114,6 +115,26 @@ def helpers(draw: st.DrawFn) -> HelperCall:
 
 
 @st.composite
+def tool_runs(draw: st.DrawFn, number: int) -> ToolRun:
+    status = draw(st.sampled_from(["succeeded", "failed", "invalid", "refused", "repeated", "cancelled"]))
+    return ToolRun(
+        f"t{number}",
+        draw(st.integers(1, 3)),
+        draw(names),
+        draw(words),
+        draw(st.none() | st.just("1.0.0")),
+        draw(st.sampled_from([None, "pure", "read", "write"])),
+        status,
+        draw(json_objects) if status == "succeeded" else None,
+        draw(errors) if status not in ("succeeded", "cancelled") else None,
+        draw(st.booleans()),
+        draw(st.floats(0, 2e9)),
+        draw(milliseconds),
+        draw(st.sampled_from([0.0, 0.25])),
+    )
+
+
+@st.composite
 def outputs(draw: st.DrawFn, *, answered: bool) -> Output:
     """An answer; where there are several choices the first is what stands beside them. Without an end it has no reasons."""
     several = draw(st.integers(2, 3)) if answered and draw(st.booleans()) else 1
@@ -146,6 +167,8 @@ def results(draw: st.DrawFn) -> OrchestrationOutput:
     if not over:
         made = (*made, Candidate("c9", draw(names), "p", 1, layer=2))
     calls = tuple(draw(st.lists(helpers(), max_size=2)))
+    tools = tuple(draw(tool_runs(number)) for number in range(draw(st.integers(0, 2))))
+    cost = total_cost((*made, *calls))
     meta = BundleMetadata("t", 3, ("fast",))
     evidence = draw(st.none() | st.builds(EvidenceBundle, st.just(meta), st.just(()), json_objects))
     analysis = st.builds(Analysis, some, st.none() | names, words, st.none() | json_objects, st.none() | errors)
@@ -162,9 +185,9 @@ def results(draw: st.DrawFn) -> OrchestrationOutput:
         consensus=draw(st.none() | st.builds(Consensus, some, words)) if evidence else None,
         evidence=evidence,
         plan=draw(st.none() | plan),
-        tool_calls=tuple(draw(st.lists(json_objects, max_size=2))),
+        tool_calls=tools,
         usage=total_usage((*made, *calls)),
-        cost_usd=total_cost((*made, *calls)),
+        cost_usd=None if cost is None else cost + 0 + sum(tool.cost_usd for tool in tools),
         wasted_cost_usd=total_cost(c for c in (*made, *calls) if c.status == "cancelled"),
         timing=draw(st.builds(Timing, milliseconds, st.none() | milliseconds)) if over else Timing(),
         warnings=tuple(draw(st.lists(words, max_size=2))),

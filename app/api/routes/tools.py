@@ -97,7 +97,7 @@ def _caller(request: Request, who: Principal) -> ToolCaller:
         scopes=who.scopes,
         key_id=who.key_id,
         key_name=who.name,
-        address=request.client.host if request.client else None,
+        address=told["address"],
         request_id=told["request_id"],
         traceparent=told["traceparent"],
         deadline=told["deadline"],

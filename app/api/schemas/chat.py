@@ -104,7 +104,7 @@ class ChatBody(Body):
             tuple([message.to_core() for message in self.messages]),
             self._generation(),
             tools,
-            tool_choice(self.tool_choice, tools),
+            tool_choice(self.tool_choice),
             (own.budget or BudgetBody()).to_core(own.on_budget) if own else Budget(),
             own.cache if own else None,
             deltas=deltas,

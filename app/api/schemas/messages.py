@@ -216,18 +216,11 @@ class NamedToolBody(Body):
 ToolChoiceBody = Literal["auto", "none", "required"] | NamedToolBody
 
 
-def tool_choice(body: ToolChoiceBody | None, tools: tuple[ToolDefinition, ...]) -> ToolChoice:
-    """Raises InvalidRequest: a named tool is not among `tools`."""
+def tool_choice(body: ToolChoiceBody | None) -> ToolChoice:
+    """Whether there is such a tool is judged where the run's strategy is known."""
     if body is None:
         return "auto"
-    if isinstance(body, str):
-        if body == "required" and not tools:
-            raise InvalidRequest("tool_choice 'required' needs tools", param="tool_choice")
-        return body
-    name = body.function.name
-    if all(tool.name != name for tool in tools):
-        raise InvalidRequest(f"tool_choice names {name!r}, which is not among the tools", param="tool_choice")
-    return NamedTool(name)
+    return body if isinstance(body, str) else NamedTool(body.function.name)
 
 
 class JsonSchemaBody(Body):

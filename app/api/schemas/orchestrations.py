@@ -89,7 +89,7 @@ class OrchestrationBody(Body):
             self._messages(),
             self.generation.to_core(),
             tools,
-            tool_choice(self.tool_choice, tools),
+            tool_choice(self.tool_choice),
             self.budget.to_core(self.on_budget),
             self.cache,
             deltas=deltas,

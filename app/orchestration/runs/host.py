@@ -16,7 +16,7 @@ from app.observability.metrics import HOSTED_RUNS, LOG_APPEND_SECONDS, LOG_DROPP
 from app.orchestration.engine import Run
 from app.orchestration.runs.hosted import HostedRun
 from app.orchestration.runs.run_log import OnDisconnect
-from app.orchestration.runs.taking import UNLOGGED, Taken, finished_candidates
+from app.orchestration.runs.taking import UNLOGGED, Taken, finished_work
 from app.state.run_orders import RunOrders
 from app.state.run_records import LEASE_S, RunRecords
 
@@ -80,7 +80,8 @@ class RunHost:
         if found is None:
             return None
         epoch, last = found
-        run.context.finished = await finished_candidates(self._records, tenant, run.id)
+        run.context.taken = True
+        run.context.finished, run.context.returned = await finished_work(self._records, tenant, run.id)
         return Taken(epoch, last + UNLOGGED)
 
     async def begin(

@@ -1,4 +1,4 @@
-"""What a run that was taken over need not do again: the candidates that its log shows finished."""
+"""What a run that was taken over need not do again: what its log shows finished."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import orjson
 from pydantic import TypeAdapter
 
-from app.core.runs import Candidate
+from app.core.runs import Candidate, ToolRun
 from app.state.run_records import RunRecords
 
 _CANDIDATE = TypeAdapter(Candidate)
+_TOOL_RUN = TypeAdapter(ToolRun)
 _AT_ONCE = 1_000
 UNLOGGED = 1_000_000
 """More than a process sends of a run while its log is away."""
@@ -28,13 +29,15 @@ class Taken:
     after: int
 
 
-async def finished_candidates(records: RunRecords, tenant: str, run_id: str) -> list[Candidate]:
-    """The candidates that have answered, in the order in which they did. Of a log that was trimmed, those that it still has.
+async def finished_work(records: RunRecords, tenant: str, run_id: str) -> tuple[list[Candidate], dict[str, ToolRun]]:
+    """The candidates that have answered, in the order in which they did, and the calls of tools that are over, by their ids.
+    Of a log that was trimmed, those that it still has.
 
     Raises:
         StateUnavailable: Redis is away.
     """
     found: dict[str, Candidate] = {}
+    returned: dict[str, ToolRun] = {}
     after = 0
     while events := await records.events(tenant, run_id, after, most=_AT_ONCE):
         after = events[-1].seq
@@ -42,4 +45,7 @@ async def finished_candidates(records: RunRecords, tenant: str, run_id: str) -> 
             if event.type == "candidate.finished":
                 candidate = _CANDIDATE.validate_python(orjson.loads(event.data)["candidate"])
                 found[candidate.id] = candidate
-    return list(found.values())
+            elif event.type == "tool.returned":
+                call = _TOOL_RUN.validate_python(orjson.loads(event.data)["call"])
+                returned[call.id] = call
+    return list(found.values()), returned

@@ -1,0 +1,1 @@
+"""tools: a model that acts through the tools of the service and of the client."""

@@ -1,0 +1,203 @@
+"""One call of a tool of the service inside a run: checked, permitted, run in time, and told to the model as data.
+
+What a tool gave stands in a JSON object, `{"result": ...}` or `{"error": {...}}`, in a message of role `tool`: it cannot end
+its own quotation, and nothing in it is ever read as a call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import orjson
+
+from app.core.budgets import Amount, nano_usd
+from app.core.errors import BudgetExceeded, ConflictError, Forbidden, InvalidRequest, QuorumError, ToolExecutionError, report
+from app.core.messages import TextPart, ToolCallPart, ToolResultPart
+from app.core.run_events import RunEvent, ToolCalled, ToolReturned, Warning
+from app.core.runs import ToolRun, ToolRunStatus
+from app.core.tools import ToolCaller
+from app.orchestration.context import RunContext
+from app.orchestration.tools.options import Approval
+from app.tools.execution import APPROVAL_NEEDED, PreparedCall, arguments_of
+from app.tools.registry import Registered
+
+STEP_RESULT_BYTES: Final = 100_000
+"""What the results of one step may take in the prompt, all together: some 25,000 tokens."""
+LEAST_RESULT_BYTES: Final = 1_000
+_MAX_ERROR: Final = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What calls of a run have in common. `names` are the tools that it offers."""
+
+    context: RunContext
+    caller: ToolCaller
+    approval: Approval
+    names: tuple[str, ...]
+
+
+class ServedCall:
+    """A call of a tool of the service. `run` is what is known of it; over when `events` is.
+
+    `registered` is None where no such tool is offered. A call that is `repeated` is not made.
+    """
+
+    def __init__(self, terms: Terms, part: ToolCallPart, step: int, registered: Registered | None, *, repeated: bool) -> None:
+        spec = registered.spec if registered else None
+        self._terms, self._registered, self._repeated = terms, registered, repeated
+        self.part = part
+        self.key = (part.name, _canonical(part.arguments))
+        self.run = ToolRun(
+            part.id,
+            step,
+            part.name,
+            part.arguments,
+            str(spec.version) if spec else None,
+            spec.side_effect if spec else None,
+        )
+        self._warnings: tuple[str, ...] = ()
+
+    def called(self) -> ToolCalled:
+        run = self.run
+        return ToolCalled(run.id, run.step, run.name, run.arguments, run.version, run.side_effect)
+
+    async def events(self) -> AsyncIterator[RunEvent]:
+        """Make the call, and tell of its end. What fails is in `run.error`."""
+        known = self._terms.context.returned.get(self.run.id)
+        if known is not None and (known.name, known.arguments) == (self.run.name, self.run.arguments):
+            self.run = known
+        else:
+            await self._make()
+        for warning in self._warnings:
+            yield Warning(warning)
+        yield ToolReturned(self.run)
+
+    @property
+    def done(self) -> bool:
+        """Whether there is no sense in making it again: it has succeeded, or it writes and may have taken effect."""
+        run = self.run
+        return run.status in ("succeeded", "repeated") or (run.status == "failed" and run.side_effect == "write")
+
+    @property
+    def failure(self) -> ToolExecutionError | None:
+        """What a run fails with that is to fail where a tool does."""
+        error = self.run.error
+        if error is None or self.run.status == "repeated":
+            return None
+        failure = ToolExecutionError(error.message, tool=self.run.name, retry_after=error.retry_after)
+        failure.code = error.code
+        return failure
+
+    async def _make(self) -> None:
+        try:
+            prepared = await self._prepared()
+        except Forbidden as error:
+            self._end("refused", error)
+        except InvalidRequest as error:
+            self._end("invalid", error)
+        except QuorumError as error:
+            self._end("failed", error)
+        else:
+            await self._run(prepared)
+
+    async def _prepared(self) -> PreparedCall:
+        """The call, checked and permitted.
+
+        Raises:
+            InvalidRequest: there is no such tool, or its arguments do not fit.
+            Forbidden: it is not permitted, or not without a person's approval.
+            ToolExecutionError: it is not there now.
+        """
+        terms, registered = self._terms, self._registered
+        toolbox = terms.context.toolbox
+        if registered is None or toolbox is None:
+            offered = ", ".join(terms.names) or "none"
+            raise InvalidRequest(f"there is no tool {self.run.name[:100]!r}; the tools are {offered}", param="name")
+        prepared = await toolbox.prepare(registered.spec.reference, arguments_of(self.run.arguments), terms.caller)
+        reason = _needs_approval(prepared, terms.approval)
+        if reason is not None:
+            raise Forbidden(f"{reason}; it was not run", param="name", code=APPROVAL_NEEDED)
+        return prepared
+
+    async def _run(self, prepared: PreparedCall) -> None:
+        context, spec = self._terms.context, prepared.spec
+        toolbox = context.toolbox
+        assert toolbox is not None  # noqa: S101 - what was prepared was prepared by it
+        if self._repeated:
+            message = (
+                "this very call was made in the step before, and its result stands above; answer with it, or call otherwise"
+            )
+            self._end("repeated", ConflictError(message, code="repeated_call"))
+            return
+        if context.taken and spec.side_effect == "write":
+            toolbox.uncertain(prepared)
+            message = f"the process that ran {spec.reference!r} has died: its effect is not known, and it is not run again"
+            self._end("failed", ConflictError(message, code="effect_uncertain"))
+            return
+        if spec.cost_usd and context.purse is not None and not await context.purse.pay(Amount(0, nano_usd(spec.cost_usd))):
+            self._end("refused", BudgetExceeded(f"the tool {spec.name!r} costs ${spec.cost_usd:g}, more than is left"))
+            return
+        try:
+            result = await toolbox.run(prepared)
+        except QuorumError as error:
+            self._end("failed", error)
+            return
+        self._warnings = result.warnings
+        self.run = replace(
+            self.run,
+            status="succeeded" if result.error is None else "failed",
+            result=result.value,
+            error=result.error,
+            truncated=result.truncated,
+            started_at=result.started_at,
+            latency_ms=result.latency_ms,
+            cost_usd=result.cost_usd,
+        )
+
+    def _end(self, status: ToolRunStatus, error: QuorumError) -> None:
+        self.run = replace(self.run, status=status, error=report(error))
+
+
+def _needs_approval(prepared: PreparedCall, approval: Approval) -> str | None:
+    """Why a person must agree to a call first; None where nobody must."""
+    if prepared.decision.effect == "approve":
+        return prepared.decision.reason
+    spec = prepared.spec
+    if approval == "all" or (approval == "writes" and spec.side_effect == "write"):
+        return f"a call of {spec.reference!r} needs an approval, as the option `approval` says"
+    return None
+
+
+def result_part(run: ToolRun, room: int) -> ToolResultPart:
+    """What the model is told of a call, in `room` bytes at most."""
+    return ToolResultPart(run.id, (TextPart(_told(run, room)),), run.name, is_error=run.error is not None)
+
+
+def _told(run: ToolRun, room: int) -> str:
+    if run.error is not None:
+        return _json({"error": {"code": run.error.code, "message": run.error.message[:_MAX_ERROR]}})
+    told = _json({"result": run.result, "truncated": True} if run.truncated else {"result": run.result})
+    if len(told.encode()) <= room:
+        return told
+    text = run.result if isinstance(run.result, str) else _json(run.result)
+    most = room
+    while True:  # what has to be escaped is longer than it was
+        told = _json({"result": text.encode()[:most].decode("utf-8", "ignore"), "truncated": True})
+        if len(told.encode()) <= room or most < LEAST_RESULT_BYTES:
+            return told
+        most = most * 3 // 4
+
+
+def _json(value: Mapping[str, Any] | Any) -> str:
+    return orjson.dumps(value).decode()
+
+
+def _canonical(arguments: str) -> str:
+    """Arguments that mean the same are the same."""
+    try:
+        return orjson.dumps(orjson.loads(arguments or "{}"), option=orjson.OPT_SORT_KEYS).decode()
+    except orjson.JSONDecodeError:
+        return arguments

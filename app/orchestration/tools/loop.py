@@ -1,0 +1,247 @@
+"""The loop of a model and its tools.
+
+A step is one call of a model, and the calls of tools that it asks for:
+
+1. The model is asked, with all that was said so far. Where it fails, the run's next model goes on in its place.
+2. Its calls are sorted: those of tools of the service are made here, at once; those of the client's own end the run, and are
+   handed to the client after the others were made.
+3. What the tools said goes back to the model, in the order of its calls, and the next step begins.
+
+An answer without calls ends the loop. In the last step, and where a model goes round in circles, no tool may be called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Final
+
+from app.core.chat import ToolChoice
+from app.core.errors import AllCandidatesFailed, BudgetExceeded, OrchestratorError, ProviderError, QuorumError, report
+from app.core.messages import Message, ToolCallPart
+from app.core.models import Model
+from app.core.run_events import OutputDelta, OutputReset, RunEvent, RunFinished, Warning
+from app.core.run_fold import output_deltas
+from app.core.streams import merge
+from app.orchestration.calls import CandidateCall
+from app.orchestration.context import RunContext
+from app.orchestration.fallback.options import DEFAULT_ON
+from app.orchestration.tools.calling import LEAST_RESULT_BYTES, STEP_RESULT_BYTES, ServedCall, Terms, result_part
+from app.orchestration.tools.offering import Offer, caller_of
+from app.orchestration.tools.options import ToolOptions
+from app.orchestration.tools.turns import Kept, Turn, for_model, handed_over, keep, said, speaker_of
+
+MOST_CALLS: Final = 32
+"""Calls of one step that are made; what a model asks for beyond them is left out."""
+REPAIRS: Final = 2
+"""How often in a run arguments that do not fit are only told to the model, where tools that fail are to fail the run."""
+CIRCLES: Final = 2
+"""Steps in a row that only repeat the calls before them, after which the model must answer."""
+
+
+class ToolLoop:
+    """The steps of one run. `ending` is there when `events` is over."""
+
+    ending: RunFinished
+
+    def __init__(self, context: RunContext, offer: Offer, turns: Sequence[Turn]) -> None:
+        options: ToolOptions = context.options
+        self._context, self._offer, self._options = context, offer, options
+        self._models = list(context.models)
+        self._before = tuple(turns)
+        self._turns: list[Turn] = []
+        self._terms = Terms(context, caller_of(context), options.approval, offer.names)
+        self._ids: set[str] = set()
+        self._done: frozenset[tuple[str, str]] = frozenset()
+        self._circles = 0
+        self._repairs = 0
+        self._wrote = False
+        self._failed: list[CandidateCall] = []
+
+    async def events(self) -> AsyncGenerator[RunEvent]:
+        """Ask and act, until there is an answer.
+
+        Raises:
+            QuorumError: no model answers, or a tool has failed and is to fail the run.
+        """
+        for step in range(1, self._options.max_steps + 1):
+            forced = step == self._options.max_steps or self._circles >= CIRCLES
+            if forced and self._turns:
+                yield Warning(self._why_forced(step))
+            async with aclosing(self._asked(step, self._choice(step, forced=forced))) as events:
+                async for event in events:
+                    yield event
+            asked = self._answer
+            calls = () if forced else self._calls(asked, step)
+            if not calls:
+                self._end(asked, forced=forced)
+                return
+            async with aclosing(self._acted(asked, calls, step)) as events:
+                async for event in events:
+                    yield event
+            if self._handed:
+                async with aclosing(self._hand_over(asked)) as events:
+                    async for event in events:
+                        yield event
+                return
+
+    def _choice(self, step: int, *, forced: bool) -> ToolChoice:
+        """What a step may do with tools: a choice that demands one holds for the first step, or there would be no answer."""
+        if forced:
+            return "none"
+        choice = self._context.request.tool_choice
+        return choice if step == 1 or choice == "none" else "auto"
+
+    def _why_forced(self, step: int) -> str:
+        if self._circles >= CIRCLES:
+            return f"the model asked for the same calls {CIRCLES + 1} times in a row; it must answer without tools"
+        return f"after {step - 1} steps with tools the model must answer without them (max_steps)"
+
+    # ---- asking
+
+    async def _asked(self, step: int, choice: ToolChoice) -> AsyncGenerator[RunEvent]:
+        """Ask the model, or the next one where it fails; `_answer` is who answered."""
+        context = self._context
+        while True:
+            model = self._models[0]
+            asked = context.ask(
+                model,
+                for_model([*self._before, *self._turns], model.profile),
+                layer=step,
+                tools=self._offer.definitions(context, model.profile),
+                tool_choice=choice,
+                output=True,
+                trims=True,
+                unplanned=step > 1,
+            )
+            shown = False
+            async with aclosing(asked.events()) as events:
+                async for event in events:
+                    if isinstance(event, OutputDelta):
+                        if event.kind == "tool_call":
+                            continue
+                        shown = True
+                    yield event
+            if asked.error is None:
+                self._answer, self._shown = asked, shown
+                return
+            following = self._next_model(asked)
+            said = f"{asked.profile_name!r} failed ({asked.error.code})"
+            if shown:
+                yield OutputReset(f"{said} after it had begun to answer")
+            yield Warning(f"{said}; {following.profile.name!r} goes on in its place")
+
+    def _next_model(self, asked: CandidateCall) -> Model:
+        """Who goes on where `asked` has failed.
+
+        Raises:
+            QuorumError: nobody does.
+        """
+        self._failed.append(asked)
+        error = asked.error or OrchestratorError(f"{asked.profile_name!r} ended without an answer")
+        word = error.failure if isinstance(error, ProviderError) else error.code
+        if isinstance(error, BudgetExceeded) or word not in DEFAULT_ON or len(self._models) == 1:
+            raise self._failure(error)
+        del self._models[0]
+        return self._models[0]
+
+    def _failure(self, error: QuorumError) -> QuorumError:
+        if len(self._failed) == 1:
+            return error
+        reasons = "; ".join(f"{call.profile_name!r}: {call.error.message}" for call in self._failed if call.error)
+        reports = tuple(report(call.error) for call in self._failed if call.error)
+        return AllCandidatesFailed(f"no model is left to go on. {reasons}", reports=reports)
+
+    def _calls(self, asked: CandidateCall, step: int) -> tuple[ToolCallPart, ...]:
+        """The calls that the model asks for, each with an id of its own."""
+        calls: list[ToolCallPart] = []
+        for number, call in enumerate(asked.choice.tool_calls[:MOST_CALLS], 1):
+            unique = call if call.id and call.id not in self._ids else replace(call, id=f"call_{step}_{number}")
+            self._ids.add(unique.id)
+            calls.append(unique)
+        return tuple(calls)
+
+    # ---- acting
+
+    async def _acted(self, asked: CandidateCall, calls: Sequence[ToolCallPart], step: int) -> AsyncGenerator[RunEvent]:
+        """Make the calls of tools of the service, all at once; what is the client's is left in `_handed`.
+
+        Raises:
+            ToolExecutionError: one has failed, and is to fail the run.
+        """
+        left_out = len(asked.choice.tool_calls) - len(calls)
+        if left_out:
+            yield Warning(f"{left_out} calls of step {step} are left out: {MOST_CALLS} may be made in one step")
+        own = {tool.name for tool in self._offer.client}
+        self._handed = tuple(call for call in calls if call.name in own)
+        served = [self._served(call, step) for call in calls if call.name not in own]
+        if self._shown and not self._handed:
+            yield OutputReset("tools are called", aside=True)
+        for call in served:
+            yield call.called()
+        if served:
+            limit = self._context.max_concurrent_calls
+            async with aclosing(merge([call.events() for call in served], limit=limit)) as events:
+                async for event in events:
+                    yield event
+            self._check(served)
+        self._note(asked, calls, served)
+
+    def _served(self, call: ToolCallPart, step: int) -> ServedCall:
+        made = ServedCall(self._terms, call, step, self._offer.served.get(call.name), repeated=False)
+        if made.key in self._done:
+            return ServedCall(self._terms, call, step, self._offer.served.get(call.name), repeated=True)
+        return made
+
+    def _check(self, served: Sequence[ServedCall]) -> None:
+        if self._options.on_tool_error != "fail":
+            return
+        for call in served:
+            if call.run.status == "invalid" and self._repairs < REPAIRS:
+                self._repairs += 1
+            elif call.failure is not None:
+                raise call.failure
+
+    def _note(self, asked: CandidateCall, calls: Sequence[ToolCallPart], served: Sequence[ServedCall]) -> None:
+        """What was said and done in a step, for the steps after it."""
+        choice, profile = asked.choice, asked.model.profile
+        self._turns.append(Turn(said(choice.text, choice.reasoning_parts, calls), speaker_of(profile)))
+        if not served:
+            return
+        room = max(LEAST_RESULT_BYTES, STEP_RESULT_BYTES // len(served))
+        self._turns.append(Turn(Message("tool", tuple(result_part(call.run, room) for call in served))))
+        self._circles = self._circles + 1 if all(call.run.status == "repeated" for call in served) else 0
+        self._done = frozenset(call.key for call in served if call.done)
+        self._wrote = self._wrote or any(call.run.started_at and call.run.side_effect == "write" for call in served)
+
+    # ---- ending
+
+    async def _hand_over(self, asked: CandidateCall) -> AsyncGenerator[RunEvent]:
+        """Give the client its calls. Where tools of the service were called, too, that is kept until it comes back."""
+        calls = self._handed
+        if any(turn.speaker is None for turn in self._turns):
+            ids = handed_over(self._context.run_id, calls)
+            note = await keep(self._context, Kept(tuple(self._turns), ids), wrote=self._wrote)
+            if note is not None:
+                yield Warning(note)
+            calls = tuple(replace(call, id=handed) for call, handed in zip(calls, ids, strict=True))
+        for event in output_deltas(
+            replace(asked.choice, text="", reasoning="", reasoning_parts=(), refusal="", tool_calls=calls)
+        ):
+            yield event
+        self.ending = asked.ending()
+
+    def _end(self, asked: CandidateCall, *, forced: bool) -> None:
+        """The answer stands.
+
+        Raises:
+            OrchestratorError: it is none: the model still asks for tools where it may not.
+        """
+        ending = asked.ending()
+        if forced and asked.choice.tool_calls:
+            if not asked.choice.text.strip():
+                message = f"{asked.profile_name!r} gave no answer in {self._options.max_steps} steps; it only asks for tools"
+                raise OrchestratorError(message)
+            ending = replace(ending, endings=tuple(replace(one, finish_reason="stop") for one in ending.endings))
+        self.ending = ending

@@ -1,0 +1,111 @@
+"""Which tools a run offers its models: those of the service that its options name and its caller may have, and the client's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Final
+
+from app.core.chat import ToolDefinition
+from app.core.errors import InvalidRequest, NotFound
+from app.core.models import ModelProfile
+from app.core.tools import ToolCaller
+from app.orchestration.context import RunContext
+from app.tools.describing import definition
+from app.tools.registry import Registered
+from app.tools.toolbox import Toolbox
+
+MOST_TOOLS: Final = 128
+"""OpenAI's bound on the functions of a call ("Chat completions": tools), the least of the vendors'."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """`served` are the tools that are run here, by name; `client` those whose calls are handed to the client. `notes` say what
+    is not offered though it was asked for."""
+
+    served: Mapping[str, Registered]
+    client: tuple[ToolDefinition, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def definitions(self, context: RunContext, profile: ModelProfile) -> tuple[ToolDefinition, ...]:
+        """All of them, as a model of this family is told of them."""
+        toolbox = context.toolbox
+        tuning = toolbox.config.families.get(profile.family) if toolbox is not None else None
+        return (*(definition(one.spec, tuning) for one in self.served.values()), *self.client)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (*self.served, *(tool.name for tool in self.client))
+
+
+def wanted(toolbox: Toolbox | None, names: Sequence[str] | None, client: tuple[ToolDefinition, ...]) -> Offer:
+    """What may be offered at most, before anybody's permissions are asked.
+
+    Of tools with one name the client's is offered: it hides the service's from the model, and runs nothing here.
+
+    Parameters:
+        names: of tools of the service, with `*` for any characters; None for the newest version of each.
+
+    Raises:
+        InvalidRequest: there is no tool of a name, or there are more than a model may be offered.
+    """
+    found = {one.spec.name: one for one in _named(toolbox, names)}
+    own = {tool.name for tool in client}
+    notes = tuple(f"the tool {name!r} of the request hides that of the service" for name in found if name in own)
+    served = {name: one for name, one in found.items() if name not in own}
+    many = len(served) + len(client)
+    if many > MOST_TOOLS:
+        message = f"{many} tools would be offered, and {MOST_TOOLS} may be; name those that are needed in options.tools"
+        raise InvalidRequest(message, param="options.tools")
+    return Offer(served, client, notes if names is not None else ())
+
+
+def _named(toolbox: Toolbox | None, names: Sequence[str] | None) -> list[Registered]:
+    if toolbox is None:
+        if names:
+            raise InvalidRequest("this runtime has no tools of its own", param="options.tools")
+        return []
+    newest = dict.fromkeys(one.spec.name for one in toolbox.all())
+    if names is None:
+        return [toolbox.find(name) for name in newest]
+    found: list[Registered] = []
+    for place, name in enumerate(names):
+        if "*" in name:
+            found += [toolbox.find(one) for one in newest if fnmatchcase(one, name)]
+            continue
+        try:
+            found.append(toolbox.find(name))
+        except NotFound as error:
+            raise InvalidRequest(error.message, param=f"options.tools.{place}") from None
+    return found
+
+
+async def permitted(offer: Offer, toolbox: Toolbox | None, caller: ToolCaller) -> Offer:
+    """`offer` without the tools of the service that `caller` may not have run, whatever the arguments."""
+    if toolbox is None or not offer.served:
+        return offer
+    served: dict[str, Registered] = {}
+    for name, one in offer.served.items():
+        decision = await toolbox.decide(one, caller)
+        if decision.effect != "deny" or decision.depends:
+            served[name] = one
+    return Offer(served, offer.client, offer.notes)
+
+
+def caller_of(context: RunContext) -> ToolCaller:
+    """On whose behalf the tools of a run are called."""
+    run = context.request
+    return ToolCaller(
+        tenant=run.tenant,
+        scopes=run.scopes,
+        key_id=run.key_id,
+        key_name=run.key_name,
+        address=run.address,
+        recipe=run.config.recipe,
+        request_id=run.request_id,
+        run_id=context.run_id,
+        traceparent=run.traceparent,
+        deadline=run.deadline,
+    )
