@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from app.config.spec import LLMProvider
 from app.core.chat import DEFAULT_GENERATION, Generation
 from app.core.messages import Message, user
+from app.core.principal import LOCAL
 from app.core.run_events import RunEvent
 from app.core.runs import OrchestrationConfig, OrchestrationOutput, PlanDecision, RunRequest
 from app.orchestration.context import RunContext
@@ -179,7 +180,8 @@ class BaseOrchestrator(ABC):
     ) -> RunRequest:
         messages = (user(prompt),) if isinstance(prompt, str) else tuple(prompt)
         config = OrchestrationConfig(self.name, tuple(selected_models), lead_model, options)
-        return RunRequest(config, messages, generation, deltas="all" if watched else "none")
+        deltas = "all" if watched else "none"
+        return RunRequest(config, messages, generation, deltas=deltas, scopes=LOCAL.scopes)
 
     async def aclose(self) -> None:
         """Close the connections that this made; those of a runtime that was given to it belong to who gave it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from pathlib import Path
 from typing import Self
 
 from app.config.spec import LLMProvider, QuorumSpec
@@ -17,6 +18,7 @@ from app.providers.base import Availability, Provider
 from app.providers.registry import ModelRegistry
 from app.reliability.policies import local_policies
 from app.reliability.standings import LocalStandings
+from app.tools.toolbox import Toolbox
 
 
 class LocalRuntime:
@@ -25,9 +27,12 @@ class LocalRuntime:
     Parameters:
         spec: providers, models, recipes and limits; without it the mock provider, until another is registered.
         strategies: those that requests may name; without them the built-in ones and what packages bring.
+        tools: those of the service; without them those of `spec`, but for MCP servers, which only the service starts.
     """
 
-    def __init__(self, spec: QuorumSpec | None = None, strategies: Strategies | None = None) -> None:
+    def __init__(
+        self, spec: QuorumSpec | None = None, strategies: Strategies | None = None, tools: Toolbox | None = None
+    ) -> None:
         logs.configure_embedded()
         self._clock = SystemClock()
         self._spec = spec or QuorumSpec(providers={"mock": LLMProvider(kind="mock")})
@@ -35,7 +40,10 @@ class LocalRuntime:
         policies = local_policies(self._clock, self._spec.reliability.retry_budget)
         self.registry = ModelRegistry(self._spec, wrap=policies)
         standings = LocalStandings(self._clock, policies.breakers, policies.loads)
-        self.engine = Engine(self.registry, strategies or Strategies(), self._spec, self._clock, standings=standings)
+        self._tools = tools or Toolbox(self._spec.tools.model_copy(update={"mcp": {}}), self._clock, Path())
+        self.engine = Engine(
+            self.registry, strategies or Strategies(), self._spec, self._clock, standings=standings, toolbox=self._tools
+        )
 
     def register_provider(self, name: str, provider: LLMProvider | Provider) -> None:
         """Add a provider. The first one takes the place of the mock provider that was there for want of any."""
@@ -54,6 +62,7 @@ class LocalRuntime:
         return await self.engine.begin_with(strategy, request).result()
 
     async def aclose(self) -> None:
+        await self._tools.close()
         await self.registry.aclose()
 
     async def __aenter__(self) -> Self:

@@ -33,6 +33,7 @@ def test_the_built_in_ones_are_there() -> None:
         "consensus",
         "parallel",
         "adaptive",
+        "tools",
     ]
 
 

@@ -12,6 +12,7 @@ from app.config.settings import load_settings
 from app.container import configuration_of
 from app.core.chat import Generation
 from app.core.messages import system, user
+from app.core.principal import LOCAL
 from app.core.run_events import RunEvent
 from app.core.runs import Deltas, RunRequest
 from app.orchestration.local import LocalRuntime
@@ -53,4 +54,4 @@ def request_of(question: Question, runtime: LocalRuntime, deltas: Deltas) -> Run
     )
     messages = (user(question.text),) if question.system is None else (system(question.system), user(question.text))
     generation = Generation(temperature=question.temperature, max_tokens=question.max_tokens)
-    return RunRequest(config, messages, generation, deltas=deltas)
+    return RunRequest(config, messages, generation, deltas=deltas, scopes=LOCAL.scopes)
