@@ -4,7 +4,10 @@
 |---------------------------|-----------------------------------------------------------------------------------------|
 | JSON mode, or schemas     | the prompt asks for the JSON (`fit_json_object`, `fit_json_schema`); the answer is checked |
 | system role               | what the system says stands before the first thing that the user says (`fit_system`)    |
-| room in its window        | the oldest turns are left out, then the middle of the longest text (`fit_left_out`)     |
+| room in its window        | the oldest turns are left out, then the oldest steps with tools since the user's last   |
+|                           | words, then the middle of the longest texts (`fit_left_out`)                            |
+
+A call of a tool and its result stay together: both are left out, or neither.
 
 Settings that a model does not take are left out of its call in `providers.fitting`.
 """
@@ -12,12 +15,12 @@ Settings that a model does not take are left out of its call in `providers.fitti
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from app.core.chat import Generation, ToolDefinition
-from app.core.messages import Message, TextPart, user
+from app.core.messages import Message, Part, TextPart, ToolResultPart, user
 from app.core.models import ModelProfile
 from app.orchestration.prompts import Prompts
 from app.orchestration.quoting import followed_by
@@ -25,6 +28,8 @@ from app.orchestration.tasks import BYTES_PER_TOKEN, message_size, tokens_of, to
 
 ANSWER_TOKENS: Final = 1_024
 """Room that is kept for the answer, where the request does not say how long it may be; at most a quarter of the window."""
+MOST_CUTS: Final = 32
+"""Texts that are cut at most: as many as there are results in one step with tools."""
 LEAST_CHARACTERS: Final = 200
 """A text is not cut below this: less of it says nothing."""
 
@@ -102,20 +107,28 @@ def _trimmed(
     size: int,
     room: int,
 ) -> FittedPrompt:
-    """Without its oldest turns, as many as must go, and without the middle of its longest text where that is not enough."""
+    """Without its oldest turns and steps, as many as must go, and without the middle of its longest texts where that is not
+    enough."""
     left = _recent(messages, tools, room)
+    while tokens_of(left, tools) > room and (step := _oldest_step(left)):
+        del left[step.start : step.stop]
     dropped = len(messages) - len(left)
-    over = tokens_of(left, tools) - room
     cut = 0
-    if over > 0:
-        left, cut = _cut(profile, left, prompts, over * BYTES_PER_TOKEN)
+    for _ in range(MOST_CUTS):
+        over = tokens_of(left, tools) - room
+        if over <= 0:
+            break
+        left, shorter = _cut(profile, left, prompts, over * BYTES_PER_TOKEN)
+        if not shorter:
+            break
+        cut += shorter
     if not dropped and not cut:
         return FittedPrompt(messages)
-    gone = [f"{dropped} earlier messages"] if dropped else []
-    gone += [f"{cut:,} characters in the middle of the longest text"] if cut else []
+    parts = [f"{dropped} earlier messages"] if dropped else []
+    parts += [f"{cut:,} characters in the middle of the longest text"] if cut else []
     note = (
         f"the prompt of about {size:,} tokens does not fit the context window of {profile.name!r} "
-        f"({profile.context_window:,}); left out are {' and '.join(gone)}"
+        f"({profile.context_window:,}); left out are {' and '.join(parts)}"
     )
     return FittedPrompt(tuple(left), (note,))
 
@@ -142,26 +155,47 @@ def _recent(messages: Sequence[Message], tools: Sequence[ToolDefinition], room: 
     return [*kept, *messages[place:]]
 
 
+def _oldest_step(messages: Sequence[Message]) -> range:
+    """The places of the oldest call of tools since the user's last message, with its results; empty where it is the last."""
+    last = max((place for place, message in enumerate(messages) if message.role == "user"), default=-1)
+    steps = [place for place in range(last + 1, len(messages)) if messages[place].role == "assistant"]
+    return range(steps[0], steps[1]) if len(steps) > 1 else range(0)
+
+
 def _cut(profile: ModelProfile, messages: list[Message], prompts: Prompts, over: int) -> tuple[list[Message], int]:
     """`messages` without about `over` bytes in the middle of the longest text, and how many characters that were."""
     texts = [
-        (len(part.text), place, number)
+        (len(text.text), place, number, inner)
         for place, message in enumerate(messages)
         for number, part in enumerate(message.parts)
-        if isinstance(part, TextPart)
+        for inner, text in _texts(part)
     ]
     if not texts:
         return messages, 0
-    length, place, number = max(texts)
+    length, place, number, inner = max(texts)
     message = messages[place]
-    text = message.parts[number]
-    assert isinstance(text, TextPart)  # noqa: S101 - it was chosen as one
-    width = max(1.0, len(text.text.encode("utf-8", "surrogatepass")) / max(1, length))
+    part = message.parts[number]
+    text = dict(_texts(part))[inner].text
+    width = max(1.0, len(text.encode("utf-8", "surrogatepass")) / max(1, length))
     mark = prompts.render("fit_left_out", family=profile.family, count=f"{length:,}")
     keep = max(LEAST_CHARACTERS, length - round(over / width) - len(mark) - 8)
-    if keep >= length:
+    if keep + len(mark) + 4 >= length:
         return messages, 0
     mark = prompts.render("fit_left_out", family=profile.family, count=f"{length - keep:,}")
-    shorter = f"{text.text[: keep // 2]}\n\n{mark}\n\n{text.text[length - keep // 2 :]}"
-    parts = (*message.parts[:number], TextPart(shorter), *message.parts[number + 1 :])
+    shorter = TextPart(f"{text[: keep // 2]}\n\n{mark}\n\n{text[length - keep // 2 :]}")
+    parts = (*message.parts[:number], _with_text(part, inner, shorter), *message.parts[number + 1 :])
     return [*messages[:place], replace(message, parts=parts), *messages[place + 1 :]], length - keep
+
+
+def _texts(part: Part) -> Iterator[tuple[int, TextPart]]:
+    """The texts in a part that may be cut, by their place in it."""
+    if isinstance(part, TextPart):
+        yield 0, part
+    elif isinstance(part, ToolResultPart):
+        yield from ((place, text) for place, text in enumerate(part.content) if isinstance(text, TextPart))
+
+
+def _with_text(part: Part, place: int, text: TextPart) -> Part:
+    if not isinstance(part, ToolResultPart):
+        return text
+    return replace(part, content=(*part.content[:place], text, *part.content[place + 1 :]))

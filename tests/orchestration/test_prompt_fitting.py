@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from app.core.chat import DEFAULT_GENERATION, Generation, ResponseFormat
 from app.core.errors import ConfigError
@@ -157,3 +159,39 @@ def test_a_long_conversation_is_counted_once_whatever_must_go_of_it() -> None:
     assert tokens_of(found.messages) <= 8_000
     assert len(found.messages) < 300
     assert Counted.looks < 20 * len(messages)
+
+
+def step(number: int, size: int, calls: int = 2) -> list[Message]:
+    ids = [f"{number}-{place}" for place in range(calls)]
+    return [
+        Message("assistant", tuple(ToolCallPart(one, "look", "{}") for one in ids)),
+        *(Message("tool", (ToolResultPart(one, (TextPart("x" * size),)),)) for one in ids),
+    ]
+
+
+def test_the_oldest_steps_with_tools_are_left_out_and_the_last_stays() -> None:
+    steps = [*step(1, 400), *step(2, 400), *step(3, 400)]
+    found = fitted(user("old"), user("Look."), *steps, context_window=400)
+    assert [message.role for message in found.messages] == ["user", "assistant", "tool", "tool"]
+    assert found.messages[1:] == tuple(step(3, 400))
+    assert "7 earlier messages" in found.notes[0]
+
+
+def test_long_results_of_the_last_step_are_cut_each() -> None:
+    found = fitted(user("Look."), *step(1, 20_000, calls=4), context_window=4_000)
+    results = [part for message in found.messages for part in message.parts if isinstance(part, ToolResultPart)]
+    assert [part.call_id for part in results] == ["1-0", "1-1", "1-2", "1-3"]
+    assert all("left out" in part.text for part in results)
+    assert tokens_of(found.messages) <= 3_000
+
+
+@given(st.lists(st.sampled_from(["user", "assistant", "step"]), max_size=12), st.integers(50, 3_000), st.data())
+def test_no_call_is_ever_parted_from_its_result(kinds: list[str], window: int, data: st.DataObject) -> None:
+    said: list[Message] = []
+    for number, kind in enumerate(kinds):
+        size = data.draw(st.integers(0, 4_000))
+        said += step(number, size) if kind == "step" else [user("u" * size) if kind == "user" else assistant("a" * size)]
+    left = fitted(*said, context_window=window).messages
+    calls = [part.id for message in left for part in message.parts if isinstance(part, ToolCallPart)]
+    results = [part.call_id for message in left for part in message.parts if isinstance(part, ToolResultPart)]
+    assert calls == results

@@ -94,7 +94,7 @@ def _choice(persona: Persona, prompt: _Prompt, knobs: Knobs, fault: Fault | None
     if calls:
         return _with_reasoning(Choice(index, tool_calls=calls, finish_reason="tool_calls"), reasoning, prompt.digest)
     if results:
-        value = " ".join(result.text.strip() for result in results)
+        value = " ".join(tool_calls.said(result) for result in results)
         text = _as_asked(prompt, Known({"answer": value, "result": value}, value), say(persona.style.tool, value=value))
     else:
         text = _content(persona, prompt, index)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from hashlib import blake2b
-from typing import Any
+from typing import Any, cast
 
 import orjson
 
@@ -31,6 +31,19 @@ def results(messages: Sequence[Message]) -> tuple[ToolResultPart, ...]:
         return ()
     start = max((n for n, message in enumerate(messages) if message.role == "assistant"), default=-1)
     return tuple(part for message in messages[start + 1 :] for part in message.parts if isinstance(part, ToolResultPart))
+
+
+def said(result: ToolResultPart) -> str:
+    """What a tool said: of an object whose only member is `result`, as the service's own tools give it, that alone."""
+    text = result.text.strip()
+    try:
+        value: Any = orjson.loads(text) if text.startswith("{") else None
+    except orjson.JSONDecodeError:
+        value = None
+    if isinstance(value, dict) and list(cast("dict[str, Any]", value)) == ["result"]:
+        value = cast("dict[str, Any]", value)["result"]
+        return value.strip() if isinstance(value, str) else orjson.dumps(value).decode()
+    return text
 
 
 def calls(request: ChatRequest, question: str) -> tuple[ToolCallPart, ...]:
