@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TypedDict, TypeVar
 
 from fastapi import Request
@@ -16,7 +17,7 @@ from app.api.ratelimit import ratelimit_headers
 from app.api.services import Services
 from app.api.sse import Encoder, EventStream, StreamTimes
 from app.core.errors import InvalidRequest
-from app.core.lifecycle import TICKET, Ticket
+from app.core.lifecycle import TICKET, UNREPEATABLE, Ticket
 from app.core.principal import Principal
 from app.core.run_events import RunEvent
 from app.core.run_fold import unfold
@@ -94,6 +95,7 @@ async def begin(request: Request, services: Services, asking: RunRequest, strate
     run = services.engine.begin_with(strategy, asking, run_id) if strategy else services.engine.begin(asking, run_id)
     if ticket is None:
         return Begun(await services.engine.admit(run))
+    run.context.writing = partial(request.scope.__setitem__, UNREPEATABLE, True)
     ended = await services.runs.ended(asking.tenant, ticket.run_id) if ticket.epoch > 1 else None
     if ended:
         return Begun(run, ticket.digest, ended=ended)

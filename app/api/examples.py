@@ -92,6 +92,14 @@ ORCHESTRATIONS: dict[str, Any] = {
             "metadata": {"category": "arithmetic"},
         },
     },
+    "tools": {
+        "summary": "A model that calls tools of the service",
+        "value": {
+            "input": "Use the calculator: what is 17 * 23?",
+            "strategy": "tools",
+            "options": {"tools": ["calculator", "clock"]},
+        },
+    },
     "direct": {
         "summary": "One model",
         "value": {"input": "Say hello in one short sentence.", "strategy": "direct"},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
@@ -36,18 +36,17 @@ from app.tools.toolbox import Toolbox
 class RunContext:
     """One run's surroundings.
 
-    `models` are the selected ones in their order, `lead` the one that leads where the strategy has one (and the request
-    named one). `options` is an instance of the strategy's `Options`, and `named` holds the models that they name. `max_tokens`
-    is the most that a call may ask for. `standings` knows how models have been doing. Where a budget applies, `purse` is what
-    the
+    `models` are the selected ones in their order, `lead` the one that leads where the strategy has one (and the request named
+    one). `options` is an instance of the strategy's `Options`, and `named` holds the models that they name. `max_tokens` is the
+    most that a call may ask for. `standings` knows how models have been doing. Where a budget applies, `purse` is what the
     calls draw on, `default_max_tokens` bounds those whose generation does not, and `needs_prices` says that dollars are
-    counted, so that only models of known prices may be asked. `finished` are candidates of this run
-    that had answered when it was `taken` over from another process: who is asked the same again says the same; and `returned`
-    are the calls of tools that were over by then, by their ids. `draining` tells whether the process stops. `lessons` are what
-    was learned of models and tasks; `taught` is what the strategy has to say so that one may learn from the run. `settled` is
-    the strategy's own: what it has decided of this run already, which its plan and the run must agree on. `toolbox` has the
-    tools of the service, and `turns` keeps what was said with them between two requests of a conversation; there are none in a
-    run from Python that was given none.
+    counted, so that only models of known prices may be asked. `finished` are candidates of this run that had answered when it
+    was `taken` over from another process: who is asked the same again says the same; and `returned` are the calls of tools that
+    were over by then, by their ids. `writing` is told before a tool is run that writes. `draining` tells whether the process
+    stops. `lessons` are what was learned of models and tasks; `taught` is what the strategy has to say so that one may learn
+    from the run. `settled` is the strategy's own: what it has decided of this run already, which its plan and the run must
+    agree on. `toolbox` has the tools of the service, and `turns` keeps what was said with them between two requests of a
+    conversation; there are none in a run from Python that was given none.
     """
 
     run_id: str
@@ -75,6 +74,7 @@ class RunContext:
     turns: TurnStore | None = None
     taken: bool = False
     returned: Mapping[str, ToolRun] = field(default_factory=dict[str, ToolRun])
+    writing: Callable[[], None] | None = None
     _task: TaskProfile | None = None
 
     @property

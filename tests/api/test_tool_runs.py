@@ -272,6 +272,20 @@ async def test_each_step_is_reserved_when_it_is_made_from_the_limits_of_the_call
         assert (refused.status_code, refused.json()["error"]["code"]) == (429, "budget_exceeded")
 
 
+async def test_a_keyed_run_that_has_written_is_answered_again_though_it_failed(shop: Shop) -> None:
+    shop.says = [openai_says(order_1={"title": "Emma"}), Answer(status=500)]
+    headers = {"Authorization": "Bearer sk-ann-0123456789", "Idempotency-Key": "order-emma"}
+    answers = [
+        await shop.service.client.post(
+            "/v1/chat/completions", json={"model": "gpt-tools", "messages": [ASKED]}, headers=headers
+        )
+        for _ in range(2)
+    ]
+    assert [answer.status_code for answer in answers] == [502, 502]
+    assert answers[1].headers["idempotent-replayed"] == "true"
+    assert shop.ordered == ["Emma"]
+
+
 async def test_an_estimate_has_every_step_at_its_worst(service: Serving) -> None:
     body = {"input": "Hi", "strategy": "tools", "models": ["mock/mock-swift"], "options": {"max_steps": 3}}
     found = (await service.client.post("/v1/orchestrations/estimate", json=body)).json()

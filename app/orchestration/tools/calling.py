@@ -49,7 +49,6 @@ class ServedCall:
         spec = registered.spec if registered else None
         self._terms, self._registered, self._repeated = terms, registered, repeated
         self.part = part
-        self.key = (part.name, _canonical(part.arguments))
         self.run = ToolRun(
             part.id,
             step,
@@ -66,14 +65,21 @@ class ServedCall:
 
     async def events(self) -> AsyncIterator[RunEvent]:
         """Make the call, and tell of its end. What fails is in `run.error`."""
-        known = self._terms.context.returned.get(self.run.id)
+        context = self._terms.context
+        known = context.returned.get(self.run.id)
         if known is not None and (known.name, known.arguments) == (self.run.name, self.run.arguments):
             self.run = known
+            self._tell_of_writing()
         else:
             await self._make()
         for warning in self._warnings:
             yield Warning(warning)
         yield ToolReturned(self.run)
+
+    def _tell_of_writing(self) -> None:
+        context = self._terms.context
+        if self.run.side_effect == "write" and context.writing is not None:
+            context.writing()
 
     @property
     def done(self) -> bool:
@@ -132,6 +138,7 @@ class ServedCall:
             )
             self._end("repeated", ConflictError(message, code="repeated_call"))
             return
+        self._tell_of_writing()
         if context.taken and spec.side_effect == "write":
             toolbox.uncertain(prepared)
             message = f"the process that ran {spec.reference!r} has died: its effect is not known, and it is not run again"
@@ -195,9 +202,9 @@ def _json(value: Mapping[str, Any] | Any) -> str:
     return orjson.dumps(value).decode()
 
 
-def _canonical(arguments: str) -> str:
-    """Arguments that mean the same are the same."""
+def key_of(call: ToolCallPart) -> tuple[str, str]:
+    """The same for calls that mean the same: of one tool, with the same arguments in whatever order."""
     try:
-        return orjson.dumps(orjson.loads(arguments or "{}"), option=orjson.OPT_SORT_KEYS).decode()
+        return call.name, orjson.dumps(orjson.loads(call.arguments or "{}"), option=orjson.OPT_SORT_KEYS).decode()
     except orjson.JSONDecodeError:
-        return arguments
+        return call.name, call.arguments

@@ -27,7 +27,7 @@ from app.core.streams import merge
 from app.orchestration.calls import CandidateCall
 from app.orchestration.context import RunContext
 from app.orchestration.fallback.options import DEFAULT_ON
-from app.orchestration.tools.calling import LEAST_RESULT_BYTES, STEP_RESULT_BYTES, ServedCall, Terms, result_part
+from app.orchestration.tools.calling import LEAST_RESULT_BYTES, STEP_RESULT_BYTES, ServedCall, Terms, key_of, result_part
 from app.orchestration.tools.offering import Offer, caller_of
 from app.orchestration.tools.options import ToolOptions
 from app.orchestration.tools.turns import Kept, Turn, for_model, handed_over, keep, said, speaker_of
@@ -189,10 +189,8 @@ class ToolLoop:
         self._note(asked, calls, served)
 
     def _served(self, call: ToolCallPart, step: int) -> ServedCall:
-        made = ServedCall(self._terms, call, step, self._offer.served.get(call.name), repeated=False)
-        if made.key in self._done:
-            return ServedCall(self._terms, call, step, self._offer.served.get(call.name), repeated=True)
-        return made
+        repeated = key_of(call) in self._done
+        return ServedCall(self._terms, call, step, self._offer.served.get(call.name), repeated=repeated)
 
     def _check(self, served: Sequence[ServedCall]) -> None:
         if self._options.on_tool_error != "fail":
@@ -212,7 +210,7 @@ class ToolLoop:
         room = max(LEAST_RESULT_BYTES, STEP_RESULT_BYTES // len(served))
         self._turns.append(Turn(Message("tool", tuple(result_part(call.run, room) for call in served))))
         self._circles = self._circles + 1 if all(call.run.status == "repeated" for call in served) else 0
-        self._done = frozenset(call.key for call in served if call.done)
+        self._done = frozenset(key_of(call.part) for call in served if call.done)
         self._wrote = self._wrote or any(call.run.started_at and call.run.side_effect == "write" for call in served)
 
     # ---- ending
