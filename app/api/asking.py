@@ -95,6 +95,7 @@ async def begin(request: Request, services: Services, asking: RunRequest, strate
     run = services.engine.begin_with(strategy, asking, run_id) if strategy else services.engine.begin(asking, run_id)
     if ticket is None:
         return Begun(await services.engine.admit(run))
+    run.context.taken = ticket.epoch > 1
     run.context.writing = partial(request.scope.__setitem__, UNREPEATABLE, True)
     ended = await services.runs.ended(asking.tenant, ticket.run_id) if ticket.epoch > 1 else None
     if ended:

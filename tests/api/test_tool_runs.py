@@ -13,7 +13,8 @@ import pytest
 
 from app.state.client import StateClient
 from app.state.embedded import EmbeddedValkey
-from tests.support.loopback import Answer, Loopback, Received, as_json
+from tests.support.loopback import Answer, Loopback, Received, as_json, sse
+from tests.support.openai_wire import chunk, stream
 from tests.support.serving import AT_ONCE, ONE_CALL, Serving, serving
 
 pytestmark = pytest.mark.usefixtures("state")  # what is done here is in the audit trail, which others read
@@ -212,6 +213,21 @@ async def test_the_sdk_streams_an_answer_that_tools_were_called_for(service: Ser
     assert "391" in text
     assert not [chunk for chunk in chunks if chunk.choices and chunk.choices[0].delta.tool_calls]
     await client.close()
+
+
+async def test_what_a_model_says_before_it_calls_stays_in_a_stream_that_cannot_take_it_back(shop: Shop) -> None:
+    call = {"index": 0, "id": "t1", "type": "function", "function": {"name": "order", "arguments": '{"title": "Emma"}'}}
+    asking = chunk({"content": "I order it."}) + chunk({"tool_calls": [call]}) + chunk({}, "tool_calls") + b"data: [DONE]\n\n"
+    shop.says = [sse(asking), sse(stream("It is ", "ordered."))]
+    body = {"model": "gpt-tools", "messages": [ASKED], "stream": True}
+    frames = (
+        await shop.service.client.post("/v1/chat/completions", json=body, headers={"Authorization": "Bearer sk-ann-0123456789"})
+    ).text.split("\n\n")
+    assert frames[-2:] == ["data: [DONE]", ""]
+    chunks = [json.loads(frame.removeprefix("data: ")) for frame in frames[:-2]]
+    said = [one["choices"][0]["delta"].get("content") for one in chunks if one["choices"]]
+    assert "".join(text for text in said if text) == "I order it.\n\nIt is ordered."
+    assert shop.ordered == ["Emma"]
 
 
 async def test_a_result_says_which_tools_were_called(service: Serving) -> None:

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from app.config.tools import FamilyTuning
 from app.core.errors import ConfigError, NotFound
 from app.core.tools import ToolCaller, ToolSpec, Version
-from app.tools.describing import definition, describe
+from app.tools.describing import can_be_strict, definition, describe
 from app.tools.registry import ToolRegistry
 
 
@@ -68,3 +71,33 @@ def test_a_model_is_told_what_a_tool_gives_and_does_to_the_world() -> None:
     for words in ("Orders a book.", "Changes something", "an object with id, price", "Deprecated: use order@2"):
         assert words in said
     assert definition(spec).description == said
+
+
+EXACT = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"], "additionalProperties": False}
+
+
+@pytest.mark.parametrize(
+    ("schema", "can"),
+    [
+        (EXACT, True),
+        ({"type": "object", "properties": {}, "additionalProperties": False}, True),
+        ({**EXACT, "required": []}, False),
+        ({**EXACT, "additionalProperties": True}, False),
+        ({**EXACT, "properties": {"a": {"type": "object", "properties": {"b": {}}}}}, False),
+        ({**EXACT, "properties": {"a": {"type": "array", "items": EXACT}}}, True),
+        ({**EXACT, "properties": {"a": {"type": "array", "items": {"type": "object"}}}}, False),
+        ({**EXACT, "properties": {"a": {"anyOf": [EXACT, {"type": "object"}]}}}, False),
+        ({**EXACT, "properties": {"a": {"enum": [{"type": "object"}]}}}, True),
+    ],
+)
+def test_strict_is_what_a_provider_can_hold_arguments_to(schema: dict[str, Any], can: bool) -> None:
+    assert can_be_strict(schema) is can
+
+
+def test_a_family_may_be_told_otherwise() -> None:
+    tuning = FamilyTuning(strict=True, descriptions={"order": "Buys.", "look@2": "Looks."})
+    order, loose = ToolSpec("order", "Orders.", EXACT), ToolSpec("look", "Looks it up.", {"type": "object"})
+    assert (definition(order, tuning).description, definition(order, tuning).strict) == ("Buys.", True)
+    assert definition(order).strict is None
+    assert definition(loose, tuning).strict is None
+    assert "Looks it up." in (definition(loose, tuning).description or "")

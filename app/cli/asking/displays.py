@@ -29,11 +29,14 @@ from app.core.run_events import (
     RunEvent,
     RunFailed,
     RunFinished,
+    ToolReturned,
     Warning,
 )
 from app.core.run_json import plain
-from app.core.runs import Analysis, Candidate, Deltas, OrchestrationOutput
+from app.core.runs import Analysis, Candidate, Deltas, OrchestrationOutput, ToolRun
 
+_TOOL_CHARACTERS: Final = 160
+"""Of a call of a tool and what it said."""
 _MARGIN_ROWS: Final = 3
 """Rows of the terminal that lanes leave free: for what follows them and the cursor."""
 
@@ -67,6 +70,7 @@ class Screen(Display):
         self._lanes: dict[str, lanes.Lane] = {}
         self._told = 0
         self._lead: str | None = None
+        self._steps = False
         self._phase = "asking"
         self._warning = ""
         self._answer: WordWrap | None = None
@@ -85,7 +89,7 @@ class Screen(Display):
     def show(self, event: RunEvent) -> None:
         match event:
             case PlanMade():
-                self._lead = event.plan.lead_model
+                self._lead, self._steps = event.plan.lead_model, event.plan.strategy == "tools"
             case CandidateStarted():
                 self._start(event)
             case CandidateDelta():
@@ -98,6 +102,10 @@ class Screen(Display):
             case OutputDelta():
                 if event.kind in ("text", "refusal"):
                     self._show_answer(event.text)
+            case ToolReturned():
+                self._show_tool(event.call)
+            case OutputReset(aside=True):
+                self._pause_answer()
             case OutputReset():
                 self._start_over(event.reason)
             case Warning():
@@ -113,7 +121,8 @@ class Screen(Display):
     def _start(self, event: CandidateStarted) -> None:
         if any(lane.layer < event.layer for lane in self._lanes.values()):
             self._settle()
-            self._say(Text(f"layer {event.layer}: the models have read each other's answers", style="dim"))
+            if not self._steps:
+                self._say(Text(f"layer {event.layer}: the models have read each other's answers", style="dim"))
         colour = lanes.COLOURS[self._told % len(lanes.COLOURS)]
         self._told += 1
         self._lanes[event.candidate_id] = lanes.Lane(event.model, colour, event.layer, self._clock())
@@ -143,6 +152,12 @@ class Screen(Display):
         self._say(Text(escaped(text.strip()), style="red" if analysis.error else "dim"))
         if self._lead:
             self._phase = f"{escaped(self._lead)} writes the answer"
+
+    def _show_tool(self, call: ToolRun) -> None:
+        self._settle()
+        said = call.error.message if call.error else str(call.result)
+        line = escaped(f"{call.name} {call.arguments}: {said}")
+        self._say(Text(f"→ {line[:_TOOL_CHARACTERS]}", style="red" if call.error else "dim"))
 
     def _show_answer(self, text: str) -> None:
         if self._answer is None:
@@ -201,6 +216,8 @@ class Plain(Display):
                 self._say(f"{told.model}: answered in {words.seconds(told.latency_ms)}, {words.cost(told.cost_usd)}")
             case CandidateFailed():
                 self._say(f"{event.candidate.model}: {words.reason(event.candidate)}")
+            case ToolReturned():
+                self._say(f"{event.call.name}: {event.call.error.message if event.call.error else event.call.status}")
             case AnalysisFinished():
                 self._say(f"{event.analysis.kind} analysis: {'failed' if event.analysis.error else 'done'}")
             case Warning():

@@ -25,6 +25,7 @@ from app.core.run_events import (
     RunEvent,
     RunFailed,
     RunFinished,
+    ToolReturned,
     Warning,
 )
 from app.providers.sse import SseDecoder, SseTooLarge
@@ -40,6 +41,7 @@ _READ: Final = (
     CandidateFinished,
     CandidateFailed,
     AnalysisFinished,
+    ToolReturned,
     OutputDelta,
     OutputReset,
     Warning,

@@ -80,7 +80,6 @@ class RunHost:
         if found is None:
             return None
         epoch, last = found
-        run.context.taken = True
         run.context.finished, run.context.returned = await finished_work(self._records, tenant, run.id)
         return Taken(epoch, last + UNLOGGED)
 

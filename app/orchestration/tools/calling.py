@@ -94,7 +94,8 @@ class ServedCall:
         if error is None or self.run.status == "repeated":
             return None
         failure = ToolExecutionError(error.message, tool=self.run.name, retry_after=error.retry_after)
-        failure.code = error.code
+        if self.run.status != "invalid":  # which is the model's fault, not that of who asked it
+            failure.code = error.code
         return failure
 
     async def _make(self) -> None:

@@ -50,6 +50,7 @@ class ToolLoop:
         self._context, self._offer, self._options = context, offer, options
         self._models = list(context.models)
         self._before = tuple(turns)
+        self._remembers = len(turns) > len(context.request.messages)  # which the plan did not know of
         self._turns: list[Turn] = []
         self._terms = Terms(context, caller_of(context), options.approval, offer.names)
         self._ids: set[str] = set()
@@ -113,7 +114,7 @@ class ToolLoop:
                 tool_choice=choice,
                 output=True,
                 trims=True,
-                unplanned=step > 1,
+                unplanned=step > 1 or self._remembers,
             )
             shown = False
             async with aclosing(asked.events()) as events:

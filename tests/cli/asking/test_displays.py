@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 
 import pytest
 from rich.cells import cell_len
@@ -22,9 +23,10 @@ from app.core.run_events import (
     PlanMade,
     RunFailed,
     RunFinished,
+    ToolReturned,
     Warning,
 )
-from app.core.runs import Analysis, Candidate, OrchestrationOutput, Output, PlanDecision, Timing
+from app.core.runs import Analysis, Candidate, OrchestrationOutput, Output, PlanDecision, Timing, ToolRun
 from app.core.usage import Usage
 
 SAD = ErrorReport("ProviderError", "overloaded", "provider 'v' (two): try later")
@@ -100,6 +102,22 @@ def test_a_failed_run_says_why_each_model_failed():
 
     assert lines[1].rstrip() == "✗ two  0.3 s             overloaded: provider 'v' (two): try later"
     assert lines[-1] == "✗ the run failed: too few models answered: 1 of 2"
+
+
+def test_of_a_model_with_tools_there_are_its_calls_before_the_answer():
+    called = ToolRun("t1", 1, "calculator", '{"expression": "17 * 23"}', status="succeeded", result=391)
+    failed = replace(called, name="order\x07", status="failed", result=None, error=ErrorReport("E", "e", "no shop"))
+    steps = [ToolReturned(called), ToolReturned(failed), CandidateStarted("c2", "one", "v", layer=2)]
+    answer = [OutputDelta(0, "text", "391."), RunFinished(result=RESULT)]
+    plan = PlanMade(PlanDecision("tools", ("one",)))
+    lines = shown([plan, BEGINNING[1], OutputDelta(0, "text", "I see."), OutputReset("tools", aside=True), *steps, *answer])
+    assert lines[:3] == [
+        "I see.",
+        '→ calculator {"expression": "17 * 23"}: 391',
+        '→ order\\x07 {"expression": "17 * 23"}: no shop',
+    ]
+    assert "391." in lines
+    assert not any("layer" in line for line in lines)
 
 
 def test_a_new_layer_begins_below_the_one_before():

@@ -150,7 +150,7 @@ async def test_arguments_that_never_fit_fail_the_run_where_tools_may(tmp_path: P
     ran = await act(Scripted("a", candidate=script(*replies)), toolbox(tmp_path, add), on_tool_error="fail")
     assert ends(ran) == [("add", "invalid")] * 3
     assert ran.result.error is not None
-    assert ran.result.error.code == "invalid_request"
+    assert ran.result.error.code == "tool_failed"
 
 
 async def test_what_no_rule_allows_with_these_arguments_is_not_run_and_told(tmp_path: Path) -> None:
@@ -335,6 +335,16 @@ async def test_what_a_tool_says_is_data(tmp_path: Path, said: Any) -> None:
     assert len(json.dumps(answer, ensure_ascii=False).encode()) <= 100_100
     assert shop.ordered == []
     assert ends(ran) == [("read", "succeeded")]
+
+
+async def test_a_family_of_models_is_told_in_its_own_words(tmp_path: Path) -> None:
+    families = {"gpt": {"descriptions": {"add": "Sums up."}}}
+    plain, tuned = Scripted("a", "Hi."), Scripted("b", "Hi.")
+    tuned.model = tuned.profiled(family="gpt")
+    for model in (plain, tuned):
+        await act(model, toolbox(tmp_path, add, families=families), tools=["add"])
+    assert (plain.asked[0].tools[0].description or "").startswith("Adds two numbers.")
+    assert tuned.asked[0].tools[0].description == "Sums up."
 
 
 async def test_results_of_one_step_share_its_room(tmp_path: Path) -> None:
