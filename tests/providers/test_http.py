@@ -17,6 +17,7 @@ import pytest
 from app.core.errors import ProviderError
 from app.providers.http import HttpClient
 from tests.core.speaking import nothing_left
+from tests.support.ports import free_port
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 GOOD = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
@@ -110,17 +111,11 @@ async def hang_in_body(reader: asyncio.StreamReader, writer: asyncio.StreamWrite
     await hang(reader, writer)
 
 
-def unused_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
-
-
 # what failures are called
 
 
 async def test_a_refused_connection_is_a_connection_failure() -> None:
-    port = unused_port()
+    port = free_port()
     async with client() as http:
         with pytest.raises(ProviderError, match=f"127.0.0.1:{port} refused or cannot be reached") as caught:
             await get(http, f"http://127.0.0.1:{port}/")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -16,15 +15,14 @@ from app.state.client import StateClient
 from app.state.dynamic_providers import DynamicProviders
 from app.state.secrets import Secret
 from tests.support.needs import needs
+from tests.support.ports import free_port
 from tests.support.serving import serving
 
 
 @pytest.fixture
 async def redis_url(tmp_path: Path) -> AsyncIterator[str]:
     program = needs("redis-server")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     process = await asyncio.create_subprocess_exec(
         program, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(tmp_path), "--save", "",
         stdout=asyncio.subprocess.DEVNULL,

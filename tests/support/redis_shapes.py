@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -18,8 +17,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from tests.support.needs import needs
+from tests.support.ports import free_ports
 
 URL_VARIABLE = "QUORUM_TEST_REDIS_URL"
 _READY_S = 20.0
@@ -41,7 +43,7 @@ class RedisServers:
 def sentinel_trio() -> Iterator[RedisServers]:
     """A primary, two replicas, three sentinels that fail over after half a second."""
     with _servers("redis+sentinel://") as (servers, start, directory):
-        primary, one, two, *sentinels = _ports(6)
+        primary, one, two, *sentinels = free_ports(6)
         start(primary)
         for replica in (one, two):
             start(replica, "--replicaof", "127.0.0.1", str(primary))
@@ -62,7 +64,7 @@ def sentinel_trio() -> Iterator[RedisServers]:
 def cluster_of_six() -> Iterator[RedisServers]:
     """Three primaries with a replica each, which takes over after half a second."""
     with _servers("redis+cluster://") as (servers, start, _):
-        ports = _ports(6)
+        ports = free_ports(6)
         for port in ports:
             options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "500", "--cluster-replica-validity-factor", "0")
             start(port, *options, "--cluster-config-file", f"nodes-{port}.conf")
@@ -95,14 +97,15 @@ def _servers(scheme: str) -> Iterator[tuple[RedisServers, Callable[..., None], P
 
         def start(port: int, *options: str, plain: bool = True) -> None:
             own = ("--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no") if plain else ()
-            with Path(name, f"{port}.log").open("wb") as log:
-                servers.processes[port] = subprocess.Popen(
+            path = Path(name, f"{port}.log")
+            with path.open("wb") as log:
+                process = servers.processes[port] = subprocess.Popen(
                     [program, *options[:1], *own, *options[1:]] if not plain else [program, *own, *options],
                     cwd=name,
                     stdout=log,
                     stderr=log,
                 )
-            _until(lambda: _listens(port))
+            _until(lambda: _answers(port, process, path))
 
         try:
             yield servers, start, Path(name)
@@ -112,27 +115,14 @@ def _servers(scheme: str) -> Iterator[tuple[RedisServers, Callable[..., None], P
                 process.wait(10)
 
 
-def _ports(count: int) -> list[int]:
-    """Free ports whose companions for the cluster bus, 10,000 above, are free too."""
-    found: list[int] = []
-    while len(found) < count:
-        with socket.socket() as one, socket.socket() as bus:
-            one.bind(("127.0.0.1", 0))
-            port = one.getsockname()[1]
-            try:
-                if port > 55_000:
-                    continue
-                bus.bind(("127.0.0.1", port + 10_000))
-            except OSError:
-                continue
-        if port not in found:
-            found.append(port)
-    return found
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+def _answers(port: int, process: subprocess.Popen[bytes], log: Path) -> bool:
+    """Whether a server is up: one of a cluster listens before it knows whether it can have its second port."""
+    assert process.poll() is None, f"the server on {port} has ended: {log.read_text()[-1_000:]}"
+    with redis.Redis(port=port, retry=Retry(NoBackoff(), 0)) as connection:
+        try:
+            return bool(connection.ping())
+        except redis.exceptions.ConnectionError:
+            return False
 
 
 def _until(true: Callable[[], bool]) -> None:

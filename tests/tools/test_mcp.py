@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ from app.core.tools import ToolResult
 from app.tools.mcp.starting import RelayProcess
 from app.tools.mcp.tools import tool_name
 from app.tools.toolbox import Toolbox
+from tests.support.ports import free_port
 from tests.support.service import ROOT
 from tests.support.serving import until
 from tests.tools.conftest import ALL, ME, MakeToolbox
@@ -49,12 +49,6 @@ def listening(notes: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
     finally:
         process.kill()
         process.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
 
 
 def is_up(box: Toolbox, name: str) -> bool:
