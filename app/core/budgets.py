@@ -120,6 +120,22 @@ class Draw(Protocol):
         ...
 
 
+class Reservation(Protocol):
+    """What was set aside for one call."""
+
+    def settle_later(self, used: Amount) -> None:
+        """The call is over and used this much; the rest is given back."""
+        ...
+
+
+class Reserving(Protocol):
+    """What a purse may be inside of."""
+
+    async def reserve(self, amount: Amount) -> Reservation | None:
+        """Set aside an amount that no plan holds; None where there is not so much."""
+        ...
+
+
 class Purse(Protocol):
     """What one run may use. A policy that makes more calls than it was asked for, as hedging does, draws for them unplanned."""
 

@@ -10,6 +10,7 @@
 | `batches`       | what a source has ready, grouped, so that many items make one write           |
 | `in_time`       | an awaitable that must be done in time                                        |
 | `supervise`     | an awaitable that ends early when a watcher says so                           |
+| `telling`       | what an awaitable tells while it goes on                                      |
 
 Nothing else in the application creates tasks around generators; those that need no task are in `steps`. No timer here cancels
 a task: `with_deadline` cancels the future that the source waits for, so a deadline can never hit whoever happens to run at
@@ -39,6 +40,7 @@ __all__ = [
     "race",
     "share",
     "supervise",
+    "telling",
     "with_deadline",
 ]
 
@@ -343,3 +345,30 @@ async def supervise(work: Coroutine[Any, Any, T], gone: Callable[[], Awaitable[N
             watcher.cancel()
         if left and task is not None:
             task.uncancel()  # the watcher's cancellation has done its work, or came too late
+
+
+async def telling(work: Callable[[Callable[[T], None]], Coroutine[Any, Any, None]]) -> AsyncGenerator[T]:
+    """The items that `work` gives to the function it is called with, as they come, until it is over.
+
+    What it raises is raised here, after the items before it. Closing this cancels it.
+    """
+    items: deque[T] = deque()
+    wake = asyncio.Event()
+
+    def tell(item: T) -> None:
+        items.append(item)
+        wake.set()
+
+    task = asyncio.ensure_future(work(tell))
+    task.add_done_callback(lambda _: wake.set())
+    try:
+        while True:
+            while items:
+                yield items.popleft()
+            if task.done():
+                break
+            wake.clear()
+            await wake.wait()
+        task.result()
+    finally:
+        await _stop([task])

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol
 
-from app.core.budgets import NOTHING, Amount, Draw, nano_usd
+from app.core.budgets import NOTHING, Amount, Draw, Reservation, nano_usd
 from app.core.chat import ChatRequest
 from app.core.errors import BudgetExceeded
 from app.core.models import ModelProfile
@@ -28,14 +27,6 @@ class Bounds:
         if self.nano_usd is not None and used.nano_usd > self.nano_usd:
             return f"${used.usd:.6f} of ${Amount(0, self.nano_usd).usd:.6f}"
         return None
-
-
-class Reservation(Protocol):
-    """What was reserved for one call, from the limits of the run's caller."""
-
-    def settle_later(self, used: Amount) -> None:
-        """The call is over and used this much; the rest is given back."""
-        ...
 
 
 Reserve = Callable[[Amount], Awaitable[Reservation | None]]
@@ -99,38 +90,39 @@ class RunPurse:
 
     async def draw_unplanned(self, request: ChatRequest, profile: ModelProfile) -> Draw | None:
         """Set aside what a call may use at most that no plan holds; None where there is not enough."""
-        bound = self._bound(request, profile)
-        used = self.spent + self._set_aside + bound
+        reservation = await self.reserve(self._bound(request, profile))
+        return None if reservation is None else ReservedDraw(reservation)
+
+    async def reserve(self, amount: Amount) -> Reservation | None:
+        """Set aside an amount that no plan holds; None where there is not so much."""
+        used = self.spent + self._set_aside + amount
         if self._own.lacks(used + self._apart) is not None:
             return None
         if self._reserve is None:
             if self.bounds.lacks(used) is not None:
                 return None
-            self._set_aside += bound
-            return PurseDraw(self, bound)
-        reservation = await self._reserve(bound)
-        return None if reservation is None else ReservedDraw(self, reservation)
+            self._set_aside += amount
+            return _Within(self, amount)
+        self._apart += amount  # before anybody else may ask
+        reservation: Reservation | None = None
+        try:
+            reservation = await self._reserve(amount)
+        finally:
+            if reservation is None:
+                self._apart -= amount
+        return None if reservation is None else _Apart(self, amount, reservation)
 
     async def pay(self, amount: Amount) -> bool:
         """Use `amount` for what is no call of a model; False where there is not so much."""
-        used = self.spent + self._set_aside + amount
-        if self._own.lacks(used + self._apart) is not None:
-            return False
-        if self._reserve is None:
-            if self.bounds.lacks(used) is not None:
-                return False
-            self.spent += amount
-            return True
-        reservation = await self._reserve(amount)
+        reservation = await self.reserve(amount)
         if reservation is None:
             return False
-        self._apart += amount
         reservation.settle_later(amount)
         return True
 
-    def book_apart(self, used: Amount) -> None:
-        """A call that was reserved for by itself has used this much."""
-        self._apart += used
+    def book_apart(self, bound: Amount, used: Amount) -> None:
+        """A call that `bound` was reserved for by itself has used this much."""
+        self._apart += used - bound
 
     def book(self, bound: Amount, used: Amount) -> None:
         self._set_aside -= bound
@@ -167,21 +159,42 @@ class PurseDraw:
 
 
 class ReservedDraw:
-    """What one call may use, reserved apart from its run until it is over."""
+    """What one call may use that no plan holds, reserved until it is over."""
 
-    __slots__ = ("_purse", "_reservation")
+    __slots__ = ("_reservation",)
 
-    def __init__(self, purse: RunPurse, reservation: Reservation) -> None:
-        self._purse = purse
+    def __init__(self, reservation: Reservation) -> None:
         self._reservation: Reservation | None = reservation
 
     def book(self, usage: Usage, cost_usd: float | None) -> None:
         """The call is over and used this much; said twice it counts once."""
         reservation, self._reservation = self._reservation, None
         if reservation is not None:
-            used = booked(usage, cost_usd)
-            self._purse.book_apart(used)
-            reservation.settle_later(used)
+            reservation.settle_later(booked(usage, cost_usd))
+
+
+@dataclass(frozen=True, slots=True)
+class _Within:
+    """An amount of what a run was admitted with."""
+
+    purse: RunPurse
+    amount: Amount
+
+    def settle_later(self, used: Amount) -> None:
+        self.purse.book(self.amount, used)
+
+
+@dataclass(frozen=True, slots=True)
+class _Apart:
+    """An amount that was reserved beside what a run was admitted with."""
+
+    purse: RunPurse
+    amount: Amount
+    reservation: Reservation
+
+    def settle_later(self, used: Amount) -> None:
+        self.purse.book_apart(self.amount, used)
+        self.reservation.settle_later(used)
 
 
 def booked(usage: Usage, cost_usd: float | None) -> Amount:

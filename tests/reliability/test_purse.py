@@ -6,6 +6,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
+from app.core.budgets import Amount
 from app.core.chat import ChatRequest, Generation
 from app.core.errors import BudgetExceeded
 from app.core.messages import user
@@ -82,3 +83,30 @@ def test_what_models_wrote_counts_two_bytes_a_token() -> None:
         purse(Bounds(tokens=KNOWN + 500), strict=True).draw(
             ChatRequest("m", (user("x" * 1_020),), Generation(max_tokens=1)), MODEL
         )
+
+
+async def test_a_purse_inside_of_another_is_bounded_by_both() -> None:
+    whole = RunPurse(Bounds(tokens=1_000), strict=True, ends_run=True, known_tokens=KNOWN)
+    parts = [
+        RunPurse(Bounds(), strict=True, ends_run=True, known_tokens=KNOWN, own=Bounds(tokens=600), reserve=whole.reserve)
+        for _ in range(2)
+    ]
+    first = await parts[0].reserve(Amount(400))
+    assert first is not None
+    assert await parts[0].reserve(Amount(300)) is None  # over its own, with what is under way
+    assert await parts[1].reserve(Amount(601)) is None
+    second = await parts[1].reserve(Amount(600))
+    assert second is not None
+    assert await parts[0].reserve(Amount(100)) is None  # the whole is given out
+    first.settle_later(Amount(100))
+    assert await parts[0].reserve(Amount(300)) is not None
+    second.settle_later(Amount(0))
+    assert whole.spent == Amount(100)
+
+
+async def test_what_the_whole_does_not_give_is_not_held_against_the_part() -> None:
+    whole = RunPurse(Bounds(tokens=100), strict=True, ends_run=True, known_tokens=KNOWN)
+    part = RunPurse(Bounds(), strict=True, ends_run=True, known_tokens=KNOWN, own=Bounds(tokens=500), reserve=whole.reserve)
+    assert await part.reserve(Amount(400)) is None
+    assert await part.pay(Amount(100))
+    assert not await part.pay(Amount(1))
