@@ -23,6 +23,7 @@ from app.jobs.training import TrainingJob
 from app.listening import is_loopback
 from app.observability.metrics import CONFIG_RELOADS
 from app.orchestration.admission import Admission
+from app.orchestration.bundles.tools import Bundles
 from app.orchestration.engine import Engine
 from app.orchestration.learning.learning import Learning
 from app.orchestration.prompts import placeholders
@@ -93,8 +94,20 @@ def checks_of(strategies: Strategies) -> Checks:
             return []
         return [(("options", *named.path), named.name) for named in strategy.models_of(options)]
 
+    def recipe_tools(config: OrchestratorConfig) -> list[str]:
+        try:
+            strategy = strategies.get(config.strategy)
+            return list(strategy.tools_of(parse_options(strategy, config.options)))
+        except InvalidRequest:  # which `recipe` tells
+            return []
+
     return Checks(
-        recipe=recipe, recipe_models=recipe_models, provider=provider_faults, prompts=placeholders(), tools=python_faults
+        recipe=recipe,
+        recipe_models=recipe_models,
+        provider=provider_faults,
+        prompts=placeholders(),
+        tools=python_faults,
+        recipe_tools=recipe_tools,
     )
 
 
@@ -133,7 +146,8 @@ class Container:
         self._training = TrainingJob(self._state, settings.redis_url.get_secret_value(), spec, self._audit)
         self._learning = Learning(self._state, self._clock, secret.key_for("terms"), spec.learning)
         self._reviews = Reviews(ReviewStore(self._state), self._learning.feedback, self._clock, spec.reviews)
-        self._tools = Toolbox(spec.tools, self._clock, settings.data_dir, recorder=self._audit)
+        self._bundles = Bundles(spec, self._clock)
+        self._tools = Toolbox(spec.tools, self._clock, settings.data_dir, recorder=self._audit, more=self._bundles.tools)
         self._engine = Engine(
             self._registry,
             strategies,
@@ -147,6 +161,7 @@ class Container:
             self._tools,
             TurnStore(self._state),
         )
+        self._bundles.engine = self._engine
         records = RunRecords(self._state)
         self._host = RunHost(records, RunOrders(self._state), spec.runs)
         requests = IdempotencyRecords(self._state)
@@ -259,6 +274,7 @@ class Container:
         return loaded
 
     def _apply(self, spec: QuorumSpec) -> None:
+        self._bundles.spec = spec
         self._tools.configure(spec.tools)
         self._engine.configure(spec)
         self._policies.configure(spec.reliability.retry_budget)

@@ -76,7 +76,7 @@ def explain_permission(
     from app.cli.permissions import Asked, explained
 
     asked = Asked(tool, tenant, frozenset(scope or ("run", "tools")), recipe, arguments)
-    raise typer.Exit(explained(_loaded(file).spec.tools, asked, as_json=as_json))
+    raise typer.Exit(explained(_loaded(file).spec, asked, as_json=as_json))
 
 
 def _loaded(file: Path | None) -> Loaded:
@@ -98,7 +98,13 @@ def _contents(spec: QuorumSpec) -> dict[str, list[str]]:
         "models": list(spec.models),
         "recipes": [f"{name} ({recipe.strategy})" for name, recipe in spec.recipes.items()],
         "keys": [f"{key.name} ({key.tenant})" for key in spec.keys],
-        "tools": [*spec.tools.builtins, *spec.tools.http, *spec.tools.python, *(f"{name}__*" for name in spec.tools.mcp)],
+        "tools": [
+            *spec.tools.builtins,
+            *spec.tools.http,
+            *spec.tools.python,
+            *spec.tools.bundles,
+            *(f"{name}__*" for name in spec.tools.mcp),
+        ],
     }
 
 

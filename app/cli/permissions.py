@@ -10,9 +10,10 @@ from typing import Any, Final
 
 import typer
 
-from app.config.tools import ToolsConfig
+from app.config.spec import QuorumSpec
 from app.core.clock import SystemClock
 from app.core.tools import Effect, PermissionDecision, ToolCaller, ToolSpec
+from app.orchestration.bundles.tools import Bundles
 from app.tools.execution import arguments_of, checked
 from app.tools.mcp.tools import SEPARATOR, spec_of
 from app.tools.permissions import Permissions
@@ -33,27 +34,30 @@ class Asked:
     arguments: str | None
 
 
-def explained(config: ToolsConfig, asked: Asked, *, as_json: bool) -> int:
+def explained(spec: QuorumSpec, asked: Asked, *, as_json: bool) -> int:
     """Print the decision; the exit code.
 
     Raises:
         NotFound: there is no such tool.
         InvalidRequest: the arguments do not fit it.
     """
-    spec, arguments = _call(config, asked)
+    tool, arguments = _call(spec, asked)
     caller = ToolCaller(tenant=asked.tenant, scopes=asked.scopes, recipe=asked.recipe)
-    decision = asyncio.run(Permissions(config.permissions).decide(spec, caller, arguments, explain=True))
-    typer.echo(json.dumps(_told(spec, decision), indent=2) if as_json else _page(spec, decision))
+    decision = asyncio.run(Permissions(spec.tools.permissions).decide(tool, caller, arguments, explain=True))
+    typer.echo(json.dumps(_told(tool, decision), indent=2) if as_json else _page(tool, decision))
     return _OPEN if decision.depends else EXITS[decision.effect]
 
 
-def _call(config: ToolsConfig, asked: Asked) -> tuple[ToolSpec, dict[str, Any] | None]:
+def _call(spec: QuorumSpec, asked: Asked) -> tuple[ToolSpec, dict[str, Any] | None]:
+    config = spec.tools
     given = None if asked.arguments is None else dict(arguments_of(asked.arguments))
     server, _, tool = asked.tool.partition("@")[0].partition(SEPARATOR)
     if tool and server in config.mcp:
         described = {"name": tool, "description": "", "input_schema": None, "output_schema": None}
         return spec_of(server, config.mcp[server], described), given  # its schemas are the server's, which is not asked
-    registered = Toolbox(config.model_copy(update={"mcp": {}}), SystemClock(), Path()).find(asked.tool)
+    clock = SystemClock()
+    more = Bundles(spec, clock).tools
+    registered = Toolbox(config.model_copy(update={"mcp": {}}), clock, Path(), more=more).find(asked.tool)
     return registered.spec, None if given is None else checked(registered, given, config.max_arguments_bytes)
 
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from urllib.parse import urlsplit
 
+from app.config.bundle_checks import RecipeTools, bundle_faults
 from app.config.calls import call_config
 from app.config.document import Document, Fault, MemberPath
 from app.config.explaining import close_to, listed, shown
@@ -34,6 +35,7 @@ def cross_checks(
     provider: ProviderCheck | None,
     prompts: Mapping[str, frozenset[str]] | None,
     tools: ToolsCheck | None,
+    recipe_tools: RecipeTools | None,
 ) -> list[Fault]:
     """All faults of `spec`; `document` says what must not be shown as it is."""
     return [
@@ -47,6 +49,8 @@ def cross_checks(
         *_keys(spec),
         *_prompts(spec, prompts),
         *tool_faults(spec.tools, tools),
+        *bundle_faults(spec, recipe_tools),
+        *_bundles(spec, document, recipe, recipe_models),
     ]
 
 
@@ -132,6 +136,26 @@ def _recipe_models(spec: QuorumSpec, document: Document, named: RecipeCheck | No
             yield from _model(spec, document, ("recipes", name, *inner), model)
         if found and config.models:
             yield Fault(("recipes", name, "models"), "the options name the models already; leave this out")
+
+
+def _bundles(spec: QuorumSpec, document: Document, check: RecipeCheck | None, named: RecipeCheck | None) -> Iterator[Fault]:
+    """Faults of the orchestrations that bundle tools state themselves."""
+    for reference, bundle in spec.tools.bundles.items():
+        if bundle.strategy is None or bundle.recipe is not None:
+            continue
+        path: MemberPath = ("tools", "bundles", reference)
+        config = OrchestratorConfig(
+            strategy=bundle.strategy, models=bundle.models, lead_model=bundle.lead_model, options=bundle.options
+        )
+        yield from _chosen(spec, document, path, config.models, config.lead_model)
+        yield from _bounded(spec, path, config)
+        if check is not None:
+            yield from (Fault((*path, *inner), message) for inner, message in check(config))
+        in_options = named(config) if named else []
+        for inner, model in in_options:
+            yield from _model(spec, document, (*path, *inner), model)
+        if in_options and config.models:
+            yield Fault((*path, "models"), "the options name the models already; leave this out")
 
 
 def _bounded(spec: QuorumSpec, path: MemberPath, config: OrchestratorConfig) -> Iterator[Fault]:

@@ -33,6 +33,7 @@ class Checks:
         recipe_models: the models that a recipe's options name, each with the path of the member that does.
         prompts: the built-in prompts by name, each with the placeholders it may use.
         tools: the faults of the python functions that are named as tools.
+        recipe_tools: the tools of the service that a recipe's options name.
     """
 
     recipe: Callable[[OrchestratorConfig], list[MemberFault]] | None = None
@@ -40,6 +41,7 @@ class Checks:
     recipe_models: Callable[[OrchestratorConfig], list[MemberFault]] | None = None
     prompts: Mapping[str, frozenset[str]] | None = None
     tools: Callable[[ToolsConfig], list[MemberFault]] | None = None
+    recipe_tools: Callable[[OrchestratorConfig], list[str]] | None = None
 
 
 NO_CHECKS = Checks()
@@ -107,6 +109,7 @@ def _crossed(spec: QuorumSpec, document: Document, checks: Checks) -> list[Fault
         provider=checks.provider,
         prompts=checks.prompts,
         tools=checks.tools,
+        recipe_tools=checks.recipe_tools,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from app.config.shape import Name, Scope, Spec
 from app.core.tools import DEFAULT_RESULT_BYTES, DEFAULT_TIMEOUT_S, Effect, SideEffect, ToolSource
@@ -15,6 +15,9 @@ ToolName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}(@[0-9]+(\
 """A tool's name, with its version where that is not 1.0.0. What vendors take as a function's name."""
 ServerName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9-]{0,31}$")]
 """No underscores: the names of a server's tools begin with it and two of them."""
+DEFAULT_BUNDLE_S = 120.0
+"""Models take their time, and a bundle asks them in turns."""
+MOST_REPLICATES = 64
 Patterns = tuple[Annotated[str, Field(min_length=1, max_length=128)], ...]
 """Texts to compare with, where `*` stands for any characters."""
 
@@ -81,6 +84,55 @@ class McpServerConfig(ToolTerms):
     connect_s: float = Field(default=10.0, gt=0, le=120, description="Until it has said which tools it has.")
 
 
+class BundleBudget(Spec):
+    """The most that a bundle, or one replicate of it, may use; what is left out is not bounded."""
+
+    tokens: int | None = Field(default=None, ge=1, le=1_000_000_000)
+    cost_usd: float | None = Field(default=None, gt=0, le=10_000)
+    seconds: float | None = Field(default=None, gt=0, le=600)
+
+
+class BundleToolConfig(ToolTerms):
+    """A tool that puts a question to an orchestration several times, and tells how far the answers agree."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    timeout_s: float = Field(default=DEFAULT_BUNDLE_S, gt=0, le=600, description="The longest that a call may take.")
+    description: str = Field(min_length=1, max_length=3_000, description="For the model: what it does, and when to use it.")
+    recipe: Name | None = Field(default=None, description="What is asked; or `strategy`, with what a recipe has.")
+    strategy: str | None = None
+    models: tuple[str, ...] = ()
+    lead_model: str | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+    k: int = Field(default=3, ge=1, le=MOST_REPLICATES, description="How often it is asked.")
+    seeds: tuple[int, ...] = Field(default=(), max_length=MOST_REPLICATES, description="Of the replicates, in turn.")
+    temperatures: tuple[Annotated[float, Field(ge=0, le=2)], ...] = Field(
+        default=(), max_length=MOST_REPLICATES, description="Of the replicates, in turn; without them the recipe's."
+    )
+    epsilon: float | None = Field(
+        default=None, gt=0, lt=1, description="No more are asked once the summary is stable within it; without it all are."
+    )
+    json_schema: dict[str, Any] | None = Field(
+        default=None, alias="schema", description="The JSON schema of an answer. One that does not fit has failed."
+    )
+    input: dict[str, Any] = Field(
+        default_factory=lambda: {
+            "type": "object",
+            "properties": {
+                "question": {"type": "string", "description": "What is asked, with all that is needed to answer it."}
+            },
+            "required": ["question"],
+            "additionalProperties": False,
+        },
+        description="The JSON schema of the arguments; without it one text, `question`.",
+    )
+    prompt: str = Field(
+        default="{question}", min_length=1, max_length=20_000, description="What is asked; `{name}` stands for an argument."
+    )
+    budget: BundleBudget = Field(default=BundleBudget(), description="Of all replicates together.")
+    replicate_budget: BundleBudget = Field(default=BundleBudget(), description="Of each.")
+
+
 class PermissionRule(Spec):
     """Who may have which tools run. Members left out fit everything; all that are there must fit."""
 
@@ -121,6 +173,7 @@ class ToolsConfig(Spec):
         default=(), description="Functions with the decorator `tool`, as `package.module:function`."
     )
     mcp: dict[ServerName, McpServerConfig] = Field(default_factory=dict)
+    bundles: dict[ToolName, BundleToolConfig] = Field(default_factory=dict, description="Orchestrations as tools.")
     permissions: tuple[PermissionRule, ...] = Field(
         default=(),
         description="What no rule allows is denied, but for pure built-in tools. Of those that fit the strictest holds.",

@@ -115,10 +115,14 @@ class AnalysisFinished:
 
 @dataclass(frozen=True, slots=True)
 class EvidenceUpdated:
+    """Evidence as it grows. That of a bundle tool names its `call_id`: it is not the run's own, and the call returns the last
+    of it."""
+
     type: ClassVar[str] = "evidence.updated"
     phase: EvidencePhase
     evidence: EvidenceBundle
     consensus: Consensus | None = None
+    call_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,8 +133,9 @@ class RunFold:
             case AnalysisFinished():
                 self._analysis = event.analysis
             case EvidenceUpdated():
-                self._evidence = event.evidence
-                self._consensus = event.consensus or self._consensus
+                if event.call_id is None:
+                    self._evidence = event.evidence
+                    self._consensus = event.consensus or self._consensus
             case ToolCalled():
                 self._tool_calls[event.call_id] = ToolRun(
                     event.call_id, event.step, event.name, event.arguments, event.version, event.side_effect

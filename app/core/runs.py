@@ -31,7 +31,8 @@ CandidateStatus = Literal["running", "succeeded", "failed", "cancelled"]
 ToolRunStatus = Literal["running", "succeeded", "failed", "invalid", "refused", "repeated", "cancelled"]
 """`invalid`: the arguments do not fit, or there is no such tool. `refused`: no permission. `repeated`: asked for twice in a
 row. Those three were not run."""
-CallRole = Literal["analysis", "ranking", "synthesis", "judge", "embedding"]
+CallRole = Literal["analysis", "ranking", "synthesis", "judge", "embedding", "replicate"]
+"""`replicate`: an answer inside of a bundle tool, which is a candidate there and none of the run."""
 OnBudget = Literal["fail", "best_so_far"]
 LinkOutcome = Literal["answered", "handed_over", "failed", "skipped"]
 Deltas = Literal["none", "output", "all"]

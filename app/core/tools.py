@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Any, Final, Literal, NamedTuple, Protocol
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol
 
 from app.core.chat import JsonObject
 from app.core.errors import ErrorReport
+
+if TYPE_CHECKING:
+    from app.core.budgets import Reserving
+    from app.core.run_events import RunEvent
+    from app.core.run_fold import RunFold
 
 SideEffect = Literal["pure", "read", "write"]
 """`pure`: nothing but its arguments counts. `read`: looks at the world. `write`: changes it, so it is never run twice."""
@@ -104,12 +110,39 @@ class ToolSpec:
         return f"{self.name}@{self.version}"
 
 
+class Unheard(Protocol):
+    """Work inside of a run that may be cut in the middle, where it cannot tell of it."""
+
+    def unheard(self, fold: RunFold) -> Iterator[RunEvent]:
+        """The ends of its calls that `fold` has not heard of, once nothing of it is under way any more."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class EnclosingRun:
+    """The run whose model calls a tool, for tools that ask models themselves: their calls are part of it.
+
+    They `tell` it what happens, those that have to be booked if it is cut are put `beside` its own, and draw on its `purse`
+    where it has one; with `needs_prices` only models of known prices may be asked. `within` names the tools that it is inside
+    of itself, the outermost first. `watched` says that somebody sees every event, and `max_concurrent_calls` how many calls
+    may be under way at once.
+    """
+
+    tell: Callable[[RunEvent], None]
+    beside: Callable[[Unheard], None]
+    purse: Reserving | None = None
+    needs_prices: bool = False
+    within: tuple[str, ...] = ()
+    watched: bool = False
+    max_concurrent_calls: int = 16
+
+
 @dataclass(frozen=True, slots=True)
 class ToolCaller:
     """On whose behalf a tool runs, and what ties its call to a request.
 
     `address` is the network peer's. `recipe` is the one whose run asks, None for a call over HTTP. `deadline` is on the
-    monotonic clock, in seconds.
+    monotonic clock, in seconds. `inside` is the run that asks, for tools that ask models themselves; None over HTTP.
     """
 
     tenant: str
@@ -122,6 +155,15 @@ class ToolCaller:
     run_id: str = ""
     traceparent: str | None = None
     deadline: float | None = None
+    inside: EnclosingRun | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Priced:
+    """A result that has cost something of its own, in dollars, beside what each call of its tool costs."""
+
+    value: Any
+    cost_usd: float
 
 
 class Tool(Protocol):
@@ -136,7 +178,7 @@ class Tool(Protocol):
         ...
 
     async def run(self, arguments: dict[str, Any], caller: ToolCaller) -> Any:
-        """The result for valid `arguments`: JSON values, however deep or large.
+        """The result for valid `arguments`: JSON values, however deep or large, or such a result `Priced`.
 
         Raises:
             ToolExecutionError: it failed; with a message for the model.

@@ -65,7 +65,7 @@ class BaseOrchestrator(ABC):
     summary: ClassVar[str] = ""
     Options: ClassVar[type[StrategyOptions]] = StrategyOptions
     models_needed: ClassVar[int | None] = None
-    """How many models it takes of those selected by default; None for all that the limits allow."""
+    """How many models it takes of those selected by default; None for all that the limits allow, 0 where it asks none."""
     brings_tools: ClassVar[bool] = False
     """Whether its models are offered tools of the service beside those of the request."""
     loops: ClassVar[bool] = False
@@ -89,6 +89,10 @@ class BaseOrchestrator(ABC):
     def models_of(self, options: StrategyOptions) -> Sequence[NamedModel]:
         """The models that `options` name, in order. Those that make candidates, if any, are then the run's models, and its only
         ones."""
+        return ()
+
+    def tools_of(self, options: StrategyOptions) -> Sequence[str]:
+        """The tools of the service that `options` name, by references without patterns."""
         return ()
 
     def check(self, request: RunRequest, context: RunContext) -> None:  # noqa: B027 - not every strategy refuses something

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from app.core.budgets import AMOUNTS, NANO, NOTHING, Amount, Claim, Limit, nano_usd
+from app.core.budgets import AMOUNTS, NANO, NOTHING, Amount, Claim, Limit, Reserving, nano_usd
 from app.core.errors import BudgetExceeded, InvalidRequest
 from app.core.runs import Budget, RunRequest
 from app.observability import metrics
 from app.orchestration.base import BaseOrchestrator
 from app.orchestration.context import RunContext
 from app.reliability.forecast import Forecast, PlannedCall, forecast, input_bound
-from app.reliability.purse import Bounds, Reserve, RunPurse
+from app.reliability.purse import NO_BOUNDS, Bounds, Reserve, RunPurse
 
 _TOKENS = AMOUNTS - {"usd_per_day"}
 
@@ -90,6 +90,28 @@ def charge(
         own = _own(budget)
         ask = Amount(_least(ask.tokens, own.tokens), _least(ask.nano_usd, own.nano_usd))
     return Charge(Claim(context.run_id, request.tenant, limits, ask, found.least if partial else None), found, stated)
+
+
+def purse_inside(whole: Reserving | None, own: Budget, request: RunRequest) -> RunPurse | None:
+    """What a run draws on that is a part of another: the other's purse (`whole`), within its `own` budget."""
+    if whole is None and not own.bounded:
+        return None
+    known = input_bound(request.messages, request.tools)
+    reserve = None if whole is None else whole.reserve
+    return RunPurse(NO_BOUNDS, strict=True, ends_run=True, known_tokens=known, own=_own(own), reserve=reserve)
+
+
+def check_prices(strategy: BaseOrchestrator, request: RunRequest, context: RunContext) -> None:
+    """Nothing where the prices of all models that a run may ask are known.
+
+    Raises:
+        InvalidRequest: one is not.
+    """
+    found, _ = foreseen(strategy, request, context)
+    if found.unpriced:
+        names = ", ".join(repr(name) for name in found.unpriced)
+        message = f"a budget in dollars applies, and the price of {names} is not known; state it under `models` in quorum.yaml"
+        raise InvalidRequest(message, param="models")
 
 
 def foreseen(strategy: BaseOrchestrator, request: RunRequest, context: RunContext) -> tuple[Forecast, bool]:

@@ -18,6 +18,7 @@ from app.core.run_events import RunEvent
 from app.core.run_fold import RunFold
 from app.core.runs import CallRole, Candidate, RunRequest, ToolRun
 from app.core.standing import Standings
+from app.core.tools import EnclosingRun, Unheard
 from app.orchestration.calls import CandidateCall, Consultation
 from app.orchestration.learning.lessons import Lessons, Priors
 from app.orchestration.learning.taught import Taught, category_of
@@ -45,8 +46,10 @@ class RunContext:
     were over by then, by their ids. `writing` is told before a tool is run that writes. `draining` tells whether the process
     stops. `lessons` are what was learned of models and tasks; `taught` is what the strategy has to say so that one may learn
     from the run. `settled` is the strategy's own: what it has decided of this run already, which its plan and the run must
-    agree on. `toolbox` has the tools of the service, and `turns` keeps what was said with them between two requests of a
-    conversation; there are none in a run from Python that was given none.
+    agree on. `inside` is the run that this one is a part of, as a replicate of a bundle tool is: it draws on that one, and its
+    answers are in the cache as those of replicates from `first_replicate` on. `toolbox` has the tools of the service, and
+    `turns` keeps what was said with them between two requests of a conversation; there are none in a run from Python that was
+    given none.
     """
 
     run_id: str
@@ -67,7 +70,7 @@ class RunContext:
     draining: Draining = field(default_factory=Draining)
     lessons: Lessons = field(default_factory=Priors)
     taught: Taught | None = None
-    _asked: list[CandidateCall | Consultation] = field(default_factory=list[CandidateCall | Consultation])
+    _asked: list[Unheard] = field(default_factory=list[Unheard])
     _numbers: Any = field(default_factory=lambda: count(1))
     settled: Any = None
     toolbox: Toolbox | None = None
@@ -75,6 +78,8 @@ class RunContext:
     taken: bool = False
     returned: Mapping[str, ToolRun] = field(default_factory=dict[str, ToolRun])
     writing: Callable[[], None] | None = None
+    inside: EnclosingRun | None = None
+    first_replicate: int = 0
     _task: TaskProfile | None = None
 
     @property
@@ -196,6 +201,10 @@ class RunContext:
         self._asked.append(call)
         return call
 
+    def beside(self, work: Unheard) -> None:
+        """Have the calls of `work` booked with this run's own, also where it is cut."""
+        self._asked.append(work)
+
     def unheard(self, fold: RunFold) -> Iterator[RunEvent]:
         """The ends of calls that `fold` has not heard of, once nothing of the run is under way any more.
 
@@ -289,8 +298,8 @@ class RunContext:
                 purse=self.purse,
                 retries=retries,
                 cache=run.cache or "off",
-                replicate=replicate,
-                unplanned=unplanned,
+                replicate=self.first_replicate + replicate,
+                unplanned=unplanned or self.inside is not None,
             ),
         )
 

@@ -17,14 +17,15 @@ from app.core.errors import InvalidRequest
 from app.core.lifecycle import Draining
 from app.core.run_events import RunEvent, RunFailed, RunFinished
 from app.core.run_fold import RunFold
-from app.core.runs import OrchestrationOutput, RunRequest, Timing
+from app.core.runs import Budget, OrchestrationOutput, RunRequest, Timing
 from app.core.standing import Standings
 from app.core.streams import close
+from app.core.tools import EnclosingRun
 from app.observability import metrics
 from app.orchestration.admission import Admission, Permit
 from app.orchestration.allowances import Allowances
 from app.orchestration.base import BaseOrchestrator
-from app.orchestration.charging import Charge, charge, counts, counts_dollars
+from app.orchestration.charging import Charge, charge, check_prices, counts, counts_dollars, purse_inside
 from app.orchestration.context import RunContext
 from app.orchestration.drive import drive
 from app.orchestration.estimating import Estimate, estimated
@@ -36,6 +37,10 @@ from app.orchestration.strategies import Strategies, parse_options
 from app.reliability.standings import LocalStandings
 from app.state.turns import TurnStore
 from app.tools.toolbox import Toolbox
+
+UNBOUNDED = Budget()
+REPLICATES_EACH = 64
+"""Replicates that a run inside of another may ask for itself: more than any strategy does."""
 
 _log = structlog.get_logger("quorum.run")
 
@@ -209,7 +214,30 @@ class Engine:
             context.purse = run.charge.purse(request) if run.charge.claim is None else None
         return run
 
-    def _prepared(self, strategy: BaseOrchestrator, request: RunRequest, run_id: str | None = None) -> Run:
+    def begin_inside(self, request: RunRequest, inside: EnclosingRun, *, number: int = 0, own: Budget = UNBOUNDED) -> Run:
+        """A run that is a part of another, the `number`-th of its kind. It is not admitted or counted by itself: its calls are
+        the other's, whose purse each is reserved from when it is made.
+
+        Parameters:
+            own: what it may use itself at most.
+
+        Raises:
+            InvalidRequest: as `begin`; or dollars are counted and a model has no known price.
+        """
+        strategy = self.strategies.get(request.config.strategy)
+        run = self._prepared(strategy, request, inside=inside)
+        context = run.context
+        context.first_replicate = number * REPLICATES_EACH
+        context.purse = purse_inside(inside.purse, own, request)
+        if context.purse is not None:
+            context.default_max_tokens = self.spec.limits.default_max_tokens
+        if context.needs_prices or own.cost_usd is not None:
+            check_prices(strategy, run.request, context)
+        return run
+
+    def _prepared(
+        self, strategy: BaseOrchestrator, request: RunRequest, run_id: str | None = None, *, inside: EnclosingRun | None = None
+    ) -> Run:
         self._check_limits(request)
         if not strategy.brings_tools:
             _check_choice(request)
@@ -243,7 +271,11 @@ class Engine:
             lessons=self._lessons(request.tenant) if self._lessons else self._priors,
             toolbox=self._toolbox,
             turns=self._turns,
+            inside=inside,
+            needs_prices=inside is not None and inside.needs_prices,
         )
+        if inside is not None:
+            context.max_concurrent_calls = min(context.max_concurrent_calls, inside.max_concurrent_calls)
         strategy.check(request, context)
         return Run(run_id, strategy, request, context, observers=self._observers)
 

@@ -12,6 +12,7 @@ from app.core.run_events import RunEvent
 from app.core.runs import OrchestrationOutput, RunRequest
 from app.observability import logs
 from app.orchestration.base import BaseOrchestrator
+from app.orchestration.bundles.tools import Bundles
 from app.orchestration.engine import Engine
 from app.orchestration.strategies import Strategies
 from app.providers.base import Availability, Provider
@@ -40,10 +41,13 @@ class LocalRuntime:
         policies = local_policies(self._clock, self._spec.reliability.retry_budget)
         self.registry = ModelRegistry(self._spec, wrap=policies)
         standings = LocalStandings(self._clock, policies.breakers, policies.loads)
-        self._tools = tools or Toolbox(self._spec.tools.model_copy(update={"mcp": {}}), self._clock, Path())
+        bundles = Bundles(self._spec, self._clock)
+        config = self._spec.tools.model_copy(update={"mcp": {}})
+        self._tools = tools or Toolbox(config, self._clock, Path(), more=bundles.tools)
         self.engine = Engine(
             self.registry, strategies or Strategies(), self._spec, self._clock, standings=standings, toolbox=self._tools
         )
+        bundles.engine = self.engine
 
     def register_provider(self, name: str, provider: LLMProvider | Provider) -> None:
         """Add a provider. The first one takes the place of the mock provider that was there for want of any."""

@@ -139,6 +139,8 @@ def select(
         InvalidRequest: more models than allowed, or none at all.
     """
     config = request.config
+    if strategy.models_needed == 0:
+        return Selected((), None)
     in_options = strategy.models_of(options)
     if any(not one.helps for one in in_options):
         return _of_options(source, spec, request, in_options)

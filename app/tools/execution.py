@@ -16,7 +16,7 @@ import orjson
 from app.core.clock import Clock
 from app.core.errors import DeadlineExceeded, Forbidden, InvalidRequest, QuorumError, ToolExecutionError, report
 from app.core.streams import in_time
-from app.core.tools import PermissionDecision, ToolCaller, ToolResult, ToolSpec
+from app.core.tools import PermissionDecision, Priced, ToolCaller, ToolResult, ToolSpec
 from app.observability.metrics import tool_ended
 from app.tools.describing import deprecation_warning
 from app.tools.failures import failed, timed_out, unavailable, wrong_output
@@ -86,9 +86,11 @@ async def run(prepared: PreparedCall, clock: Clock) -> ToolResult:
     """Make the call. What fails is in the result; only a cancellation is raised."""
     spec = prepared.spec
     started_at, started = clock.now(), clock.monotonic()
-    value, text, truncated, error = None, "", False, None
+    value, text, truncated, error, cost_usd = None, "", False, None, spec.cost_usd
     try:
         raw = await _answer(prepared, clock)
+        if isinstance(raw, Priced):
+            cost_usd, raw = cost_usd + raw.cost_usd, raw.value
         kept = _kept(prepared.registered, raw)
         value, text, truncated = kept.value, kept.text, kept.truncated
     except QuorumError as refusal:
@@ -105,7 +107,7 @@ async def run(prepared: PreparedCall, clock: Clock) -> ToolResult:
         truncated=truncated,
         started_at=started_at,
         latency_ms=seconds * 1000,
-        cost_usd=spec.cost_usd,
+        cost_usd=cost_usd,
         warnings=() if warning is None else (warning,),
     )
 

@@ -10,7 +10,7 @@ from app.config.tools import ToolsConfig
 from app.core.audit import Recorder
 from app.core.clock import Clock
 from app.core.errors import ConfigError, NotFound
-from app.core.tools import PermissionDecision, Tool, ToolCaller, ToolResult, parse_reference
+from app.core.tools import FIRST, PermissionDecision, Tool, ToolCaller, ToolResult, Version, parse_reference
 from app.observability.metrics import tool_decided
 from app.tools.builtins.calculator import calculator
 from app.tools.builtins.clock import clock_on
@@ -165,6 +165,8 @@ def python_faults(config: ToolsConfig) -> list[tuple[tuple[str | int, ...], str]
     found: list[tuple[tuple[str | int, ...], str]] = []
     taken = {f"{name}@1.0.0" for name in config.builtins}
     taken |= {spec_of(reference, http).reference for reference, http in config.http.items() if parse_reference(reference)}
+    bundles = [parsed for parsed in map(parse_reference, config.bundles) if parsed]
+    taken |= {f"{parsed.name}@{Version(*parsed.version or FIRST)}" for parsed in bundles}
     for index, path in enumerate(config.python):
         try:
             reference = load(path).spec.reference

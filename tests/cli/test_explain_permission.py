@@ -19,6 +19,8 @@ tools:
       url: http://shop.test/
       headers: {Authorization: Bearer s3cret}
       input: {type: object, properties: {amount: {type: integer}}, required: [amount]}
+  bundles:
+    verdict: {description: Asks., strategy: simple, scopes: [run]}
   mcp:
     files: {command: [files], env: {TOKEN: s3cret}, tools: {read: {side_effect: read}}}
   permissions:
@@ -44,6 +46,7 @@ def path(tmp_path: Path) -> str:
         (["order", "--arguments", '{"amount": 5}'], 4, "'default' is none of its tenants"),
         (["order", "--tenant", "shop"], 4, "depends on the arguments"),
         (["files__read"], 0, "files__read@1.0.0 (mcp, read): allowed"),
+        (["verdict"], 0, "verdict@1.0.0 (orchestration, read): allowed"),
         (["files__write"], 4, "files__write@1.0.0 (mcp, write): denied"),
     ],
 )

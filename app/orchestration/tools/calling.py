@@ -6,7 +6,8 @@ its own quotation, and nothing in it is ever read as a call.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -15,10 +16,12 @@ import orjson
 from app.core.budgets import Amount, nano_usd
 from app.core.errors import BudgetExceeded, ConflictError, Forbidden, InvalidRequest, QuorumError, ToolExecutionError, report
 from app.core.messages import TextPart, ToolCallPart, ToolResultPart
-from app.core.run_events import RunEvent, ToolCalled, ToolReturned, Warning
+from app.core.run_events import EvidenceUpdated, RunEvent, ToolCalled, ToolReturned, Warning
 from app.core.runs import ToolRun, ToolRunStatus
-from app.core.tools import ToolCaller
+from app.core.streams import telling
+from app.core.tools import EnclosingRun, ToolCaller
 from app.orchestration.context import RunContext
+from app.orchestration.tools.offering import enclosing
 from app.orchestration.tools.options import Approval
 from app.tools.execution import APPROVAL_NEEDED, PreparedCall, arguments_of
 from app.tools.registry import Registered
@@ -70,6 +73,10 @@ class ServedCall:
         if known is not None and (known.name, known.arguments) == (self.run.name, self.run.arguments):
             self.run = known
             self._tell_of_writing()
+        elif self._asks_models:
+            async with aclosing(telling(self._make)) as events:
+                async for event in events:
+                    yield event
         else:
             await self._make()
         for warning in self._warnings:
@@ -98,9 +105,17 @@ class ServedCall:
             failure.code = error.code
         return failure
 
-    async def _make(self) -> None:
+    @property
+    def _asks_models(self) -> bool:
+        """Whether it is a run of its own, whose events are this one's too."""
+        return self._registered is not None and self._registered.spec.source == "orchestration"
+
+    async def _make(self, tell: Callable[[RunEvent], None] | None = None) -> None:
+        """Make the call, and `tell` what happens in it, where it asks models."""
         try:
             prepared = await self._prepared()
+            if tell is not None:
+                prepared = replace(prepared, caller=replace(prepared.caller, inside=self._inside(tell)))
         except Forbidden as error:
             self._end("refused", error)
         except InvalidRequest as error:
@@ -109,6 +124,12 @@ class ServedCall:
             self._end("failed", error)
         else:
             await self._run(prepared)
+
+    def _inside(self, tell: Callable[[RunEvent], None]) -> EnclosingRun:
+        def named(event: RunEvent) -> None:
+            tell(replace(event, call_id=self.run.id) if isinstance(event, EvidenceUpdated) else event)
+
+        return enclosing(self._terms.context, named)
 
     async def _prepared(self) -> PreparedCall:
         """The call, checked and permitted.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Final
@@ -10,7 +10,8 @@ from typing import Final
 from app.core.chat import ToolDefinition
 from app.core.errors import InvalidRequest, NotFound
 from app.core.models import ModelProfile
-from app.core.tools import ToolCaller
+from app.core.run_events import RunEvent
+from app.core.tools import EnclosingRun, ToolCaller
 from app.orchestration.context import RunContext
 from app.tools.describing import definition
 from app.tools.registry import Registered
@@ -18,6 +19,9 @@ from app.tools.toolbox import Toolbox
 
 MOST_TOOLS: Final = 128
 """OpenAI's bound on the functions of a call ("Chat completions": tools), the least of the vendors'."""
+
+DEEPEST: Final = 3
+"""Bundle tools inside of one another: each multiplies the calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,18 +44,25 @@ class Offer:
         return (*self.served, *(tool.name for tool in self.client))
 
 
-def wanted(toolbox: Toolbox | None, names: Sequence[str] | None, client: tuple[ToolDefinition, ...]) -> Offer:
+def wanted(
+    toolbox: Toolbox | None,
+    names: Sequence[str] | None,
+    client: tuple[ToolDefinition, ...],
+    inside: EnclosingRun | None = None,
+) -> Offer:
     """What may be offered at most, before anybody's permissions are asked.
 
     Of tools with one name the client's is offered: it hides the service's from the model, and runs nothing here.
 
     Parameters:
         names: of tools of the service, with `*` for any characters; None for the newest version of each.
+        inside: the run that this one is a part of. It is one of several that do the same, so nothing is offered that writes;
+            nor the tools that it is inside of.
 
     Raises:
         InvalidRequest: there is no tool of a name, or there are more than a model may be offered.
     """
-    found = {one.spec.name: one for one in _named(toolbox, names)}
+    found = {one.spec.name: one for one in _named(toolbox, names) if _may_be_inside(one, inside)}
     own = {tool.name for tool in client}
     notes = tuple(f"the tool {name!r} of the request hides that of the service" for name in found if name in own)
     served = {name: one for name, one in found.items() if name not in own}
@@ -60,6 +71,14 @@ def wanted(toolbox: Toolbox | None, names: Sequence[str] | None, client: tuple[T
         message = f"{many} tools would be offered, and {MOST_TOOLS} may be; name those that are needed in options.tools"
         raise InvalidRequest(message, param="options.tools")
     return Offer(served, client, notes if names is not None else ())
+
+
+def _may_be_inside(one: Registered, inside: EnclosingRun | None) -> bool:
+    if inside is None:
+        return True
+    if one.spec.source == "orchestration" and (len(inside.within) >= DEEPEST or one.spec.name in inside.within):
+        return False
+    return one.spec.side_effect != "write"
 
 
 def _named(toolbox: Toolbox | None, names: Sequence[str] | None) -> list[Registered]:
@@ -108,4 +127,17 @@ def caller_of(context: RunContext) -> ToolCaller:
         run_id=context.run_id,
         traceparent=run.traceparent,
         deadline=run.deadline,
+    )
+
+
+def enclosing(context: RunContext, tell: Callable[[RunEvent], None]) -> EnclosingRun:
+    """A run as the tools see it that ask models themselves."""
+    return EnclosingRun(
+        tell,
+        context.beside,
+        context.purse,
+        context.needs_prices,
+        () if context.inside is None else context.inside.within,
+        context.request.deltas == "all",
+        context.max_concurrent_calls,
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from app.core.chat import NamedTool, ToolDefinition
 from app.core.errors import InvalidRequest
@@ -36,6 +36,10 @@ class ToolOrchestrator(BaseOrchestrator):
     Options: ClassVar[type[StrategyOptions]] = ToolOptions
     brings_tools: ClassVar[bool] = True
     loops: ClassVar[bool] = True
+
+    def tools_of(self, options: StrategyOptions) -> Sequence[str]:
+        named = cast("ToolOptions", options).tools or ()
+        return [name for name in named if "*" not in name]
 
     def check(self, request: RunRequest, context: RunContext) -> None:
         if request.generation.n > 1:
@@ -87,4 +91,4 @@ class ToolOrchestrator(BaseOrchestrator):
 
 def _wanted(request: RunRequest, context: RunContext) -> Offer:
     options: ToolOptions = context.options
-    return wanted(context.toolbox, options.tools, request.tools)
+    return wanted(context.toolbox, options.tools, request.tools, context.inside)

@@ -1,0 +1,133 @@
+"""One replicate of a bundle: a run of its own inside of the one that asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterator
+
+from app.core.chat import JsonObject
+from app.core.run_events import CandidateFailed, CandidateFinished, HelperFinished, RunEvent, RunFailed, RunFinished
+from app.core.run_fold import RunFold, total_cost, total_usage
+from app.core.runs import Candidate, HelperCall, OrchestrationOutput
+from app.core.streams import close
+from app.orchestration.drive import drive
+from app.orchestration.engine import Run
+from app.orchestration.evidence.bundle import Replicate
+from app.orchestration.evidence.extraction import AnswerKind, Extracted, extract
+
+
+class ReplicateRun:
+    """A replicate; `answer` is there when it is over. Its models' calls are helper calls of the run that it is inside of.
+
+    Parameters:
+        number: its place among the replicates, from 0.
+        kind: how its answer is read.
+    """
+
+    answer: Replicate | None = None
+
+    def __init__(self, number: int, run: Run, kind: AnswerKind) -> None:
+        self.number = number
+        self.run = run
+        self._kind = kind
+        self._fold = RunFold(run.id)
+        self._begun = False
+        self._result: OrchestrationOutput | None = None
+        self._calls: list[HelperCall] = []
+
+    async def events(self) -> AsyncGenerator[RunEvent | ReplicateRun]:
+        """Its calls as they end, and last itself, with its answer."""
+        self._begun = True
+        source = drive(self.run.strategy, self.run.request, self.run.context, self._fold)
+        try:
+            async for event in source:
+                if isinstance(event, RunFinished | RunFailed):
+                    self._result = event.result
+                call = self._book(event)
+                if call is not None:
+                    yield HelperFinished(call)
+        finally:
+            await close(source)
+        self.answer = self._answered(self._result)
+        yield self
+
+    def unheard(self, fold: RunFold) -> Iterator[RunEvent]:
+        """As `Unheard` of the run that it is inside of."""
+        if self._begun and self._result is None:
+            for event in self.run.context.unheard(self._fold):
+                self._fold.add(event)
+                self._book(event)
+        for call in self._calls:
+            if not fold.has(call):
+                yield HelperFinished(call)
+
+    @property
+    def calls(self) -> tuple[HelperCall, ...]:
+        """The calls of its models that are over."""
+        return tuple(self._calls)
+
+    @property
+    def tools_usd(self) -> float:
+        """Dollars for the tools that it called itself."""
+        return sum(tool.cost_usd for tool in self._fold.result().tool_calls)
+
+    def as_json(self) -> JsonObject:
+        """It as evidence, in the shape of the contract, with what it took besides."""
+        result, request = self._result, self.run.request
+        found: JsonObject = dict(self.answer.as_json()) if self.answer is not None else {}
+        found["seed"] = request.generation.seed
+        cost = total_cost(self._calls)
+        found["cost_usd"] = None if cost is None else cost + self.tools_usd
+        if result is not None:
+            found["latency_ms"] = round(result.timing.total_ms, 1)
+            if result.error is not None:
+                found["error"] = result.error.code
+            if result.warnings:
+                found["warnings"] = list(result.warnings)
+        return found
+
+    def _book(self, event: RunEvent) -> HelperCall | None:
+        """The call that `event` is the end of."""
+        match event:
+            case CandidateFinished() | CandidateFailed():
+                call = _helping(event.candidate)
+            case HelperFinished():
+                call = event.call
+            case _:
+                return None
+        self._calls.append(call)
+        return call
+
+    def _answered(self, result: OrchestrationOutput | None) -> Replicate:
+        model = result.output.source_model if result is not None else None
+        name = model or self.run.context.models[0].profile.name
+        return Replicate(f"r{self.number + 1}", name, _read(result, self._kind), total_usage(self._calls))
+
+
+def _read(result: OrchestrationOutput | None, kind: AnswerKind) -> Extracted:
+    """What it says; with the reason where that is no answer."""
+    if result is None:
+        return Extracted(errors=("ended without a result",))
+    if result.status not in ("succeeded", "needs_review"):
+        return Extracted(errors=(result.error.message if result.error is not None else f"ended as {result.status}",))
+    output = result.output
+    if output.finish_reason == "length":
+        return Extracted(errors=("was cut off: it is longer than max_tokens",))
+    if output.refusal and not output.text.strip():
+        return Extracted(errors=(f"refused: {output.refusal[:300]}",))
+    return extract(output.text, kind)
+
+
+def _helping(candidate: Candidate) -> HelperCall:
+    return HelperCall(
+        role="replicate",
+        model=candidate.model,
+        provider=candidate.provider,
+        status=candidate.status,
+        usage=candidate.usage,
+        cost_usd=candidate.cost_usd,
+        latency_ms=candidate.latency_ms,
+        attempts=candidate.attempts,
+        error=candidate.error,
+        cached=candidate.cached,
+        wasted_cost_usd=candidate.wasted_cost_usd,
+    )
