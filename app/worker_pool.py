@@ -122,7 +122,8 @@ class WorkerPool:
         try:
             writer.write(order.packed())
             with contextlib.suppress(ConnectionError):
-                self._ready_once |= await reader.read(1) == READY
+                if await reader.read(1) == READY:
+                    self._ready_once = True
             return await child.wait()
         finally:
             self._children.discard(child)

@@ -16,7 +16,7 @@ import yaml
 
 from tests.support.loopback import Answer, Loopback
 from tests.support.processes import processes
-from tests.support.service import ROOT, eventually, processes_of, service
+from tests.support.service import ROOT, eventually, processes_of, service, workers_of
 
 pytestmark = pytest.mark.timeout(180)
 URL = "/v1/tools/order/execute"
@@ -100,9 +100,3 @@ def test_an_mcp_program_runs_once_for_all_workers_and_ends_with_the_service(tmp_
         assert running.end() == 0
         assert processes_of(tmp_path) == set()
         assert not any(Path(f"/proc/{one}").exists() for one in seen)
-
-
-def workers_of(pid: int) -> list[int]:
-    """The children of a process that serve."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(child) for child in children if b"app.worker" in Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")]

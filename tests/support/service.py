@@ -123,6 +123,12 @@ def processes_of(data_dir: Path) -> set[int]:
     return found
 
 
+def workers_of(pid: int) -> list[int]:
+    """The children of a process that serve."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(child) for child in children if b"app.worker" in Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")]
+
+
 def eventually(true: Callable[[], Any], *, within_s: float = 10) -> Any:
     """The first true value of `true`, which is asked again and again; fails after `within_s`."""
     deadline = time.monotonic() + within_s

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -61,3 +62,29 @@ def create_app(settings: Settings) -> FastAPI:
 
 def broken(settings: Settings) -> FastAPI:
     raise ConfigError("the tiny app is broken on purpose", faults=("line 1: wrong",))
+
+
+def one_at_once(settings: Settings) -> FastAPI:
+    """The first worker is ready at once, the second never, those after them at once again."""
+    number = next(number for number in itertools.count(1) if _taken(Path(settings.data_dir, f"started-{number}")))
+    app = create_app(settings)
+    inner = app.router.lifespan_context
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        if number == 2:
+            await asyncio.Event().wait()
+        async with inner(app):
+            yield
+
+    app.router.lifespan_context = lifespan
+    return app
+
+
+def _taken(path: Path) -> bool:
+    """Whether this process is the first to make it."""
+    try:
+        path.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
