@@ -24,6 +24,7 @@ from app.listening import is_loopback
 from app.observability.metrics import CONFIG_RELOADS
 from app.orchestration.admission import Admission
 from app.orchestration.bundles.tools import Bundles
+from app.orchestration.conversations.conversations import Conversations
 from app.orchestration.engine import Engine
 from app.orchestration.learning.learning import Learning
 from app.orchestration.prompts import placeholders
@@ -42,6 +43,7 @@ from app.state.answers import AnswerStore
 from app.state.audit import AuditStore
 from app.state.breakers import BreakerStore
 from app.state.client import StateClient
+from app.state.conversations import ConversationStore
 from app.state.dynamic_providers import DynamicProviders, ProviderFeed
 from app.state.idempotency import IdempotencyRecords
 from app.state.key_ring import KeyRing
@@ -148,6 +150,8 @@ class Container:
         self._reviews = Reviews(ReviewStore(self._state), self._learning.feedback, self._clock, spec.reviews)
         self._bundles = Bundles(spec, self._clock)
         self._tools = Toolbox(spec.tools, self._clock, settings.data_dir, recorder=self._audit, more=self._bundles.tools)
+        self._conversations = Conversations(ConversationStore(self._state), spec)
+        turns = TurnStore(self._state)
         self._engine = Engine(
             self._registry,
             strategies,
@@ -159,7 +163,7 @@ class Container:
             self._learning.lessons,
             (*self._learning.observers, self._reviews),
             self._tools,
-            TurnStore(self._state),
+            turns,
         )
         self._bundles.engine = self._engine
         records = RunRecords(self._state)
@@ -189,6 +193,8 @@ class Container:
             feedback=self._learning.feedback,
             statistics=self._learning.statistics,
             reviews=self._reviews,
+            conversations=self._conversations,
+            turns=turns,
             audit=self._audit,
             trail=TrailReader(trail, self._audit.key, self._clock),
             tools=self._tools,
@@ -223,6 +229,8 @@ class Container:
             stack.push_async_callback(self._learning.close)
             self._reviews.start()
             stack.push_async_callback(self._reviews.close)
+            self._conversations.start()
+            stack.push_async_callback(self._conversations.close)
             self._tools.start()
             stack.push_async_callback(self._tools.close)
             self._training.start()
@@ -283,6 +291,7 @@ class Container:
         self._learning.configure(spec.learning)
         self._training.spec = spec
         self._reviews.config = spec.reviews
+        self._conversations.configure(spec)
         self._audit.config = self._audit_keeping.config = spec.audit
         self.executions.config = spec.idempotency
         self._admission.local_share = spec.limits.local_share

@@ -24,7 +24,7 @@ from app.core.run_fold import unfold
 from app.core.run_json import LoggedEvent
 from app.core.runs import OrchestrationOutput, RunRequest, cache_word
 from app.orchestration.base import BaseOrchestrator
-from app.orchestration.engine import Run
+from app.orchestration.engine import Run, new_run_id
 from app.orchestration.runs.hosted import HostedRun
 from app.orchestration.runs.run_log import OnDisconnect
 from app.orchestration.runs.taking import Taken
@@ -92,12 +92,26 @@ async def begin(request: Request, services: Services, asking: RunRequest, strate
     """
     ticket: Ticket | None = request.scope.get(TICKET)
     run_id = ticket.run_id if ticket else None
-    run = services.engine.begin_with(strategy, asking, run_id) if strategy else services.engine.begin(asking, run_id)
+    ended = await services.runs.ended(asking.tenant, ticket.run_id) if ticket and ticket.epoch > 1 else None
+    if asking.conversation_id is None or ended:
+        return await _begun(request, services, _prepared(services, asking, strategy, run_id), ended)
+    run_id = run_id or new_run_id()
+    async with services.conversations.joining(asking, run_id) as conversation:
+        run = _prepared(services, conversation.request, strategy, run_id)
+        run.context.conversation = conversation
+        return await _begun(request, services, run, None)
+
+
+def _prepared(services: Services, asking: RunRequest, strategy: BaseOrchestrator | None, run_id: str | None) -> Run:
+    return services.engine.begin_with(strategy, asking, run_id) if strategy else services.engine.begin(asking, run_id)
+
+
+async def _begun(request: Request, services: Services, run: Run, ended: OrchestrationOutput | None) -> Begun:
+    ticket: Ticket | None = request.scope.get(TICKET)
     if ticket is None:
         return Begun(await services.engine.admit(run))
     run.context.taken = ticket.epoch > 1
     run.context.writing = partial(request.scope.__setitem__, UNREPEATABLE, True)
-    ended = await services.runs.ended(asking.tenant, ticket.run_id) if ticket.epoch > 1 else None
     if ended:
         return Begun(run, ticket.digest, ended=ended)
     taken = await services.host.take(run) if ticket.epoch > 1 else None

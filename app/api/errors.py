@@ -50,6 +50,8 @@ _ROWS: dict[str, Row] = {
     "audit_broken": Row(409, _BAD, "The audit trail was changed"),
     "conflict": Row(409, _BAD, "This conflicts with something that is there"),
     "idempotency_in_progress": Row(409, _BAD, "The same request is being answered", retry=True),
+    "conversation_busy": Row(409, _BAD, "Another run is taking its turn in this conversation", retry=True),
+    "conversation_changed": Row(409, _BAD, "The conversation went on without this run"),
     "idempotency_mismatch": Row(422, _BAD, "The key was used for another request"),
     "limit_exceeded": Row(429, "rate_limit_error", "A limit was reached", retry=True),
     "budget_exceeded": Row(429, "insufficient_quota", "The budget is used up"),

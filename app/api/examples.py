@@ -100,6 +100,10 @@ ORCHESTRATIONS: dict[str, Any] = {
             "options": {"tools": ["calculator", "clock"]},
         },
     },
+    "conversation": {
+        "summary": "The next turn of a conversation that is kept",
+        "value": {"input": "What did I ask before?", "strategy": "direct", "conversation_id": "demo"},
+    },
     "direct": {
         "summary": "One model",
         "value": {"input": "Say hello in one short sentence.", "strategy": "direct"},

@@ -48,6 +48,7 @@ def summary(result: OrchestrationOutput) -> dict[str, Any]:
         "path": result.path,
         "cache": cache_word((*result.candidates, *result.calls)),
         "warnings": result.warnings,
+        "conversation_id": result.conversation_id,
     }
 
 

@@ -11,6 +11,7 @@ from fastapi import Request
 from app.config.loading import Loaded
 from app.config.settings import Settings
 from app.core.lifecycle import Draining
+from app.orchestration.conversations.conversations import Conversations
 from app.orchestration.engine import Engine
 from app.orchestration.learning.feedback import Feedback
 from app.orchestration.learning.statistics import Statistics
@@ -22,6 +23,7 @@ from app.reliability.breakers import Breakers
 from app.state.client import StateClient
 from app.state.dynamic_providers import DynamicProviders
 from app.state.key_ring import KeyRing
+from app.state.turns import TurnStore
 from app.tools.audit.reading import TrailReader
 from app.tools.audit.trail import AuditTrail
 from app.tools.toolbox import Toolbox
@@ -48,6 +50,8 @@ class Services:
     feedback: Feedback
     statistics: Statistics
     reviews: Reviews
+    conversations: Conversations
+    turns: TurnStore
     audit: AuditTrail
     trail: TrailReader
     tools: Toolbox

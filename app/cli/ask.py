@@ -39,6 +39,10 @@ def ask(
     system: Annotated[str | None, typer.Option(help="Instructions that go before the question.")] = None,
     temperature: Annotated[float | None, typer.Option(min=0, max=2, help="For every model.")] = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="The most that a model may write.")] = None,
+    conversation: Annotated[
+        str | None,
+        typer.Option(help="A conversation that the service keeps, to go on with or to begin; `new` names one for you."),
+    ] = None,
     url: Annotated[
         str | None,
         typer.Option(envvar="QUORUM_URL", help=f"The service; without it {DEFAULT_URL} if one is there.", show_default=False),
@@ -67,7 +71,11 @@ def ask(
         options = parse_options(option or [])
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--option") from None
-    asked = Question(_text(question), system, strategy, recipe, tuple(model or ()), lead, options, temperature, max_tokens)
+    if local and conversation is not None:
+        raise typer.BadParameter("a service keeps conversations: leave out --local and --config", param_hint="--conversation")
+    asked = Question(
+        _text(question), system, strategy, recipe, tuple(model or ()), lead, options, temperature, max_tokens, conversation
+    )
     display = _display(json=json, plain=plain)
     try:
         answered = asyncio.run(_shown(asked, display, url=url, key=key, local=local, config=config))
@@ -131,11 +139,14 @@ async def _source(
 ) -> AsyncGenerator[RunEvent]:
     """The run's events, from the service or from this process; which of them, is said on stderr."""
     from app.cli.asking import service
+    from app.core.errors import InvalidRequest
 
     if not local and (url or await service.reachable(DEFAULT_URL)):
         _tell(f"asking the service at {url or DEFAULT_URL}")
         return service.events(asked, url=url or DEFAULT_URL, key=key)
 
+    if asked.conversation_id is not None:
+        raise InvalidRequest(f"a service keeps conversations, and none is at {DEFAULT_URL}; name yours with --url")
     from app.cli.asking import here
     from app.orchestration.strategies import Strategies
 

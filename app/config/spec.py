@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SecretStr
 
 from app.config.audit import AuditConfig
+from app.config.conversations import ConversationsConfig
 from app.config.learning import LearningConfig, ReviewsConfig
 from app.config.shape import Name, Scope, Spec
 from app.config.tools import ToolsConfig
@@ -328,5 +329,6 @@ class QuorumSpec(Spec):
     cache: CacheConfig = CacheConfig()
     learning: LearningConfig = LearningConfig()
     reviews: ReviewsConfig = ReviewsConfig()
+    conversations: ConversationsConfig = ConversationsConfig()
     audit: AuditConfig = AuditConfig()
     tools: ToolsConfig = ToolsConfig()

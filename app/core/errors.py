@@ -8,7 +8,8 @@ QuorumError                        message, code (a stable word for programs), p
 ├── ConfigError                    the configuration is wrong (carries its faults, each with its line)
 ├── Unauthorized / Forbidden       no valid key / a key without the scope
 ├── ConflictError                  the same thing is already there
-│   └── InProgress                 it is under way (retry_after)
+│   ├── InProgress                 it is under way (retry_after)
+│   └── ConversationBusy           another run is taking its turn there (retry_after)
 ├── LimitExceeded                  a limit of ours (retry_after)
 ├── StateUnavailable               Redis is away and the promise needs it
 ├── OrchestratorError              a run could not be made or finished
@@ -114,6 +115,16 @@ class InProgress(ConflictError):
     def __init__(self, retry_after: float) -> None:
         message = "a request with this Idempotency-Key is being answered; ask again, or wait for it with `Prefer: wait`"
         super().__init__(message, param="Idempotency-Key")
+        self.retry_after = retry_after
+
+
+class ConversationBusy(ConflictError):
+    """Another run is taking its turn in the conversation. `retry_after` in seconds."""
+
+    code = "conversation_busy"
+
+    def __init__(self, message: str, retry_after: float) -> None:
+        super().__init__(message, param="conversation_id")
         self.retry_after = retry_after
 
 
@@ -256,7 +267,7 @@ def report(error: BaseException) -> ErrorReport:
             )
         case AllCandidatesFailed():
             return ErrorReport("AllCandidatesFailed", error.code, error.message, causes=error.reports)
-        case LimitExceeded() | BudgetExceeded() | InProgress() | ToolExecutionError():
+        case LimitExceeded() | BudgetExceeded() | InProgress() | ConversationBusy() | ToolExecutionError():
             return ErrorReport(
                 type(error).__name__, error.code, error.message, param=error.param, retry_after=error.retry_after
             )

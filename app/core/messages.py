@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 Role = Literal["system", "user", "assistant", "tool"]
 ImageDetail = Literal["auto", "low", "high"]
+Speaker = tuple[str, str]
+"""The provider and the family of a model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +77,16 @@ Part = TextPart | ImagePart | DocumentPart | ReasoningPart | ToolCallPart | Tool
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn. Tool results are messages of role `tool`, one or more results each."""
+    """One turn. Tool results are messages of role `tool`, one or more results each.
+
+    `speaker` is there where a message comes from a stored conversation: the provider and the family of the model that said it.
+    Nobody else may be shown its vendor's seals.
+    """
 
     role: Role
     parts: tuple[Part, ...] = field(default=())
     name: str | None = None
+    speaker: Speaker | None = None
 
     @property
     def text(self) -> str:
@@ -99,3 +106,25 @@ def user(text: str) -> Message:
 
 def assistant(text: str) -> Message:
     return Message("assistant", (TextPart(text),))
+
+
+def unsealed(message: Message) -> Message:
+    """`message` without what only the vendor that made it may be shown: its seals, and the reasoning under them."""
+    parts: list[Part] = [
+        replace(part, signature=None) if isinstance(part, ToolCallPart) else part
+        for part in message.parts
+        if not isinstance(part, ReasoningPart)
+    ]
+    return replace(message, parts=tuple(parts))
+
+
+def shown_to(messages: tuple[Message, ...], speaker: Speaker) -> tuple[Message, ...]:
+    """`messages` as a model may be shown them: seals of other vendors' models are left out, and who spoke is not told."""
+    return tuple([_shown(message, speaker) for message in messages])
+
+
+def _shown(message: Message, speaker: Speaker) -> Message:
+    if message.speaker is None:
+        return message
+    own = replace(message, speaker=None)
+    return own if message.speaker == speaker else unsealed(own)

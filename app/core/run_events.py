@@ -40,6 +40,7 @@ class RunStarted:
     request_id: str = ""
     trace_id: str | None = None
     created_at: int = 0
+    conversation_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

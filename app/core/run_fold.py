@@ -209,6 +209,7 @@ class RunFold:
             request_id=self._started.request_id,
             trace_id=self._started.trace_id,
             created_at=self._started.created_at,
+            conversation_id=self._started.conversation_id,
         )
 
     def _answer(self) -> Output:
@@ -292,7 +293,15 @@ def _model_delta(event: OutputDelta) -> TextDelta | ReasoningDelta | RefusalDelt
 
 def unfold(result: OrchestrationOutput) -> Iterator[RunEvent]:
     """The events of a stored result: what a reader who comes late is told."""
-    yield RunStarted(result.strategy, result.recipe, result.metadata, result.request_id, result.trace_id, result.created_at)
+    yield RunStarted(
+        result.strategy,
+        result.recipe,
+        result.metadata,
+        result.request_id,
+        result.trace_id,
+        result.created_at,
+        result.conversation_id,
+    )
     if result.plan:
         yield PlanMade(result.plan)
     for candidate in result.candidates:

@@ -78,7 +78,8 @@ class RunRequest:
     """One prompt to orchestrate.
 
     `deadline` is on the monotonic clock, in seconds; `key_id` and `key_name` name the API key, `scopes` is what it allows, and
-    `address` the network peer's. `cache` is None where the recipe or the configuration decides.
+    `address` the network peer's. `cache` is None where the recipe or the configuration decides. With a `conversation_id` the
+    first `history` messages are what was said before in that conversation, which the caller did not send.
     """
 
     config: OrchestrationConfig
@@ -98,6 +99,8 @@ class RunRequest:
     traceparent: str | None = None
     scopes: frozenset[str] = frozenset()
     address: str | None = None
+    conversation_id: str | None = None
+    history: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,3 +351,4 @@ class OrchestrationOutput:
     request_id: str = ""
     trace_id: str | None = None
     created_at: int = 0
+    conversation_id: str | None = None

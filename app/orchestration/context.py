@@ -12,14 +12,15 @@ from app.core.clock import Clock
 from app.core.embeddings import embedding_of
 from app.core.errors import CapabilityMissing, FailureClass
 from app.core.lifecycle import Draining
-from app.core.messages import Message
+from app.core.messages import Message, shown_to
 from app.core.models import Call, Model
 from app.core.run_events import RunEvent
 from app.core.run_fold import RunFold
-from app.core.runs import CallRole, Candidate, RunRequest, ToolRun
+from app.core.runs import CallRole, Candidate, Output, RunRequest, ToolRun
 from app.core.standing import Standings
 from app.core.tools import EnclosingRun, Unheard
 from app.orchestration.calls import CandidateCall, Consultation
+from app.orchestration.conversations.conversations import OpenConversation
 from app.orchestration.learning.lessons import Lessons, Priors
 from app.orchestration.learning.taught import Taught, category_of
 from app.orchestration.prompt_fitting import FittedPrompt, fit_prompt
@@ -49,7 +50,7 @@ class RunContext:
     agree on. `inside` is the run that this one is a part of, as a replicate of a bundle tool is: it draws on that one, and its
     answers are in the cache as those of replicates from `first_replicate` on. `toolbox` has the tools of the service, and
     `turns` keeps what was said with them between two requests of a conversation; there are none in a run from Python that was
-    given none.
+    given none. `conversation` is the stored one in which the run takes its turn, where the request names one.
     """
 
     run_id: str
@@ -75,6 +76,7 @@ class RunContext:
     settled: Any = None
     toolbox: Toolbox | None = None
     turns: TurnStore | None = None
+    conversation: OpenConversation | None = None
     taken: bool = False
     returned: Mapping[str, ToolRun] = field(default_factory=dict[str, ToolRun])
     writing: Callable[[], None] | None = None
@@ -213,6 +215,15 @@ class RunContext:
         for call in self._asked:
             yield from call.unheard(fold)
 
+    def speaker_of(self, output: Output) -> CandidateCall | Consultation | None:
+        """The call whose answer `output` is; None where it is nobody's own."""
+        for call in reversed(self._asked):
+            if call.response is not None and call.profile_name == output.source_model:
+                choice = call.choice
+                if (choice.text, choice.tool_calls) == (output.text, output.tool_calls):
+                    return call
+        return None
+
     def planned(
         self,
         model: Model,
@@ -262,6 +273,8 @@ class RunContext:
         run = self.request
         asked = run.messages if messages is None else messages
         settings = run.generation if generation is None else generation
+        if run.conversation_id is not None:  # of which the caller cannot leave anything out
+            asked, trims = shown_to(asked, (model.profile.provider, model.profile.family)), True
         return fit_prompt(model.profile, asked, settings, tools, self.prompts, trims=trims)
 
     def _chat(

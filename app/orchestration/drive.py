@@ -5,17 +5,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from typing import Final
 
 import structlog
 
 from app.core.errors import DeadlineExceeded, OrchestratorError, QuorumError, report
 from app.core.lifecycle import stopping
-from app.core.run_events import OutputDelta, RunEvent, RunFailed, RunFinished, RunStarted
+from app.core.run_events import OutputDelta, RunEvent, RunFailed, RunFinished, RunStarted, Warning
 from app.core.run_fold import RunFold, parse_json
 from app.core.runs import RunRequest, Timing
 from app.core.streams import close, with_deadline
 from app.orchestration.base import BaseOrchestrator
 from app.orchestration.context import RunContext
+from app.orchestration.conversations.conversations import OpenConversation
+from app.orchestration.conversations.spoken import spoken
+
+TAKES_ITS_TURN: Final = ("succeeded", "needs_review")
+"""How a run ends whose answer becomes part of its conversation."""
 
 _log = structlog.get_logger("quorum.run")
 
@@ -36,9 +42,13 @@ async def drive(
         request_id=request.request_id,
         trace_id=request.traceparent.split("-")[1] if request.traceparent else None,
         created_at=int(clock.now()),
+        conversation_id=request.conversation_id,
     )
     fold.add(started)
     yield started
+    for note in context.conversation.notes if context.conversation else ():
+        fold.add(Warning(note))
+        yield Warning(note)
     first_output: float | None = None
     end: RunFinished | RunFailed | None = None
     try:
@@ -65,6 +75,11 @@ async def drive(
         yield event
     if end is None:
         end = RunFailed(report(OrchestratorError(f"the strategy {strategy.name!r} ended without an answer")))
+    if isinstance(end, RunFinished) and end.status in TAKES_ITS_TURN and context.conversation is not None:
+        end, note = await _kept(end, fold, context, context.conversation)
+        if note is not None:
+            fold.add(Warning(note))
+            yield Warning(note)
     watched = first_output if request.deltas != "none" else None
     yield _completed(end, fold, request, Timing((clock.monotonic() - began) * 1000, watched))
 
@@ -83,6 +98,19 @@ async def _events(strategy: BaseOrchestrator, request: RunRequest, context: RunC
             yield event
     finally:
         await close(source)
+
+
+async def _kept(
+    end: RunFinished, fold: RunFold, context: RunContext, conversation: OpenConversation
+) -> tuple[RunFinished | RunFailed, str | None]:
+    """The end of a run that has taken its turn in a conversation, and what there is to say of that. One whose turn cannot be
+    appended has failed: the next request would be answered as if this one had not been made."""
+    fold.add(end)
+    result = fold.result()
+    try:
+        return end, await conversation.keep(result, spoken(result.output, context))
+    except QuorumError as error:
+        return RunFailed(report(error)), None
 
 
 def _completed(end: RunFinished | RunFailed, fold: RunFold, request: RunRequest, timing: Timing) -> RunFinished | RunFailed:

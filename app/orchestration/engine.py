@@ -62,7 +62,7 @@ class Run:
 
     async def events(self) -> AsyncGenerator[RunEvent]:
         """What happens, to its end. Closing this cancels the run."""
-        permit = self._begun()
+        permit, conversation = self._begun(), self.context.conversation
         clock, fold = self.context.clock, RunFold(self.id)
         began = clock.monotonic()
         end: RunFinished | RunFailed | None = None
@@ -74,6 +74,8 @@ class Run:
                     self._note(event)
                     if permit is not None:  # before the caller hears of the end, and may ask again
                         await permit.settle(self._used())
+                    if conversation is not None:
+                        await conversation.release()
                 yield event
         finally:
             try:
@@ -81,6 +83,8 @@ class Run:
             finally:
                 if permit is not None:
                     permit.settle_later(self._used())
+                if conversation is not None:
+                    conversation.leave()
                 if end is None:
                     self._note_cut(fold, Timing((clock.monotonic() - began) * 1000))
 
@@ -89,6 +93,8 @@ class Run:
             raise RuntimeError(f"run {self.id} begins without having been admitted")
         if self.permit is not None:
             self.permit.begin()
+        if self.context.conversation is not None:
+            self.context.conversation.begin()
         return self.permit
 
     def _used(self) -> Amount:

@@ -106,6 +106,21 @@ def turns_key(tenant: str, run_id: str) -> str:
     return f"quorum:{{{tenant}:{run_id}}}:turns"
 
 
+@dataclass(frozen=True, slots=True)
+class ConversationKeys:
+    """What is stored of a conversation: its record (a hash), its turns (a list), and which run is taking one (a text)."""
+
+    record: str
+    turns: str
+    lease: str
+
+
+def conversation_keys(tenant: str, conversation_id: str) -> ConversationKeys:
+    """The keys of a conversation. Another tenant's has other keys, so that it cannot be found. An id has no colon in it."""
+    tag = f"quorum:{{{tenant}:{conversation_id}}}"
+    return ConversationKeys(f"{tag}:conversation", f"{tag}:said", f"{tag}:speaking")
+
+
 LEARNED: Final = RegistryKeys("quorum:{learning}:records", "quorum:{learning}:version", "quorum:{learning}:changed")
 """By scope: the version of what was learned there and is in force."""
 

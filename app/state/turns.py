@@ -26,3 +26,8 @@ class TurnStore:
         """What a run of this tenant said; None where it is not kept."""
         with reaching_state():
             return cast("bytes | None", await self._state.commands.get(turns_key(tenant, run_id)))
+
+    async def delete(self, tenant: str, run_id: str) -> bool:
+        """Remove what a run of this tenant said. Whether there was something."""
+        with reaching_state():
+            return bool(await self._state.commands.delete(turns_key(tenant, run_id)))

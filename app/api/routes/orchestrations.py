@@ -73,6 +73,8 @@ async def estimate(request: Request) -> Response:
     principal = authorize(request, services, "run")
     body = await read_json(request, OrchestrationBody, services)
     asking = body.to_core(_config(body, services), deltas="none", **asked(request, principal))
+    if asking.conversation_id is not None:
+        asking = await services.conversations.seen_by(asking)
     found = await services.engine.estimate(asking)
     return Response(json_bytes(found), media_type="application/json")
 

@@ -159,7 +159,8 @@ async def _delete(services: Services, tenant: str, run_id: str) -> None:
         pass
     reviewed = await services.reviews.forget(tenant, run_id)
     observed = await services.feedback.forget(tenant, run_id)
-    if not (kept or reviewed or observed):
+    said = await services.turns.delete(tenant, run_id)
+    if not (kept or reviewed or observed or said):
         raise unknown(run_id)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
@@ -197,6 +197,7 @@ class QuorumSummary(TypedDict):
     candidates: int
     path: tuple[PathLink, ...]
     warnings: tuple[str, ...]
+    conversation_id: str | None
 
 
 class ChatCompletion(TypedDict):
@@ -219,6 +220,7 @@ class RunRequestSummary(TypedDict):
     request_id: str
     trace_id: str | None
     metadata: dict[str, Any]
+    conversation_id: NotRequired[str]
 
 
 class RunEntry(TypedDict):

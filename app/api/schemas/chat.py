@@ -14,7 +14,7 @@ from app.api.schemas.messages import (
     ToolChoiceBody,
     tool_choice,
 )
-from app.api.schemas.orchestrations import BudgetBody
+from app.api.schemas.orchestrations import CONVERSATION, BudgetBody, ConversationId
 from app.core.chat import CacheMode, Generation, ReasoningEffort
 from app.core.errors import CapabilityMissing
 from app.core.runs import Budget, Deltas, OnBudget, OrchestrationConfig, RunRequest
@@ -42,6 +42,7 @@ class QuorumMember(Body):
     on_budget: OnBudget = "fail"
     cache: CacheMode | None = None
     metadata: dict[str, Any] = Field(default_factory=dict)
+    conversation_id: ConversationId | None = CONVERSATION
 
 
 class ChatBody(Body):
@@ -109,6 +110,7 @@ class ChatBody(Body):
             own.cache if own else None,
             deltas=deltas,
             metadata={**(self.metadata or {}), **(own.metadata if own else {})},
+            conversation_id=own.conversation_id if own else None,
             **who,
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
@@ -11,6 +11,18 @@ from app.core.chat import CacheMode, Generation, ReasoningEffort
 from app.core.errors import InvalidRequest
 from app.core.messages import Message, user
 from app.core.runs import Budget, Deltas, OnBudget, OrchestrationConfig, RunRequest
+
+CONVERSATION_ID: Final = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$"
+"""No colon, which stands between a tenant and an id in the names of keys."""
+ConversationId = Annotated[str, Field(pattern=CONVERSATION_ID)]
+CONVERSATION: Any = Field(
+    default=None,
+    description=(
+        "A conversation of the tenant, which begins with the first run that names it; `new` gives one an id of its own. What "
+        "was said in it goes before the request's messages, and what is said now is added when the run has succeeded."
+    ),
+    examples=["support-4711"],
+)
 
 
 class BudgetBody(Body):
@@ -72,7 +84,7 @@ class OrchestrationBody(Body):
     on_budget: OnBudget = Field(
         default="fail", description="A plan that a budget does not hold is refused, or ends with the best it has."
     )
-    conversation_id: None = Field(default=None, description="Conversations are not served yet.")
+    conversation_id: ConversationId | None = CONVERSATION
     webhook: None = Field(default=None, description="Webhooks are not served yet.")
     priority: Literal["normal"] = "normal"
     metadata: dict[str, Any] = Field(default_factory=dict, description="Comes back in the result.")
@@ -94,6 +106,7 @@ class OrchestrationBody(Body):
             self.cache,
             deltas=deltas,
             metadata=self.metadata,
+            conversation_id=self.conversation_id,
             **who,
         )
 

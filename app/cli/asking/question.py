@@ -22,6 +22,7 @@ class Question:
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     temperature: float | None = None
     max_tokens: int | None = None
+    conversation_id: str | None = None
 
 
 def parse_options(given: Sequence[str]) -> dict[str, Any]:

@@ -101,6 +101,7 @@ def body_of(question: Question) -> dict[str, Any]:
         "options": dict(question.options),
         "generation": {name: value for name, value in generation.items() if value is not None},
         "stream": True,
+        "conversation_id": question.conversation_id,
     }
 
 

@@ -133,4 +133,5 @@ def _both(first: QuorumError, second: QuorumError) -> QuorumError:
 def _current(inner: RunContext, context: RunContext) -> RunContext:
     """`inner` with what the engine has given the run since the choice was made."""
     inner.purse, inner.default_max_tokens, inner.finished = context.purse, context.default_max_tokens, context.finished
+    inner.conversation = context.conversation
     return inner

@@ -71,6 +71,7 @@ def known_of(record: Record, error: ErrorReport | None = None) -> OrchestrationO
         request_id=about.get("request_id") or "",
         trace_id=about.get("trace_id"),
         created_at=record.created_at,
+        conversation_id=about.get("conversation_id"),
     )
 
 

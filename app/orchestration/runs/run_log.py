@@ -133,6 +133,8 @@ def record_of(run: Run, created_us: int, on_disconnect: OnDisconnect, resumable:
         "trace_id": request.traceparent.split("-")[1] if request.traceparent else None,
         "metadata": request.metadata,
     }
+    if request.conversation_id is not None:
+        about["conversation_id"] = request.conversation_id
     fields: Record = {
         "strategy": run.strategy.name,
         "created_at": str(created_us // 1_000_000),

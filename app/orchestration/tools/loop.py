@@ -30,7 +30,7 @@ from app.orchestration.fallback.options import DEFAULT_ON
 from app.orchestration.tools.calling import LEAST_RESULT_BYTES, STEP_RESULT_BYTES, ServedCall, Terms, key_of, result_part
 from app.orchestration.tools.offering import Offer, caller_of
 from app.orchestration.tools.options import ToolOptions
-from app.orchestration.tools.turns import Kept, Turn, for_model, handed_over, keep, said, speaker_of
+from app.orchestration.tools.turns import Kept, Turn, for_model, handed_over, keep, said, speaker_of, transcript
 
 MOST_CALLS: Final = 32
 """Calls of one step that are made; what a model asks for beyond them is left out."""
@@ -44,6 +44,8 @@ class ToolLoop:
     """The steps of one run. `ending` is there when `events` is over."""
 
     ending: RunFinished
+    said: tuple[Message, ...] = ()
+    """Once it is over: all that was said in it, as a stored conversation has it."""
 
     def __init__(self, context: RunContext, offer: Offer, turns: Sequence[Turn]) -> None:
         options: ToolOptions = context.options
@@ -53,7 +55,7 @@ class ToolLoop:
         self._remembers = len(turns) > len(context.request.messages)  # which the plan did not know of
         self._turns: list[Turn] = []
         self._terms = Terms(context, caller_of(context), options.approval, offer.names)
-        self._ids: set[str] = set()
+        self._ids = _ids_of(turns) if context.conversation is not None else set[str]()
         self._done: frozenset[tuple[str, str]] = frozenset()
         self._circles = 0
         self._repairs = 0
@@ -158,10 +160,14 @@ class ToolLoop:
         """The calls that the model asks for, each with an id of its own."""
         calls: list[ToolCallPart] = []
         for number, call in enumerate(asked.choice.tool_calls[:MOST_CALLS], 1):
-            unique = call if call.id and call.id not in self._ids else replace(call, id=f"call_{step}_{number}")
+            unique = call if call.id and call.id not in self._ids else replace(call, id=self._unused(f"{step}_{number}"))
             self._ids.add(unique.id)
             calls.append(unique)
         return tuple(calls)
+
+    def _unused(self, number: str) -> str:
+        own = f"call_{number}"
+        return own if own not in self._ids else f"call_{self._context.run_id.removeprefix('run_')}_{number}"
 
     # ---- acting
 
@@ -218,13 +224,15 @@ class ToolLoop:
 
     async def _hand_over(self, asked: CandidateCall) -> AsyncGenerator[RunEvent]:
         """Give the client its calls. Where tools of the service were called, too, that is kept until it comes back."""
-        calls = self._handed
+        calls, ids = self._handed, dict[str, str]()
         if any(turn.speaker is None for turn in self._turns):
             ids = handed_over(self._context.run_id, calls)
-            note = await keep(self._context, Kept(tuple(self._turns), ids), wrote=self._wrote)
-            if note is not None:
-                yield Warning(note)
+            if self._context.conversation is None:
+                note = await keep(self._context, Kept(tuple(self._turns), ids), wrote=self._wrote)
+                if note is not None:
+                    yield Warning(note)
             calls = tuple(replace(call, id=handed) for call, handed in zip(calls, ids, strict=True))
+        self.said = transcript(self._turns, ids)
         for event in output_deltas(
             replace(asked.choice, text="", reasoning="", reasoning_parts=(), refusal="", tool_calls=calls)
         ):
@@ -243,4 +251,11 @@ class ToolLoop:
                 message = f"{asked.profile_name!r} gave no answer in {self._options.max_steps} steps; it only asks for tools"
                 raise OrchestratorError(message)
             ending = replace(ending, endings=tuple(replace(one, finish_reason="stop") for one in ending.endings))
+        choice = asked.choice
+        last = said(choice.text or choice.refusal, choice.reasoning_parts, ())
+        self.said = transcript([*self._turns, Turn(last, speaker_of(asked.model.profile))], {})
         self.ending = ending
+
+
+def _ids_of(turns: Sequence[Turn]) -> set[str]:
+    return {part.id for turn in turns for part in turn.message.parts if isinstance(part, ToolCallPart)}

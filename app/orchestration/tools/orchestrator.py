@@ -86,6 +86,8 @@ class ToolOrchestrator(BaseOrchestrator):
         async with aclosing(loop.events()) as events:
             async for event in events:
                 yield event
+        if context.conversation is not None:
+            context.conversation.said = loop.said
         yield loop.ending
 
 

@@ -8,7 +8,7 @@ what their run had said stands in the conversation again, with the vendor's own 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Final
@@ -17,7 +17,7 @@ import orjson
 from pydantic import TypeAdapter
 
 from app.core.errors import StateUnavailable
-from app.core.messages import Message, Part, ReasoningPart, TextPart, ToolCallPart, ToolResultPart
+from app.core.messages import Message, Part, ReasoningPart, TextPart, ToolCallPart, ToolResultPart, unsealed
 from app.core.models import ModelProfile
 from app.orchestration.context import RunContext
 
@@ -49,22 +49,28 @@ def speaker_of(profile: ModelProfile) -> tuple[str, str]:
 def for_model(turns: Sequence[Turn], profile: ModelProfile) -> tuple[Message, ...]:
     """`turns` as `profile` may be shown them: seals of another vendor over reasoning and calls are left out."""
     speaker = speaker_of(profile)
-    return tuple(turn.message if turn.speaker in (None, speaker) else _unsealed(turn.message) for turn in turns)
-
-
-def _unsealed(message: Message) -> Message:
-    parts: list[Part] = [
-        replace(part, signature=None) if isinstance(part, ToolCallPart) else part
-        for part in message.parts
-        if not isinstance(part, ReasoningPart)
-    ]
-    return replace(message, parts=tuple(parts))
+    return tuple(turn.message if turn.speaker in (None, speaker) else unsealed(turn.message) for turn in turns)
 
 
 def handed_over(run_id: str, calls: Sequence[ToolCallPart]) -> dict[str, str]:
     """New ids for the calls that a client gets, each with the old one."""
     run = run_id.removeprefix("run_")
     return {f"call_{run}_{number}": call.id for number, call in enumerate(calls, 1)}
+
+
+def transcript(turns: Sequence[Turn], handed: Mapping[str, str]) -> tuple[Message, ...]:
+    """`turns` as a stored conversation has them: with who spoke, and with the calls that are the client's under the ids that it
+    was given (`handed` has the old ones)."""
+    given = {own: new for new, own in handed.items()}
+    return tuple(
+        replace(turn.message, speaker=turn.speaker, parts=tuple(_renamed(part, given) for part in turn.message.parts))
+        for turn in turns
+        if turn.message.parts
+    )
+
+
+def _renamed(part: Part, given: Mapping[str, str]) -> Part:
+    return replace(part, id=given.get(part.id, part.id)) if isinstance(part, ToolCallPart) else part
 
 
 async def keep(context: RunContext, kept: Kept, *, wrote: bool) -> str | None:
@@ -89,7 +95,8 @@ async def keep(context: RunContext, kept: Kept, *, wrote: bool) -> str | None:
 
 async def conversation(context: RunContext) -> tuple[list[Turn], list[str]]:
     """The messages of the request, with what earlier runs of it had said with tools; and what is to be said of that."""
-    messages = context.request.messages
+    before, messages = context.request.messages[: context.request.history], context.request.messages[context.request.history :]
+    known = [Turn(message) for message in before]  # of a stored conversation, which has all of it
     runs = dict.fromkeys(
         f"run_{found[1]}"
         for message in messages
@@ -98,7 +105,7 @@ async def conversation(context: RunContext) -> tuple[list[Turn], list[str]]:
         if isinstance(part, ToolCallPart) and (found := _HANDED.fullmatch(part.id))
     )
     if not runs or context.turns is None:
-        return [Turn(message) for message in messages], []
+        return [*known, *(Turn(message) for message in messages)], []
     kept: dict[str, Kept] = {}
     notes: list[str] = []
     for run_id in runs:
@@ -107,7 +114,7 @@ async def conversation(context: RunContext) -> tuple[list[Turn], list[str]]:
             notes.append(f"what the run {run_id!r} had said with tools of the service is not kept any more")
         else:
             kept[run_id] = _kept().validate_json(found)
-    return _restored(messages, kept), notes
+    return [*known, *_restored(messages, kept)], notes
 
 
 def _restored(messages: Sequence[Message], kept: dict[str, Kept]) -> list[Turn]:
