@@ -28,6 +28,8 @@ SCOPES = {
     ("GET", "/v1/orchestrations/{id}/events"): "read",
     ("POST", "/v1/orchestrations/{id}/cancel"): "run",
     ("DELETE", "/v1/orchestrations/{id}"): "run",
+    ("GET", "/v1/conversations/{id}"): "read",
+    ("DELETE", "/v1/conversations/{id}"): "run",
     ("POST", "/v1/orchestrations/estimate"): "run",
     ("POST", "/v1/feedback"): "feedback",
     ("GET", "/v1/stats"): "read",

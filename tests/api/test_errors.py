@@ -12,6 +12,7 @@ from app.core import errors
 from app.core.errors import (
     AllCandidatesFailed,
     ConfigError,
+    ConversationBusy,
     ErrorReport,
     FailureClass,
     InProgress,
@@ -56,6 +57,7 @@ OWN = {
     "Forbidden": 403,
     "ConflictError": 409,
     "InProgress": 409,
+    "ConversationBusy": 409,
     "LimitExceeded": 429,
     "StateUnavailable": 503,
     "LowQuality": 502,
@@ -120,6 +122,8 @@ def made(kind: type[QuorumError]) -> QuorumError:
         return AllCandidatesFailed("none", reports=(report(QuorumError("a")), report(QuorumError("b"))))
     if kind is ToolExecutionError:
         return ToolExecutionError("broke", tool="t")
+    if kind is ConversationBusy:
+        return ConversationBusy("wrong", 1.0)
     if kind is InProgress:
         return InProgress(1.0)
     if kind is LimitExceeded:
@@ -139,7 +143,9 @@ def test_each_of_our_errors_has_its_status_and_both_shapes(kind: type[QuorumErro
     assert {"message", "type", "code", "param"} == found["error"].keys()
     assert found["error"]["message"] == found["detail"] == error.message
     assert found["title"] != "An internal error" or kind is QuorumError
-    assert ("retry-after" in answer.headers) is (answer.status_code == 503 or kind in (LimitExceeded, InProgress))
+    assert ("retry-after" in answer.headers) is (
+        answer.status_code == 503 or kind in (LimitExceeded, InProgress, ConversationBusy)
+    )
     assert answer.headers["x-should-retry"] in ("true", "false")
 
 

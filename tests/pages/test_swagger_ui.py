@@ -48,7 +48,8 @@ async def executed(page: Page, block: str) -> int:
 async def test_every_operation_runs_as_it_stands_and_nothing_comes_from_elsewhere(service: Serving, browser: Browser) -> None:
     kept = await service.client.post("/v1/orchestrations", json={"input": "Hi", "strategy": "direct", "stream": True})
     judged = await service.client.post("/v1/orchestrations", json=ORCHESTRATIONS["consensus"]["value"])
-    assert [kept.status_code, judged.status_code] == [200, 200]  # for the operations on a run that there must be
+    said = await service.client.post("/v1/orchestrations", json=ORCHESTRATIONS["conversation"]["value"])
+    assert [kept.status_code, judged.status_code, said.status_code] == [200] * 3  # for operations on what there must be
     page = await browser.new_page()
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
