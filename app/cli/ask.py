@@ -131,7 +131,11 @@ async def _shown(
         with display:
             async for end in events:
                 display.show(end)
-    return isinstance(end, RunFinished) and end.status != "cancelled"
+    if not isinstance(end, RunFinished) or end.status == "cancelled":
+        return False
+    if asked.conversation_id == "new" and end.result is not None:
+        _tell(f"conversation: {end.result.conversation_id}")
+    return True
 
 
 async def _source(

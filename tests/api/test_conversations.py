@@ -140,6 +140,23 @@ async def test_it_goes_on_at_another_vendor_with_the_results_alone_and_no_call_i
     assert [call["id"] for message in kept for call in message.get("tool_calls", ())] == calls
 
 
+async def test_one_that_began_without_it_is_taken_along_with_the_tools_of_the_service(shop: Shop) -> None:
+    shop.says = [
+        openai_says(order_1={"title": "Emma"}, browser_1={"url": "a"}),
+        openai_says(browser_1={"url": "b"}),
+        openai_says("Done."),
+    ]
+    first = (await shop.chat("gpt-tools", ASKED))["choices"][0]["message"]
+    seen = [{"role": "tool", "tool_call_id": call["id"], "content": "seen"} for call in first["tool_calls"]]
+    second = await chat(shop, "gpt-tools", ASKED, first, *seen)
+    await chat(shop, "gpt-tools", {"role": "tool", "tool_call_id": second["tool_calls"][0]["id"], "content": "seen"})
+    assert shop.ordered == ["Emma"]
+    calls, results = calls_and_results("gpt", shop.asked[-1])
+    assert calls == ["order_1", "browser_1", second["tool_calls"][0]["id"]]
+    assert sorted(results) == sorted(calls)
+    assert len(set(calls)) == 3
+
+
 async def test_seals_go_back_to_their_own_vendor_alone(shop: Shop) -> None:
     thought = {"type": "thinking", "thinking": "Hm.", "signature": "sealed-by-claude"}
     thinking = anthropic_says(browser_1={"url": "a"})
@@ -278,6 +295,28 @@ async def test_who_says_that_it_goes_on_finds_its_turn(tmp_path: Path, valkey: E
         while answer.status_code == 409:
             answer = await ask(service, "Two")
         assert texts(provider.received[-1]) == ["One", "1 messages", "Two"]
+
+
+async def test_a_run_that_is_cancelled_leaves_it_as_it_was(tmp_path: Path, valkey: EmbeddedValkey) -> None:
+    go = asyncio.Event()
+    async with talking(tmp_path, valkey.url, lambda one: replace(echo(one), wait_for=go)) as (service, provider):
+        body = {"strategy": "direct", "models": ["m"], "input": "One", "conversation_id": "c", "stream": True}
+        async with service.client.stream("POST", "/v1/orchestrations", json=body) as answer:
+            cancelled = await service.client.post(f"/v1/orchestrations/{answer.headers['x-quorum-run-id']}/cancel")
+            await answer.aread()
+        assert cancelled.json()["status"] == "cancelled"
+        go.set()
+        answer = await ask(service, "Two")
+        while answer.status_code == 409:
+            answer = await ask(service, "Two")
+        assert texts(provider.received[-1]) == ["Two"]
+
+
+async def test_an_answer_that_a_person_is_to_look_at_is_a_turn_too(talk: tuple[Serving, Loopback]) -> None:
+    service, _ = talk
+    answer = await ask(service, "One", strategy="consensus", models=["m", "m2"], options={"review_below": 1})
+    assert answer.json()["status"] == "needs_review"
+    assert [turn["status"] for turn in (await told(service))["data"]] == ["needs_review"]
 
 
 async def test_a_keyed_request_takes_its_turn_once(talk: tuple[Serving, Loopback]) -> None:

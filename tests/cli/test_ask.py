@@ -105,6 +105,23 @@ def test_a_recipe_and_a_strategy_can_be_named(where):
     assert json.loads(direct)["strategy"] == "direct"
 
 
+def test_a_conversation_goes_on_under_the_id_that_it_was_given(running):
+    there = ["--url", running.url, "--key", ADMIN, "-s", "direct", "-m", "terse", "--conversation"]
+    code, _, err = ask(*there, "new", QUESTION)
+    given = err.strip().rpartition("conversation: ")[2]
+    _, again, _ = ask(*there, given, "--json", "And what is 3 times 4?")
+
+    assert (code, given.startswith("conv_")) == (0, True)
+    assert json.loads(again)["conversation_id"] == given
+    kept = httpx.get(f"{running.url}/v1/conversations/{given}", headers={"Authorization": f"Bearer {ADMIN}"}).json()
+    assert [turn["messages"][0]["content"] for turn in kept["data"]] == [QUESTION, "And what is 3 times 4?"]
+
+
+def test_a_conversation_wants_a_service(config):
+    code, _, err = ask("--config", str(config), "--conversation", "c", QUESTION)
+    assert (code, "a service keeps conversations" in err) == (2, True)
+
+
 @pytest.mark.parametrize("argument", [["-"], []])
 def test_the_question_may_be_piped_in(where, argument):
     code, out, _ = ask(*where, "-m", "swift", *argument, stdin=b"What is 6 times 7?\n")

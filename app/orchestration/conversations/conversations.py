@@ -54,13 +54,15 @@ class Page:
 class OpenConversation:
     """A conversation in which a run takes its turn. `request` is the run's, with all that was said before.
 
-    `said` is for strategies of several steps: what was said in the run, in place of its answer alone.
+    `new` is what the request adds, and `said` what was said in the run, in place of its answer alone: both for strategies of
+    several steps, which know more of it than the client.
     """
 
     def __init__(
         self, owner: Conversations, holder: Holder, request: RunRequest, join: Joined, seen: int, *, kept: bool
     ) -> None:
         self.request = request
+        self.new = join.new
         self.said: tuple[Message, ...] | None = None
         self.notes = join.notes
         self.holder = holder
@@ -84,7 +86,7 @@ class OpenConversation:
         if self._kept:  # by a process that died before it could tell, and others have followed
             await self.release()
             return None
-        messages = (*self._join.new, *(answer if self.said is None else self.said))
+        messages = (*self.new, *(answer if self.said is None else self.said))
         turn = KeptTurn(
             result.id,
             result.strategy,

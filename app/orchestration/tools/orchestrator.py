@@ -24,7 +24,7 @@ from app.orchestration.tools.calling import STEP_RESULT_BYTES
 from app.orchestration.tools.loop import ToolLoop
 from app.orchestration.tools.offering import Offer, caller_of, permitted, wanted
 from app.orchestration.tools.options import ToolOptions
-from app.orchestration.tools.turns import conversation
+from app.orchestration.tools.turns import conversation, transcript
 from app.reliability.forecast import PlannedCall
 
 
@@ -87,6 +87,7 @@ class ToolOrchestrator(BaseOrchestrator):
             async for event in events:
                 yield event
         if context.conversation is not None:
+            context.conversation.new = transcript(turns[request.history :], {})
             context.conversation.said = loop.said
         yield loop.ending
 
