@@ -23,6 +23,7 @@ from app.orchestration.calls import CandidateCall, Consultation
 from app.orchestration.conversations.conversations import OpenConversation
 from app.orchestration.learning.lessons import Lessons, Priors
 from app.orchestration.learning.taught import Taught, category_of
+from app.orchestration.model_call import ModelCall
 from app.orchestration.prompt_fitting import FittedPrompt, fit_prompt
 from app.orchestration.prompts import Prompts
 from app.orchestration.quoting import question
@@ -215,10 +216,10 @@ class RunContext:
         for call in self._asked:
             yield from call.unheard(fold)
 
-    def speaker_of(self, output: Output) -> CandidateCall | Consultation | None:
+    def speaker_of(self, output: Output) -> ModelCall | None:
         """The call whose answer `output` is; None where it is nobody's own."""
         for call in reversed(self._asked):
-            if call.response is not None and call.profile_name == output.source_model:
+            if isinstance(call, ModelCall) and call.response is not None and call.profile_name == output.source_model:
                 choice = call.choice
                 if (choice.text, choice.tool_calls) == (output.text, output.tool_calls):
                     return call

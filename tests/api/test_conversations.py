@@ -497,3 +497,27 @@ async def test_with_its_run_goes_what_was_kept_of_it_for_the_client(shop: Shop, 
     run = f"/v1/orchestrations/{answer.json()['id']}"
     assert (await shop.service.client.delete(run, headers=bearer("ann"))).status_code == 204
     assert await state.commands.keys("quorum:*:turns") == []
+
+
+async def test_an_orchestration_that_was_called_as_a_tool_is_a_part_of_its_turn(tmp_path: Path, valkey: EmbeddedValkey) -> None:
+    def say(request: Received) -> Answer:
+        if request.json["model"] == "m2":
+            return as_json(completion("spam"))
+        if request.json["messages"][-1]["role"] == "tool":
+            return as_json(completion("It is spam."))
+        return openai_says(verdict_1={"message": "Win a prize!"})
+
+    verdict = {
+        "description": "Says whether a message is spam.",
+        "strategy": "direct",
+        "models": ["m2"],
+        "k": 2,
+        "prompt": "Is it spam? {message}",
+        "input": {"type": "object", "properties": {"message": {"type": "string"}}, "required": ["message"]},
+    }
+    tools = {"bundles": {"verdict": verdict}, "permissions": [{"effect": "allow", "tools": ["verdict"]}]}
+    async with talking(tmp_path, valkey.url, say, tools=tools) as (service, _):
+        answer = await ask(service, "Is this spam?", strategy="tools")
+        assert answer.json()["output"]["text"] == "It is spam.", answer.text
+        (turn,) = (await told(service))["data"]
+    assert [message["role"] for message in turn["messages"]] == ["user", "assistant", "tool", "assistant"]
