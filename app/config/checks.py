@@ -10,6 +10,7 @@ from app.config.bundle_checks import RecipeTools, bundle_faults
 from app.config.calls import call_config
 from app.config.document import Document, Fault, MemberPath
 from app.config.explaining import close_to, listed, shown
+from app.config.planner_checks import planner_faults
 from app.config.spec import CircuitBreakerConfig, LLMProvider, OrchestratorConfig, QuorumSpec
 from app.config.tool_checks import ToolsCheck, tool_faults
 
@@ -51,6 +52,7 @@ def cross_checks(
         *tool_faults(spec.tools, tools),
         *bundle_faults(spec, recipe_tools),
         *_bundles(spec, document, recipe, recipe_models),
+        *_planner(spec, document, recipe, recipe_models),
     ]
 
 
@@ -122,40 +124,34 @@ def _recipes(spec: QuorumSpec, document: Document, check: RecipeCheck | None) ->
             yield Fault(path, f"{name!r} is a model too; a request could not tell them apart, so rename one")
         if name == RESERVED:
             yield Fault(path, f"the name {RESERVED!r} is reserved; choose another")
-        yield from _chosen(spec, document, path, config.models, config.lead_model)
-        yield from _bounded(spec, path, config)
-        if check is not None:
-            yield from (Fault((*path, *inner), message) for inner, message in check(config))
+        yield from _stated(spec, document, path, config, check, named)
 
 
-def _recipe_models(spec: QuorumSpec, document: Document, named: RecipeCheck | None) -> Iterator[Fault]:
-    """Faults of the models that the options of recipes name."""
-    for name, config in spec.recipes.items():
-        found = named(config) if named else []
-        for inner, model in found:
-            yield from _model(spec, document, ("recipes", name, *inner), model)
-        if found and config.models:
-            yield Fault(("recipes", name, "models"), "the options name the models already; leave this out")
+def _planner(spec: QuorumSpec, document: Document, check: RecipeCheck | None, named: RecipeCheck | None) -> Iterator[Fault]:
+    def orchestration(path: MemberPath, config: OrchestratorConfig) -> Iterator[Fault]:
+        yield from _stated(spec, document, path, config, check, named)
+
+    return planner_faults(spec, orchestration)
 
 
-def _bundles(spec: QuorumSpec, document: Document, check: RecipeCheck | None, named: RecipeCheck | None) -> Iterator[Fault]:
-    """Faults of the orchestrations that bundle tools state themselves."""
-    for reference, bundle in spec.tools.bundles.items():
-        if bundle.strategy is None or bundle.recipe is not None:
-            continue
-        path: MemberPath = ("tools", "bundles", reference)
-        config = OrchestratorConfig(
-            strategy=bundle.strategy, models=bundle.models, lead_model=bundle.lead_model, options=bundle.options
-        )
-        yield from _chosen(spec, document, path, config.models, config.lead_model)
-        yield from _bounded(spec, path, config)
-        if check is not None:
-            yield from (Fault((*path, *inner), message) for inner, message in check(config))
-        in_options = named(config) if named else []
-        for inner, model in in_options:
-            yield from _model(spec, document, (*path, *inner), model)
-        if in_options and config.models:
-            yield Fault((*path, "models"), "the options name the models already; leave this out")
+def _stated(
+    spec: QuorumSpec,
+    document: Document,
+    path: MemberPath,
+    config: OrchestratorConfig,
+    check: RecipeCheck | None,
+    named: RecipeCheck | None,
+) -> Iterator[Fault]:
+    """Faults of an orchestration that is stated at `path` and is no recipe."""
+    yield from _chosen(spec, document, path, config.models, config.lead_model)
+    yield from _bounded(spec, path, config)
+    if check is not None:
+        yield from (Fault((*path, *inner), message) for inner, message in check(config))
+    in_options = named(config) if named else []
+    for inner, model in in_options:
+        yield from _model(spec, document, (*path, *inner), model)
+    if in_options and config.models:
+        yield Fault((*path, "models"), "the options name the models already; leave this out")
 
 
 def _bounded(spec: QuorumSpec, path: MemberPath, config: OrchestratorConfig) -> Iterator[Fault]:

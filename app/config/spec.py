@@ -13,6 +13,7 @@ from pydantic import Field, SecretStr
 from app.config.audit import AuditConfig
 from app.config.conversations import ConversationsConfig
 from app.config.learning import LearningConfig, ReviewsConfig
+from app.config.planning import PlannerConfig
 from app.config.shape import Name, Scope, Spec
 from app.config.tools import ToolsConfig
 from app.core.chat import CacheMode
@@ -332,3 +333,4 @@ class QuorumSpec(Spec):
     conversations: ConversationsConfig = ConversationsConfig()
     audit: AuditConfig = AuditConfig()
     tools: ToolsConfig = ToolsConfig()
+    planner: PlannerConfig = PlannerConfig()

@@ -105,13 +105,26 @@ class RunRequest:
 
 @dataclass(frozen=True, slots=True)
 class PlanRequest:
-    """What a planner decides on: the request and what it knows of it before anything is called."""
+    """What a planner decides on: the request and what it knows of it before anything is called.
+
+    `type` is the caller's word for what it asks for, else the task's category; `attributes` say more of it. `tool` is one that
+    is asked for by name, with its `arguments`. `facts` are the values of `core.planning.PLAN_VARIABLES`. `now` is Unix time and
+    `seconds_left` what the deadline leaves, both in seconds.
+    """
 
     config: OrchestrationConfig
     messages: tuple[Message, ...]
     budget: Budget = Budget()
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
     tenant: str = "default"
+    type: str = ""
+    attributes: JsonObject = field(default_factory=dict[str, Any])
+    tool: str | None = None
+    arguments: JsonObject = field(default_factory=dict[str, Any])
+    allow_fallback: bool = True
+    facts: JsonObject = field(default_factory=dict[str, Any])
+    now: float = 0.0
+    seconds_left: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +150,20 @@ class Prospect:
     seconds: float | None = None
 
 
+RuleOutcome = Literal["chosen", "not_matched", "passed_over", "outdone"]
+"""`passed_over`: it fits the request, and what it names cannot be run now. `outdone`: another one that fits promises more."""
+
+
+@dataclass(frozen=True, slots=True)
+class RuleLook:
+    """How a planner's rule stood to a request, and why, in words. `target` is what it would have run."""
+
+    rule: str
+    outcome: RuleOutcome
+    reason: str
+    target: str
+
+
 @dataclass(frozen=True, slots=True)
 class PlanDecision:
     """What will run and why. Estimates are None where nothing is known to base them on.
@@ -144,6 +171,10 @@ class PlanDecision:
     Where the strategy chooses: `options` of the one that was chosen, the `task` as it was seen, how diverse the models are
     (0 to 1), the best `alternatives` with the chosen one among them, why models were `set_aside`, and what is expected of each
     of the others (`prospects`).
+
+    Where a planner decided: the `rule` that it went by (None where none fitted), the `rules` that were looked at in their
+    order, and the `recipe`, or the `tool` that is run directly. `fallbacks` then name what goes in its place, and `set_aside`
+    those of them that cannot.
     """
 
     strategy: str
@@ -160,6 +191,10 @@ class PlanDecision:
     alternatives: tuple[Alternative, ...] = ()
     set_aside: Mapping[str, str] = field(default_factory=dict[str, str])
     prospects: Mapping[str, Prospect] = field(default_factory=dict[str, Prospect])
+    recipe: str | None = None
+    tool: str | None = None
+    rule: str | None = None
+    rules: tuple[RuleLook, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +265,12 @@ class ToolRun:
     started_at: float = 0.0
     latency_ms: float = 0.0
     cost_usd: float = 0.0
+
+    @property
+    def may_have_written(self) -> bool:
+        """Whether it may have changed the world: it writes, and was run, here or by a process that died."""
+        uncertain = self.error is not None and self.error.code == "effect_uncertain"
+        return self.side_effect == "write" and (self.started_at > 0 or uncertain)
 
 
 CacheWord = Literal["hit", "partial", "miss"]

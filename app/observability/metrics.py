@@ -176,7 +176,7 @@ def model_label(name: str) -> str:
 
 
 class _Pace:
-    """How long good calls of a model take, whatever settings they are made with."""
+    """How long good calls of a model or a tool take, whatever settings they are made with."""
 
     __slots__ = ("__weakref__", "usual_s")
 
@@ -188,6 +188,8 @@ class _Pace:
 
 
 _PACES: WeakValueDictionary[str, _Pace] = WeakValueDictionary()
+_TOOL_PACES: dict[str, _Pace] = {}
+_MOST_TOOLS = 1_024
 _MOST_SCOPES = 64
 _SCOPES: set[str] = set()
 _ARTEFACTS: dict[str, dict[str, str]] = {}
@@ -295,6 +297,18 @@ def tool_ended(tool: str, outcome: str, seconds: float) -> None:
     """Count a call of a tool. `outcome`: `ok`, or the code of its failure."""
     _tool_outcome(tool, outcome)()
     _tool_seconds(tool)(seconds)
+    if outcome == "ok":
+        pace = _TOOL_PACES.pop(tool, None) or _Pace()
+        pace.add(seconds)
+        _TOOL_PACES[tool] = pace
+        if len(_TOOL_PACES) > _MOST_TOOLS:
+            del _TOOL_PACES[next(iter(_TOOL_PACES))]
+
+
+def usual_tool_seconds(tool: str) -> float | None:
+    """How long a good call of a tool takes as a rule, measured in this process; None where none was made yet."""
+    found = _TOOL_PACES.get(tool)
+    return None if found is None else found.usual_s
 
 
 def tool_decided(tool: str, effect: str) -> None:

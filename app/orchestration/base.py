@@ -71,6 +71,8 @@ class BaseOrchestrator(ABC):
     loops: ClassVar[bool] = False
     """Whether nobody knows before how many calls it makes: then only those of the first stage of its worst case are reserved
     before anything is called, and each later one (`unplanned`) when it is made."""
+    delegates: ClassVar[bool] = False
+    """Whether it hands requests to other strategies (`context.delegates`), which have models of their own."""
     chooses: ClassVar[bool] = False
     """Whether it chooses among the models itself: then all that fit are its by default, not the first few."""
 
@@ -115,6 +117,10 @@ class BaseOrchestrator(ABC):
         lead, or the first model, once more about all their answers; its calls must then fit into that one by one.
         """
         return None
+
+    def loops_in(self, context: RunContext) -> bool:
+        """Whether this run of it `loops`."""
+        return self.loops
 
     @property
     def runtime(self) -> Runtime:

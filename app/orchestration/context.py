@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from app.core.chat import DEFAULT_GENERATION, CallContext, ChatRequest, Generation, ToolChoice, ToolDefinition
 from app.core.clock import Clock
@@ -34,6 +34,9 @@ from app.reliability.purse import RunPurse
 from app.state.turns import TurnStore
 from app.tools.toolbox import Toolbox
 
+if TYPE_CHECKING:
+    from app.orchestration.delegating import Delegates
+
 
 @dataclass(slots=True, eq=False)
 class RunContext:
@@ -52,6 +55,8 @@ class RunContext:
     answers are in the cache as those of replicates from `first_replicate` on. `toolbox` has the tools of the service, and
     `turns` keeps what was said with them between two requests of a conversation; there are none in a run from Python that was
     given none. `conversation` is the stored one in which the run takes its turn, where the request names one.
+    `delegates` prepares other strategies for one that hands requests to them. `unplanned` says that no call is part of what the
+    run was admitted with.
     """
 
     run_id: str
@@ -83,7 +88,24 @@ class RunContext:
     writing: Callable[[], None] | None = None
     inside: EnclosingRun | None = None
     first_replicate: int = 0
+    delegates: Delegates | None = None
+    unplanned: bool = False
     _task: TaskProfile | None = None
+
+    def within(self, outer: RunContext) -> None:
+        """Be the surroundings of a part of the run of `outer`: its calls are that run's, and numbered with them."""
+        self._asked, self._numbers, self._task = outer._asked, outer._numbers, outer._task
+
+    def follow(self, outer: RunContext, *, unplanned: bool = False) -> None:
+        """Take over what the engine has given the run of `outer` since its parts were prepared.
+
+        Parameters:
+            unplanned: whether this part was not reserved for before the run began.
+        """
+        self.purse, self.default_max_tokens = outer.purse, outer.default_max_tokens
+        self.finished, self.taken, self.returned, self.writing = outer.finished, outer.taken, outer.returned, outer.writing
+        self.unplanned, self.first_replicate = unplanned or outer.unplanned, outer.first_replicate
+        self.conversation = outer.conversation
 
     @property
     def task(self) -> TaskProfile:
@@ -313,7 +335,7 @@ class RunContext:
                 retries=retries,
                 cache=run.cache or "off",
                 replicate=self.first_replicate + replicate,
-                unplanned=unplanned or self.inside is not None,
+                unplanned=unplanned or self.unplanned or self.inside is not None,
             ),
         )
 

@@ -6,9 +6,11 @@ import os
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Final, NamedTuple
 
 import structlog
 
+from app.config.planning import PlanTarget
 from app.config.spec import QuorumSpec
 from app.core.budgets import NOTHING, Amount, Limit
 from app.core.chat import NamedTool
@@ -27,10 +29,12 @@ from app.orchestration.allowances import Allowances
 from app.orchestration.base import BaseOrchestrator
 from app.orchestration.charging import Charge, charge, check_prices, counts, counts_dollars, purse_inside
 from app.orchestration.context import RunContext
+from app.orchestration.delegating import Delegates
 from app.orchestration.drive import drive
 from app.orchestration.estimating import Estimate, estimated
 from app.orchestration.learning.lessons import Lessons, Priors
 from app.orchestration.learning.observer import Observer
+from app.orchestration.planning.registry import planner_of
 from app.orchestration.prompts import Prompts
 from app.orchestration.selection import ModelSource, Targets, select, tuned
 from app.orchestration.strategies import Strategies, parse_options
@@ -142,6 +146,16 @@ class Run:
         )
 
 
+class _Means(NamedTuple):
+    """What the calls of a run may take: `max_tokens` of those that name none, and whether their prices must be known."""
+
+    default_max_tokens: int | None = None
+    needs_prices: bool = False
+
+
+_FREE: Final = _Means()
+
+
 class Engine:
     """Makes runs of requests, by the configuration in force.
 
@@ -194,6 +208,7 @@ class Engine:
         self.targets = Targets(spec)
         self._allowances = Allowances(spec)
         priors = spec.learning.priors
+        self._planner = planner_of(spec)
         self._priors = Priors(priors.quality, priors.family_correlation)
         self.spec = spec
 
@@ -209,13 +224,11 @@ class Engine:
 
     def begin_with(self, strategy: BaseOrchestrator, request: RunRequest, run_id: str | None = None) -> Run:
         """As `begin`, with a strategy that need not be registered."""
-        run = self._prepared(strategy, request, run_id)
-        request, context = run.request, run.context
         limits = self._limits_of(request)
-        if limits or request.budget.bounded:
-            if counts(limits, request.budget):
-                context.default_max_tokens = self.spec.limits.default_max_tokens
-                context.needs_prices = counts_dollars(limits, request.budget)
+        bounded = bool(limits) or request.budget.bounded
+        run = self._prepared(strategy, request, run_id, self._means(limits, request) if bounded else _FREE)
+        if bounded:
+            request, context = run.request, run.context
             run.charge = charge(strategy, request, context, limits)
             context.purse = run.charge.purse(request) if run.charge.claim is None else None
         return run
@@ -231,19 +244,32 @@ class Engine:
             InvalidRequest: as `begin`; or dollars are counted and a model has no known price.
         """
         strategy = self.strategies.get(request.config.strategy)
-        run = self._prepared(strategy, request, inside=inside)
+        purse = purse_inside(inside.purse, own, request)
+        most = None if purse is None else self.spec.limits.default_max_tokens
+        run = self._prepared(strategy, request, None, _Means(most, inside.needs_prices), inside=inside)
         context = run.context
-        context.first_replicate = number * REPLICATES_EACH
-        context.purse = purse_inside(inside.purse, own, request)
-        if context.purse is not None:
-            context.default_max_tokens = self.spec.limits.default_max_tokens
+        context.first_replicate, context.purse = number * REPLICATES_EACH, purse
         if context.needs_prices or own.cost_usd is not None:
             check_prices(strategy, run.request, context)
         return run
 
+    def _means(self, limits: tuple[Limit, ...], request: RunRequest) -> _Means:
+        if not counts(limits, request.budget):
+            return _FREE
+        return _Means(self.spec.limits.default_max_tokens, counts_dollars(limits, request.budget))
+
     def _prepared(
-        self, strategy: BaseOrchestrator, request: RunRequest, run_id: str | None = None, *, inside: EnclosingRun | None = None
+        self,
+        strategy: BaseOrchestrator,
+        request: RunRequest,
+        run_id: str | None,
+        means: _Means,
+        outer: RunContext | None = None,
+        *,
+        inside: EnclosingRun | None = None,
     ) -> Run:
+        """The run of `request`; with `outer`, that of a part of its run."""
+        original = request
         self._check_limits(request)
         if not strategy.brings_tools:
             _check_choice(request)
@@ -278,12 +304,33 @@ class Engine:
             toolbox=self._toolbox,
             turns=self._turns,
             inside=inside,
-            needs_prices=inside is not None and inside.needs_prices,
+            default_max_tokens=means.default_max_tokens,
+            needs_prices=means.needs_prices,
         )
         if inside is not None:
             context.max_concurrent_calls = min(context.max_concurrent_calls, inside.max_concurrent_calls)
+        if strategy.delegates:
+            context.delegates = Delegates(self._planner, partial(self._delegated, original))
+        if outer is not None:
+            context.within(outer)
         strategy.check(request, context)
         return Run(run_id, strategy, request, context, observers=self._observers)
+
+    def _delegated(self, original: RunRequest, target: PlanTarget, outer: RunContext) -> tuple[BaseOrchestrator, RunContext]:
+        """The strategy of `target` and its surroundings, as a part of the run of `outer`, which `original` asked for.
+
+        Raises:
+            QuorumError: as `begin`.
+        """
+        config = self.targets.delegated(target, outer.request.config)
+        strategy = self.strategies.get(config.strategy)
+        if strategy.delegates:
+            raise InvalidRequest(f"the strategy {strategy.name!r} hands requests on itself; name another", param="strategy")
+        if not target.models and strategy.models_of(parse_options(strategy, config.options)):
+            config = replace(config, models=())
+        request = replace(original, config=config, deadline=outer.request.deadline)
+        means = _Means(outer.default_max_tokens, outer.needs_prices)
+        return strategy, self._prepared(strategy, request, outer.run_id, means, outer, inside=outer.inside).context
 
     async def admit(self, run: Run) -> Run:
         """Reserve what `run` may use of what its caller may: one round trip to Redis, and none where no limit applies.
@@ -308,10 +355,9 @@ class Engine:
         Raises:
             InvalidRequest: as `begin`.
         """
-        run = self._prepared(self.strategies.get(request.config.strategy), request)
-        run.context.default_max_tokens = self.spec.limits.default_max_tokens
         limits = self._limits_of(request)
-        run.context.needs_prices = counts_dollars(limits, run.request.budget)
+        means = _Means(self.spec.limits.default_max_tokens, counts_dollars(limits, request.budget))
+        run = self._prepared(self.strategies.get(request.config.strategy), request, None, means)
         return await estimated(run.strategy, run.request, run.context, limits, self._admission)
 
     def _limits_of(self, request: RunRequest) -> tuple[Limit, ...]:

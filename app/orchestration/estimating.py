@@ -86,19 +86,22 @@ async def estimated(
         InvalidRequest: a bound in dollars applies and the price of a model is not known.
     """
     found, _ = foreseen(strategy, request, context)
-    expected = _expected(found)
-    plan = replace(strategy.plan(request, context), estimated_cost_usd=expected.cost_usd, estimated_seconds=expected.seconds)
+    told, plan = expected(found), strategy.plan(request, context)
+    if found.calls:
+        plan = replace(plan, estimated_cost_usd=told.cost_usd, estimated_seconds=told.seconds)
+    else:  # a tool alone: the plan knows what it takes
+        told = replace(told, cost_usd=plan.estimated_cost_usd, seconds=plan.estimated_seconds)
     worst = Totals(
         sum(call.input_tokens for call in found.calls),
         sum(call.output_tokens for call in found.calls),
         found.tokens,
-        None if found.nano_usd is None else found.nano_usd / NANO,
+        None if found.nano_usd is None else found.nano_usd / NANO if found.calls else told.cost_usd,
     )
     return Estimate(
         plan,
         tuple(_call(call) for call in found.calls),
         worst,
-        expected,
+        told,
         await _admitted(strategy, request, context, limits, admission),
     )
 
@@ -124,7 +127,8 @@ async def _admitted(
     return AdmissionEstimate(admitted=False, error=report(refused), limits=stand)
 
 
-def _expected(found: Forecast) -> Totals:
+def expected(found: Forecast) -> Totals:
+    """What the calls of `found` usually take."""
     usage, cost = NO_USAGE, 0.0
     slowest: dict[int, float] = defaultdict(float)
     timed = True

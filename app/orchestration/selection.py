@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+from app.config.planning import PlanTarget
 from app.config.spec import GenerationConfig, OrchestratorConfig, QuorumSpec, RecipeReliability
 from app.core.chat import CacheMode, Generation
 from app.core.errors import InvalidRequest, NotFound
@@ -100,6 +101,17 @@ class Targets:
             options={**base.options, **options},
         )
 
+    def delegated(self, target: PlanTarget, outer: OrchestrationConfig) -> OrchestrationConfig:
+        """What `target` stands for in a run of `outer`, whose models it has where it names none.
+
+        Raises:
+            NotFound: there is no such recipe.
+        """
+        config = OrchestrationConfig(target.strategy or "", target.models, target.lead_model, target.options, outer.recipe)
+        if target.recipe is not None:
+            config = self.asked(strategy=None, recipe=target.recipe, models=(), lead_model=None, options={})
+        return replace(config, models=config.models or outer.models, lead_model=config.lead_model or outer.lead_model)
+
     def cache(self, recipe: str | None) -> CacheMode | None:
         """What the recipe, else the configuration, says of the cache; None where that is "off"."""
         return self._cache.get(recipe or "", self._default_cache)
@@ -150,6 +162,9 @@ def select(
     if named and strategy.models_needed is not None and len(named) > strategy.models_needed:
         message = f"the strategy {strategy.name!r} takes {strategy.models_needed} model, {len(named)} are named"
         raise InvalidRequest(message, param="models")
+    if strategy.delegates:
+        lead = source.resolve(config.lead_model) if config.lead_model else None
+        return Selected(tuple(source.resolve(name) for name in named), lead, _resolved(source, in_options))
     names = named or spec.defaults.models
     models = tuple(source.resolve(name) for name in names) if names else tuple(source.models())
     if not models:

@@ -15,6 +15,7 @@ from app.orchestration.consensus.orchestrator import ConsensusOrchestrator
 from app.orchestration.direct import DirectOrchestrator
 from app.orchestration.fallback.orchestrator import FallbackOrchestrator
 from app.orchestration.parallel.orchestrator import ParallelOrchestrator
+from app.orchestration.reliable.orchestrator import ReliableOrchestrator
 from app.orchestration.simple import SimpleOrchestrator
 from app.orchestration.tools.orchestrator import ToolOrchestrator
 
@@ -28,6 +29,7 @@ BUILT_IN: tuple[type[BaseOrchestrator], ...] = (
     ParallelOrchestrator,
     AdaptiveOrchestrator,
     ToolOrchestrator,
+    ReliableOrchestrator,
 )
 
 

@@ -42,32 +42,49 @@ class Permissions:
             arguments: None where they are not known yet; then rules that ask of them leave the decision open.
             explain: tell of every rule how it stood to the call.
         """
-        lacking = spec.scopes - caller.scopes
-        if lacking and "admin" not in caller.scopes:
-            reason = f"the tool {spec.name!r} needs a key with the scope {min(lacking)!r}"
-            return PermissionDecision("deny", None, reason)
-        considered: list[Considered] = []
-        found: dict[Effect, _Rule] = {}
-        open_: set[Effect] = set()
-        for rule in self._rules:
-            matched, why = await _fits(rule, spec, caller, arguments)
-            if explain:
-                considered.append(Considered(rule.name, rule.config.effect, matched, why))
-            if matched:
-                found.setdefault(rule.config.effect, rule)
-            elif matched is None:
-                open_.add(rule.config.effect)
-        strictest = min(found, key=_STRICTEST.index, default=None)
-        effect: Effect = strictest or "deny"
-        depends = any(
-            _STRICTEST.index(one) < _STRICTEST.index(effect) or (strictest is None and one != "deny") for one in open_
-        )
-        rule = found.get(effect)
-        if depends:
-            reason = f"the arguments decide about {spec.reference!r}"
-        else:
-            reason = _default_reason(spec, caller) if rule is None else _reason(rule, spec)
-        return PermissionDecision(effect, rule.name if rule else None, reason, depends, tuple(considered))
+        if arguments is None:
+            return self.beforehand(spec, caller, explain=explain)
+        lack = _lacking(spec, caller)
+        if lack is not None:
+            return lack
+        stood = [(rule, *await _fits(rule, spec, caller, arguments)) for rule in self._rules]
+        return _decided(stood, spec, caller, explain=explain)
+
+    def beforehand(self, spec: ToolSpec, caller: ToolCaller, *, explain: bool = False) -> PermissionDecision:
+        """What becomes of a call whose arguments are not known yet."""
+        lack = _lacking(spec, caller)
+        if lack is not None:
+            return lack
+        stood = [(rule, *_fits_by_name(rule, spec, caller)) for rule in self._rules]
+        return _decided(stood, spec, caller, explain=explain)
+
+
+def _lacking(spec: ToolSpec, caller: ToolCaller) -> PermissionDecision | None:
+    lacking = spec.scopes - caller.scopes
+    if not lacking or "admin" in caller.scopes:
+        return None
+    return PermissionDecision("deny", None, f"the tool {spec.name!r} needs a key with the scope {min(lacking)!r}")
+
+
+def _decided(
+    stood: Sequence[tuple[_Rule, bool | None, str]], spec: ToolSpec, caller: ToolCaller, *, explain: bool
+) -> PermissionDecision:
+    """What follows from how each rule stood."""
+    considered = [Considered(rule.name, rule.config.effect, matched, why) for rule, matched, why in stood if explain]
+    found: dict[Effect, _Rule] = {}
+    for rule, matched, _ in stood:
+        if matched:
+            found.setdefault(rule.config.effect, rule)
+    open_ = {rule.config.effect for rule, matched, _ in stood if matched is None}
+    strictest = min(found, key=_STRICTEST.index, default=None)
+    effect: Effect = strictest or "deny"
+    depends = any(_STRICTEST.index(one) < _STRICTEST.index(effect) or (strictest is None and one != "deny") for one in open_)
+    rule = found.get(effect)
+    if depends:
+        reason = f"the arguments decide about {spec.reference!r}"
+    else:
+        reason = _default_reason(spec, caller) if rule is None else _reason(rule, spec)
+    return PermissionDecision(effect, rule.name if rule else None, reason, depends, tuple(considered))
 
 
 def _rule(config: PermissionRule, index: int) -> _Rule:
@@ -75,9 +92,20 @@ def _rule(config: PermissionRule, index: int) -> _Rule:
     return _Rule(config.name or f"rule {index}", config, when)
 
 
-async def _fits(
-    rule: _Rule, spec: ToolSpec, caller: ToolCaller, arguments: Mapping[str, Any] | None
-) -> tuple[bool | None, str]:
+async def _fits(rule: _Rule, spec: ToolSpec, caller: ToolCaller, arguments: Mapping[str, Any]) -> tuple[bool | None, str]:
+    """Whether `rule` fits, and why."""
+    matched, why = _fits_by_name(rule, spec, caller)
+    if matched is not None or rule.when is None:
+        return matched, why
+    try:
+        holds = await rule.when.holds(_facts(spec, caller, arguments))
+    except Unanswerable as error:
+        strict = rule.config.effect != "allow"
+        return strict, f"its condition cannot be decided ({error}), which counts against the call"
+    return holds, "its condition holds" if holds else "its condition does not hold"
+
+
+def _fits_by_name(rule: _Rule, spec: ToolSpec, caller: ToolCaller) -> tuple[bool | None, str]:
     """Whether `rule` fits, None where that depends on the arguments; and why."""
     config = rule.config
     if config.side_effects is not None and spec.side_effect not in config.side_effects:
@@ -94,14 +122,7 @@ async def _fits(
         return False, f"{caller.recipe!r} is none of its recipes" if caller.recipe else "no recipe asks"
     if rule.when is None:
         return True, "it fits"
-    if arguments is None:
-        return None, "it depends on the arguments"
-    try:
-        holds = await rule.when.holds(_facts(spec, caller, arguments))
-    except Unanswerable as error:
-        strict = config.effect != "allow"
-        return strict, f"its condition cannot be decided ({error}), which counts against the call"
-    return holds, "its condition holds" if holds else "its condition does not hold"
+    return None, "it depends on the arguments"
 
 
 def _facts(spec: ToolSpec, caller: ToolCaller, arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -111,6 +111,10 @@ class Toolbox:
         """Whether `caller` may have the tool run, as far as that is known without arguments."""
         return await self._permissions.decide(registered.spec, caller, _NO_ARGUMENTS)
 
+    def beforehand(self, registered: Registered, caller: ToolCaller) -> PermissionDecision:
+        """The same, for who cannot wait."""
+        return self._permissions.beforehand(registered.spec, caller)
+
     # ---- running it
 
     async def prepare(self, reference: str, arguments: Any, caller: ToolCaller) -> PreparedCall:

@@ -11,20 +11,18 @@ After Chen et al., "FrugalGPT" (2023), and Ong et al., "RouteLLM" (2024).
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
-from dataclasses import replace
 from typing import ClassVar
 
-from app.core.errors import AllCandidatesFailed, BudgetExceeded, ErrorReport, InvalidRequest, ProviderError, QuorumError, report
-from app.core.run_events import LinkPassed, OutputDelta, OutputReset, PlanMade, RunEvent, Warning
+from app.core.errors import AllCandidatesFailed, BudgetExceeded, InvalidRequest, ProviderError, QuorumError
+from app.core.run_events import OutputReset, PlanMade, RunEvent, Warning
 from app.core.runs import PlanDecision, RunRequest
-from app.core.streams import close
 from app.orchestration.adaptive.choice import STRATEGIES, chosen, rank
 from app.orchestration.adaptive.options import AdaptiveOptions
 from app.orchestration.base import BaseOrchestrator, StrategyOptions
 from app.orchestration.context import RunContext
-from app.orchestration.fallback.options import DEFAULT_ON
+from app.orchestration.legs import Leg, others_may, reports
 from app.reliability.forecast import PlannedCall
 
 
@@ -49,14 +47,15 @@ class AdaptiveOrchestrator(BaseOrchestrator):
     async def run(self, request: RunRequest, context: RunContext) -> AsyncIterator[RunEvent]:
         choice = chosen(context)
         yield PlanMade(choice.plan)
-        first = _Leg(choice.strategy, request, _current(choice.inner, context))
+        choice.inner.follow(context)
+        first = Leg(choice.strategy, request, choice.inner)
         async with aclosing(first.events()) as events:
             async for event in events:
                 yield event
         context.taught = first.context.taught
         if first.failure is None:
             return
-        if choice.behind is None or not _others_may(first.failure):
+        if choice.behind is None or not others_may(first.failure):
             raise first.failure
         names = ", ".join(repr(model.profile.name) for model in choice.behind.models)
         yield Warning(f"{choice.way.strategy} gave no answer; asked next is {names}, one after the other")
@@ -64,7 +63,8 @@ class AdaptiveOrchestrator(BaseOrchestrator):
             yield OutputReset(f"{choice.way.strategy} failed after it had begun to answer")
         if context.purse is not None:
             context.purse.tighten()
-        second = _Leg(STRATEGIES["fallback"], request, _current(choice.behind, context), after_links=first.links)
+        choice.behind.follow(context)
+        second = Leg(STRATEGIES["fallback"], request, choice.behind, after_links=first.links)
         async with aclosing(second.events()) as events:
             async for event in events:
                 yield event
@@ -73,65 +73,12 @@ class AdaptiveOrchestrator(BaseOrchestrator):
             raise _both(first.failure, second.failure)
 
 
-class _Leg:
-    """One strategy over some of the models. `failure` is there where it gave no answer; `said` tells whether something was
-    shown all the same, `links` how many links of a chain it told of."""
-
-    def __init__(self, strategy: BaseOrchestrator, request: RunRequest, context: RunContext, *, after_links: int = 0) -> None:
-        self._strategy = strategy
-        self._request = request
-        self.context = context
-        self._after_links = after_links
-        self.failure: QuorumError | None = None
-        self.said = False
-        self.links = 0
-
-    async def events(self) -> AsyncGenerator[RunEvent]:
-        source = self._strategy.run(self._request, self.context)
-        try:
-            async for event in source:
-                match event:
-                    case PlanMade():  # the plan of this run is ours
-                        continue
-                    case LinkPassed():
-                        self.links += 1
-                        event = LinkPassed(replace(event.link, link=event.link.link + self._after_links))
-                    case OutputDelta():
-                        self.said = True
-                    case OutputReset():
-                        self.said = False
-                    case _:
-                        pass
-                yield event
-        except QuorumError as error:
-            self.failure = error
-        finally:
-            await close(source)
-
-
-def _reports(error: QuorumError) -> tuple[ErrorReport, ...]:
-    return error.reports if isinstance(error, AllCandidatesFailed) else (report(error),)
-
-
-def _others_may(error: QuorumError) -> bool:
-    """Whether models that were not asked may answer what those could not."""
-    model_failed = isinstance(error, (ProviderError, AllCandidatesFailed))
-    return model_failed and any(one.failure in DEFAULT_ON for one in _reports(error))
-
-
 def _both(first: QuorumError, second: QuorumError) -> QuorumError:
     """What the run fails with; the first failure where the budget held nobody else."""
     if isinstance(second, (BudgetExceeded, InvalidRequest)):
         return first
     if not isinstance(second, (ProviderError, AllCandidatesFailed)):
         return second
-    reports = (*_reports(first), *_reports(second))
-    message = f"none of the {len(reports)} models asked gave an answer. {first.message}; then {second.message}"
-    return AllCandidatesFailed(message, reports=reports)
-
-
-def _current(inner: RunContext, context: RunContext) -> RunContext:
-    """`inner` with what the engine has given the run since the choice was made."""
-    inner.purse, inner.default_max_tokens, inner.finished = context.purse, context.default_max_tokens, context.finished
-    inner.conversation = context.conversation
-    return inner
+    of_both = (*reports(first), *reports(second))
+    message = f"none of the {len(of_both)} models asked gave an answer. {first.message}; then {second.message}"
+    return AllCandidatesFailed(message, reports=of_both)

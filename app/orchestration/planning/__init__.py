@@ -1,0 +1,1 @@
+"""Planners: what decides which tool or orchestration a request of `reliable` gets."""
