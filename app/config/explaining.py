@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import Any, get_args
+from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -118,14 +118,14 @@ def _unknown(path: MemberPath) -> str:
 
 def _not_one_of(path: MemberPath, value: Any, said: str) -> str:
     allowed = [str(option) for option in _literal(path)]
-    noun = "a kind of provider" if path[-1] == "kind" else "allowed"
+    noun = "a kind of provider" if path[0] == "providers" and path[-1] == "kind" else "allowed"
     return f"{said} is not {noun}{close_to(str(value), allowed) or f'; use one of {listed(allowed)}'}"
 
 
 def _members(path: MemberPath) -> list[str]:
     for option in _annotations(path):
         if isinstance(option, type) and issubclass(option, BaseModel):
-            return list(option.model_fields)
+            return [field.alias or name for name, field in option.model_fields.items()]
     return []
 
 
@@ -142,8 +142,8 @@ def _annotations(path: MemberPath) -> list[Any]:
         inner: list[Any] = []
         for option in options:
             if isinstance(option, type) and issubclass(option, BaseModel):
-                if known := option.model_fields.get(str(name)):
-                    inner += _options(known.annotation)
+                known = (field for own, field in option.model_fields.items() if str(name) in (own, field.alias))
+                inner += [kind for field in known for kind in _options(field.annotation)]
             else:
                 inner += [kind for item in _items(option, name) for kind in _options(item)]
         options = inner
@@ -157,5 +157,6 @@ def _items(container: Any, name: str | int) -> list[Any]:
 
 
 def _options(annotation: Any) -> list[Any]:
+    annotation = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
     arguments = get_args(annotation)
     return [a for a in arguments if a is not type(None)] if type(None) in arguments else [annotation]

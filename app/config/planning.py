@@ -10,9 +10,7 @@ from app.config.shape import Name, Spec
 from app.config.tools import Patterns, ToolName
 from app.core.planning import Weekday
 
-ClockTime = Annotated[str, Field(pattern=r"^([01]?[0-9]|2[0-3]):[0-5][0-9]$")]
 Words = tuple[Annotated[str, Field(min_length=1, max_length=128)], ...]
-AttributePath = Annotated[str, Field(pattern=r"^[^.\s]+(\.[^.\s]+){0,15}$", max_length=256)]
 
 
 class AttributeTest(Spec):
@@ -48,8 +46,8 @@ class TokenRange(Spec):
 class TimeWindow(Spec):
     """When it is now: from `start` until before `end`, over midnight where that is earlier."""
 
-    start: ClockTime = "00:00"
-    end: ClockTime = Field(default="00:00", description="The same as `start`: the whole day.")
+    start: str = Field(default="00:00", description="Hours and minutes, as 08:30.")
+    end: str = Field(default="00:00", description="The same as `start`: the whole day.")
     days: tuple[Weekday, ...] = Field(default=(), description="Without any, all.")
     zone: str = Field(default="UTC", description="Of the IANA data base, as Europe/Berlin.")
 
@@ -63,7 +61,7 @@ class Match(Spec):
     types: Patterns | None = Field(default=None, description="Of the option `type`, else of the task's category.")
     keywords: Words | None = Field(default=None, description="Words of which one stands in the last user message.")
     matches: str | None = Field(default=None, description="A pattern (RE2) that is found in the last user message.")
-    attributes: dict[AttributePath, Test] | None = Field(
+    attributes: dict[str, Test] | None = Field(
         default=None, description="Tests of the option `attributes`, by dotted path: `customer.tier`."
     )
     tokens: TokenRange | None = None

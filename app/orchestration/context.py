@@ -55,8 +55,8 @@ class RunContext:
     answers are in the cache as those of replicates from `first_replicate` on. `toolbox` has the tools of the service, and
     `turns` keeps what was said with them between two requests of a conversation; there are none in a run from Python that was
     given none. `conversation` is the stored one in which the run takes its turn, where the request names one.
-    `delegates` prepares other strategies for one that hands requests to them. `unplanned` says that no call is part of what the
-    run was admitted with.
+    `delegates` prepares other strategies for one that hands requests to them. `tool_call_ids` are the ids that calls of
+    tools have. `unplanned` says that no call is part of what the run was admitted with.
     """
 
     run_id: str
@@ -79,6 +79,7 @@ class RunContext:
     taught: Taught | None = None
     _asked: list[Unheard] = field(default_factory=list[Unheard])
     _numbers: Any = field(default_factory=lambda: count(1))
+    tool_call_ids: set[str] = field(default_factory=set[str])
     settled: Any = None
     toolbox: Toolbox | None = None
     turns: TurnStore | None = None
@@ -95,6 +96,7 @@ class RunContext:
     def within(self, outer: RunContext) -> None:
         """Be the surroundings of a part of the run of `outer`: its calls are that run's, and numbered with them."""
         self._asked, self._numbers, self._task = outer._asked, outer._numbers, outer._task
+        self.tool_call_ids = outer.tool_call_ids
 
     def follow(self, outer: RunContext, *, unplanned: bool = False) -> None:
         """Take over what the engine has given the run of `outer` since its parts were prepared.

@@ -84,9 +84,7 @@ class Outbound:
         """
         self._check(tool, url)
         client = self._client(guarded=not self.reach.lists_private(url))
-        sent = {**headers, "x-request-id": caller.request_id} if caller.request_id else dict(headers)
-        if caller.traceparent:
-            sent["traceparent"] = caller.traceparent
+        sent = {**headers, **_tracing(caller)}
         try:
             return await client.within(timeout_s, _exchange(client, method, url, sent, content))
         except ProviderError as error:
@@ -154,6 +152,12 @@ def _translated(tool: str, error: ProviderError, timeout_s: float) -> ToolExecut
             return unavailable(tool, said)
         case _:
             return failed(tool, said)
+
+
+def _tracing(caller: ToolCaller) -> dict[str, str]:
+    """What ties a request to those that it is made for."""
+    found = {"x-request-id": caller.request_id, "x-quorum-run-id": caller.run_id, "traceparent": caller.traceparent}
+    return {name: value for name, value in found.items() if value}
 
 
 def _refused(tool: str, why: str) -> Forbidden:

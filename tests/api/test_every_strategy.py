@@ -93,6 +93,14 @@ CASES: dict[str, list[dict[str, Any]]] = {
         {"input": "Who? [[mock: fault=overloaded model=mock-swift]]"},
         {"input": "Who? [[mock: fault=overloaded]]"},
     ],
+    "reliable": [
+        {},
+        {"models": ["mock/mock-careful"], "options": {"type": "sum"}},
+        {"options": {"tool_name": "calculator", "tool_options": {"expression": "17 * 23"}}},
+        {"options": {"tool_name": "calculator", "tool_options": {"expression": "17 *"}}},
+        {"options": {"tool_name": "http_fetch", "tool_options": {"url": "http://127.0.0.1/"}}},
+        {"input": "Who? [[mock: fault=overloaded]]"},
+    ],
 }
 """By strategy, what is asked of it: at least one run for each way that its code goes. They end alike streamed and not."""
 

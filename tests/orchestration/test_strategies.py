@@ -34,6 +34,7 @@ def test_the_built_in_ones_are_there() -> None:
         "parallel",
         "adaptive",
         "tools",
+        "reliable",
     ]
 
 
@@ -52,7 +53,7 @@ def test_a_name_is_given_once() -> None:
 
 def test_one_that_is_not_there_is_named_with_those_that_are() -> None:
     with pytest.raises(
-        NotFound, match="no strategy 'magic'; there are adaptive, consensus, direct, fallback, parallel, simple"
+        NotFound, match="no strategy 'magic'; there are adaptive, consensus, direct, fallback, parallel, reliable, simple"
     ) as caught:
         Strategies(plugins=False).get("magic")
     assert caught.value.param == "strategy"

@@ -12,7 +12,12 @@ from app.core.tools import ToolCaller
 from app.tools.toolbox import Toolbox
 
 ME = ToolCaller(
-    "acme", frozenset({"run", "tools"}), key_id="k1", request_id="req_1", traceparent=f"00-{'a' * 32}-{'b' * 16}-01"
+    "acme",
+    frozenset({"run", "tools"}),
+    key_id="k1",
+    request_id="req_1",
+    run_id="run_1",
+    traceparent=f"00-{'a' * 32}-{'b' * 16}-01",
 )
 ALL = {"effect": "allow", "tools": ["*"]}
 

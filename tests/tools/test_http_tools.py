@@ -61,6 +61,7 @@ async def test_arguments_go_into_url_query_headers_and_body(toolbox: MakeToolbox
     assert asked.headers["authorization"] == "Bearer s3cret"
     assert asked.headers["x-days"] == "3"
     assert (asked.headers["x-request-id"], asked.headers["traceparent"]) == (ME.request_id, ME.traceparent)
+    assert asked.headers["x-quorum-run-id"] == ME.run_id
 
 
 async def test_what_is_missing_is_left_out(toolbox: MakeToolbox) -> None:

@@ -111,6 +111,7 @@ async def test_a_program_and_a_url_are_used_alike(toolbox: MakeToolbox, notes: P
                 told = await ok(box, f"{name}__meta")
                 assert ME.request_id in told
                 assert str(ME.traceparent) in told
+                assert ME.run_id in told
                 broken = fault(await box.execute(f"{name}__broken", {}, ME))
                 assert broken.code == "tool_failed"
                 long = await box.execute(f"{name}__large", {"size": 10_000_000}, ME)

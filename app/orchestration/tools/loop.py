@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from itertools import chain, count
 from typing import Final
 
 from app.core.chat import ToolChoice
@@ -55,7 +56,9 @@ class ToolLoop:
         self._remembers = len(turns) > len(context.request.messages)  # which the plan did not know of
         self._turns: list[Turn] = []
         self._terms = Terms(context, caller_of(context), options.approval, offer.names)
-        self._ids = _ids_of(turns) if context.conversation is not None else set[str]()
+        self._ids = context.tool_call_ids
+        if context.conversation is not None:
+            self._ids |= _ids_of(turns)
         self._done: frozenset[tuple[str, str]] = frozenset()
         self._circles = 0
         self._repairs = 0
@@ -166,8 +169,10 @@ class ToolLoop:
         return tuple(calls)
 
     def _unused(self, number: str) -> str:
-        own = f"call_{number}"
-        return own if own not in self._ids else f"call_{self._context.run_id.removeprefix('run_')}_{number}"
+        """An id that no call has; always the same, so that one who takes the run over finds it again."""
+        longer = f"call_{self._context.run_id.removeprefix('run_')}_{number}"
+        names = chain([f"call_{number}", longer], (f"{longer}_{again}" for again in count(2)))
+        return next(name for name in names if name not in self._ids)
 
     # ---- acting
 

@@ -16,6 +16,7 @@ from app.tools.mcp.link import McpLink, Server
 SEPARATOR: Final = "__"
 MAX_NAME: Final = 64
 REQUEST_ID: Final = "quorum/request-id"
+RUN_ID: Final = "quorum/run-id"
 """Of a call's `_meta`, beside `traceparent`, which MCP reserves for W3C trace context."""
 _OUTSIDE: Final = re.compile(r"[^A-Za-z0-9_-]")
 _ANY_OBJECT: Final[dict[str, Any]] = {"type": "object"}
@@ -48,9 +49,8 @@ class McpTool:
         return f"its MCP server {self._server_name!r} is {state}: {self._server.error or 'it has not said which tools it has'}"
 
     async def run(self, arguments: dict[str, Any], caller: ToolCaller) -> Any:
-        meta = {REQUEST_ID: caller.request_id} if caller.request_id else {}
-        if caller.traceparent:
-            meta["traceparent"] = caller.traceparent
+        told = {REQUEST_ID: caller.request_id, RUN_ID: caller.run_id, "traceparent": caller.traceparent}
+        meta = {name: value for name, value in told.items() if value}
         spec = self.spec
         answer = await self._link.call(
             self._server_name,
