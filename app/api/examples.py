@@ -104,6 +104,14 @@ ORCHESTRATIONS: dict[str, Any] = {
         "summary": "The next turn of a conversation that is kept",
         "value": {"input": "What did I ask before?", "strategy": "direct", "conversation_id": "demo"},
     },
+    "reliable": {
+        "summary": "A tool, run directly",
+        "value": {
+            "input": "What is 17 * 23?",
+            "strategy": "reliable",
+            "options": {"tool_name": "calculator", "tool_options": {"expression": "17 * 23"}},
+        },
+    },
     "direct": {
         "summary": "One model",
         "value": {"input": "Say hello in one short sentence.", "strategy": "direct"},
@@ -122,6 +130,14 @@ ESTIMATES: dict[str, Any] = {
             "strategy": "simple",
             "generation": {"max_tokens": 200},
             "budget": {"cost_usd": 0.05},
+        },
+    },
+    "planned": {
+        "summary": "What the planner would pick, and why",
+        "value": {
+            "input": "What is 17 * 23?",
+            "strategy": "reliable",
+            "options": {"type": "sum", "attributes": {"customer": {"tier": "gold"}}},
         },
     },
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -133,8 +134,11 @@ async def test_a_tool_is_followed_from_the_request_to_the_service_that_it_asks(t
         assert asked.headers["x-request-id"] == "req-7"
         assert asked.headers["x-quorum-run-id"] == result["id"]
         assert asked.headers["traceparent"] == TRACEPARENT
-        trail = (await service.client.get("/v1/audit", params={"run_id": result["id"]})).json()["data"]
-        assert [(one["action"], one["request_id"]) for one in trail] == [("tool.run", "req-7")]
+        trail: list[Any] = []
+        async with asyncio.timeout(10):
+            while not trail:
+                trail = (await service.client.get("/v1/audit", params={"run_id": result["id"]})).json()["data"]
+        assert [(one["action"], one["request_id"], one["trace_id"]) for one in trail] == [("tool.execute", "req-7", "a" * 32)]
 
 
 async def test_clients_of_openai_get_the_tools_result_as_the_answer(tmp_path: Path, valkey: EmbeddedValkey) -> None:

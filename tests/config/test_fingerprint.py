@@ -43,3 +43,16 @@ def test_it_changes_with_what_a_recipe_is_made_of(change: dict[str, Any]):
 )
 def test_it_stays_with_another_key_and_other_models(change: dict[str, Any]):
     assert of_panel(SPEC | change) == of_panel(SPEC)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"planner": {"rules": [{"name": "a", "use": {"recipe": "panel"}}]}},
+        {"recipes": {"panel": {"strategy": "simple", "models": ["m", "r/x"], "options": {"layers": 2}}}},
+        {"models": {"m": {"provider": "p", "model": "small"}}},
+    ],
+)
+def test_that_of_what_is_planned_changes_with_the_rules_and_all_that_they_may_run(change: dict[str, Any]):
+    before, after = (QuorumSpec.model_validate(spec) for spec in (SPEC, SPEC | change))
+    assert fingerprint(before, (), plans=True) != fingerprint(after, (), plans=True)

@@ -87,7 +87,9 @@ def _entries(services: Services, tenant: str) -> dict[str, ModelEntry]:
             "kind": "strategy",
             "description": strategy.summary,
             "learned": learned,
-            "fingerprint": fingerprint(spec, spec.defaults.models or tuple(spec.models), plain_defaults),
+            "fingerprint": fingerprint(
+                spec, spec.defaults.models or tuple(spec.models), plain_defaults, plans=strategy.delegates
+            ),
         }
         for strategy in services.engine.strategies.all()
     }
@@ -101,14 +103,17 @@ class _MadeOf(TypedDict):
 
 def _made_of(recipe: OrchestratorConfig, services: Services) -> _MadeOf:
     """The models whose answers a recipe asks for, and the fingerprint of all that it is made of."""
+    plans = False
     try:
         strategy = services.engine.strategies.get(recipe.strategy)
+        plans = strategy.delegates
         named = strategy.models_of(parse_options(strategy, recipe.options))
     except InvalidRequest:  # of a package that was there when the configuration was read
         named = ()
     helping = [one.name for one in named if one.helps] + ([recipe.lead_model] if recipe.lead_model else [])
     models = tuple(dict.fromkeys((*recipe.models, *(one.name for one in named if not one.helps))))
-    return {"models": models, "fingerprint": fingerprint(services.engine.spec, [*models, *helping], recipe)}
+    made = fingerprint(services.engine.spec, [*models, *helping], recipe, plans=plans)
+    return {"models": models, "fingerprint": made}
 
 
 def _model(model: Model, spec: QuorumSpec) -> ModelEntry:
