@@ -25,6 +25,7 @@ from prometheus_client import (
 from app.core.budgets import Amount, Limit
 from app.core.run_events import RunFailed, RunFinished
 from app.core.runs import OrchestrationOutput
+from app.observability.paces import Pace, tool_took
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 
@@ -136,8 +137,6 @@ AUDIT_WAITING = Gauge("quorum_audit_waiting", "Audit records that wait for the s
 AUDIT_LAG = Gauge("quorum_audit_lag_seconds", "How long the oldest of them waits.", multiprocess_mode="livemax")
 
 _BREAKER_STATES = {"closed": 0, "half_open": 1, "open": 2}
-_RECENT = 0.2
-"""The weight of the newest call in the usual time of a model."""
 _ON_DEMAND_LABELS = 100
 """Models named by requests alone (`provider/model`) that each worker counts by themselves: one has about fifty series."""
 _OTHER = "other"
@@ -175,21 +174,7 @@ def model_label(name: str) -> str:
     return _LABELS.of(name)
 
 
-class _Pace:
-    """How long good calls of a model or a tool take, whatever settings they are made with."""
-
-    __slots__ = ("__weakref__", "usual_s")
-
-    def __init__(self) -> None:
-        self.usual_s: float | None = None
-
-    def add(self, seconds: float) -> None:
-        self.usual_s = seconds if self.usual_s is None else self.usual_s + _RECENT * (seconds - self.usual_s)
-
-
-_PACES: WeakValueDictionary[str, _Pace] = WeakValueDictionary()
-_TOOL_PACES: dict[str, _Pace] = {}
-_MOST_TOOLS = 1_024
+_PACES: WeakValueDictionary[str, Pace] = WeakValueDictionary()
 _MOST_SCOPES = 64
 _SCOPES: set[str] = set()
 _ARTEFACTS: dict[str, dict[str, str]] = {}
@@ -211,7 +196,7 @@ class AttemptMetrics:
         self._latency = ATTEMPT_SECONDS.labels(provider, self._model)
         self._ttft = TTFT_SECONDS.labels(provider, self._model)
         self._outcomes: dict[str, Callable[[], None]] = {}
-        self._pace = _PACES.setdefault(model, _Pace())
+        self._pace = _PACES.setdefault(model, Pace())
 
     def attempt(self, outcome: str, latency_s: float, ttft_s: float | None) -> None:
         count = self._outcomes.get(outcome)
@@ -298,17 +283,7 @@ def tool_ended(tool: str, outcome: str, seconds: float) -> None:
     _tool_outcome(tool, outcome)()
     _tool_seconds(tool)(seconds)
     if outcome == "ok":
-        pace = _TOOL_PACES.pop(tool, None) or _Pace()
-        pace.add(seconds)
-        _TOOL_PACES[tool] = pace
-        if len(_TOOL_PACES) > _MOST_TOOLS:
-            del _TOOL_PACES[next(iter(_TOOL_PACES))]
-
-
-def usual_tool_seconds(tool: str) -> float | None:
-    """How long a good call of a tool takes as a rule, measured in this process; None where none was made yet."""
-    found = _TOOL_PACES.get(tool)
-    return None if found is None else found.usual_s
+        tool_took(tool, seconds)
 
 
 def tool_decided(tool: str, effect: str) -> None:

@@ -8,10 +8,11 @@ from typing import Any, Final
 
 from app.config.planning import PlanTarget
 from app.core.budgets import NANO, nano_usd
+from app.core.chat import NamedTool
 from app.core.errors import InvalidRequest, NotFound, QuorumError
 from app.core.runs import PlanRequest
 from app.core.templates import filled_value
-from app.observability.metrics import usual_tool_seconds
+from app.observability.paces import usual_tool_seconds
 from app.orchestration.adaptive.prospects import Prospect
 from app.orchestration.adaptive.ways import pooled
 from app.orchestration.charging import foreseen
@@ -60,6 +61,7 @@ class RunSurvey:
         toolbox = self.context.toolbox
         if toolbox is None:
             raise InvalidRequest("this runtime has no tools of its own", param="options.tool_name")
+        self._check_asked()
         registered = _found(toolbox, target.tool or "")
         spec = registered.spec
         arguments = {**filled_value(target.arguments, self._values()), **self.request.arguments}
@@ -67,6 +69,19 @@ class RunSurvey:
         label = f"tool {spec.reference}"
         seconds = usual_tool_seconds(spec.name)
         return Surveyed(target, label, way, self._tool_obstacle(registered, toolbox, seconds), None, spec.cost_usd, seconds)
+
+    def _check_asked(self) -> None:
+        """Raises InvalidRequest: something is asked for that no tool does."""
+        run = self.context.request
+        form = run.generation.response_format
+        if run.generation.n > 1:
+            raise InvalidRequest(f"n is {run.generation.n}, and a tool that is run directly gives one result", param="n")
+        if form is not None and form.type != "text":
+            message = f"response_format asks for {form.type}, and a tool that is run directly gives what it gives"
+            raise InvalidRequest(message, param="response_format")
+        if run.tool_choice == "required" or isinstance(run.tool_choice, NamedTool):
+            message = "tool_choice asks for a call by a model, and a tool that is run directly asks none"
+            raise InvalidRequest(message, param="tool_choice")
 
     def _values(self) -> dict[str, Any]:
         """What the arguments of a rule may be made of."""
@@ -86,8 +101,6 @@ class RunSurvey:
             return f"it is not permitted: {decision.reason}"
         if registered.tool.unavailable is not None:
             return f"the tool {spec.name!r} is not available: {registered.tool.unavailable}"
-        if self.context.request.generation.n > 1:
-            return f"n is {self.context.request.generation.n}, and a tool gives one result"
         most = request.budget.cost_usd
         if most is not None and spec.cost_usd > most:
             return f"a call costs ${spec.cost_usd:g}, and budget.cost_usd is {most:g}"

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from app.core.chat import Generation, ResponseFormat
 from app.core.errors import InvalidRequest
+from app.core.models import Capabilities
 from app.core.run_events import OutputReset, PlanMade, ToolCalled, ToolReturned
 from app.core.runs import Budget, ToolRun
 from app.core.usage import FlatPrice
-from app.observability.metrics import tool_ended
+from app.observability.paces import tool_took
+from app.orchestration.reliable.orchestrator import ReliableOrchestrator
 from app.tools.python_tools import tool_of
 from tests.orchestration.lessons import Learned, measured
 from tests.orchestration.reliable.planned import Doing, act, begin, run
@@ -226,7 +231,7 @@ async def test_a_rule_that_takes_longer_than_is_left_is_passed_over(tmp_path: Pa
         """Naps."""
         return "slept"
 
-    tool_ended("nap", "ok", 30.0)
+    tool_took("nap", 30.0)
     one = Scripted("one")
     ran = await act(
         [one], [rule({"tool": "nap"}), rule(ONE, name="next")], box=toolbox(tmp_path, nap), budget=Budget(seconds=9)
@@ -304,3 +309,55 @@ async def test_what_was_learned_of_models_decides_where_the_planner_learns() -> 
     assert after.result.plan is not None
     assert (before.result.plan.rule, after.result.plan.rule) == ("first", "second")
     assert [one.models for one in after.result.plan.alternatives] == [("two",), ("one",)]
+
+
+@pytest.mark.parametrize(
+    ("member", "asked"),
+    [
+        ("n", {"generation": Generation(n=2)}),
+        ("response_format", {"generation": Generation(response_format=ResponseFormat("json_object"))}),
+        ("tool_choice", {"tool_choice": "required"}),
+    ],
+)
+async def test_what_no_tool_does_is_refused_and_a_rule_with_one_is_passed_over(
+    tmp_path: Path, member: str, asked: dict[str, Any]
+) -> None:
+    box = toolbox(tmp_path)
+    with pytest.raises(InvalidRequest, match="a tool that is run directly") as caught:
+        begin([], box=box, options={"tool_name": "clock"}, **asked)
+    assert caught.value.param == member
+    one = Scripted("one", capabilities=Capabilities(n=True))
+    acting = {"strategy": "tools", "models": ["one"], "options": {"tools": ["calculator"]}}
+    able = acting if member == "tool_choice" else ONE
+    begun = begin([one], [rule({"tool": "clock"}), rule(able, name="next")], box=box, **asked)
+    plan = begun.strategy.plan(begun.request, begun.context)
+    assert [look.outcome for look in plan.rules] == ["passed_over", "chosen"]
+
+
+async def test_it_runs_from_python() -> None:
+    async with ReliableOrchestrator() as reliable:
+        by_name = await reliable.process("x", tool_name="calculator", tool_options={"expression": "6 * 7"})
+        otherwise = await reliable.process("Hi", selected_models=["mock/mock-terse"])
+    assert (by_name.output.text, by_name.output.json) == ("42", 42)
+    assert [one.model for one in otherwise.candidates] == ["mock/mock-terse"]
+
+
+def test_hundreds_of_rules_are_looked_at_in_no_time() -> None:
+    match = {
+        "attributes": {"customer.tier": "gold", "amount": {"min": 5}},
+        "keywords": ["refund", "return"],
+        "when": 'attributes.amount > 1.0 && type == "order"',
+    }
+    rules = [{"name": f"r{number}", "match": match, "use": ONE} for number in range(256)]
+    options = {"type": "order", "attributes": {"customer": {"tier": "gold"}, "amount": 7.5}}
+    text = "Where is my book? " * 1_000
+    begin([Scripted("one")], rules, text=text, options=options)
+    runs = [_timed(lambda: begin([Scripted("one")], rules, text=text, options=options)) for _ in range(5)]
+    print(f"256 rules that do not fit, over 18,000 characters: {min(runs) * 1000:.1f} ms with making the engine")
+    assert min(runs) < 0.5
+
+
+def _timed(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
