@@ -124,6 +124,31 @@ def _recipes(spec: QuorumSpec, document: Document, check: RecipeCheck | None) ->
             yield Fault(path, f"{name!r} is a model too; a request could not tell them apart, so rename one")
         if name == RESERVED:
             yield Fault(path, f"the name {RESERVED!r} is reserved; choose another")
+        yield from _chosen(spec, document, path, config.models, config.lead_model)
+        yield from _bounded(spec, path, config)
+        if check is not None:
+            yield from (Fault((*path, *inner), message) for inner, message in check(config))
+
+
+def _recipe_models(spec: QuorumSpec, document: Document, named: RecipeCheck | None) -> Iterator[Fault]:
+    """Faults of the models that the options of recipes name."""
+    for name, config in spec.recipes.items():
+        found = named(config) if named else []
+        for inner, model in found:
+            yield from _model(spec, document, ("recipes", name, *inner), model)
+        if found and config.models:
+            yield Fault(("recipes", name, "models"), "the options name the models already; leave this out")
+
+
+def _bundles(spec: QuorumSpec, document: Document, check: RecipeCheck | None, named: RecipeCheck | None) -> Iterator[Fault]:
+    """Faults of the orchestrations that bundle tools state themselves."""
+    for reference, bundle in spec.tools.bundles.items():
+        if bundle.strategy is None or bundle.recipe is not None:
+            continue
+        path: MemberPath = ("tools", "bundles", reference)
+        config = OrchestratorConfig(
+            strategy=bundle.strategy, models=bundle.models, lead_model=bundle.lead_model, options=bundle.options
+        )
         yield from _stated(spec, document, path, config, check, named)
 
 
