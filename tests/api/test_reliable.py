@@ -63,7 +63,7 @@ async def running(
         tools = {
             "hosts": [host],
             "private_hosts": [host],
-            "http": {"stock": tool, "order": {**tool, "method": "POST", "body": {}}},
+            "http": {"stock": {**tool, "cost_usd": 0.02}, "order": {**tool, "method": "POST", "body": {}}},
             "permissions": [{"effect": "allow", "tools": ["stock", "order"]}],
         }
         async with serving(tmp_path, valkey.url, planned(tools=tools, **more)) as service:
@@ -122,6 +122,21 @@ async def test_the_estimate_says_what_would_run_and_why_and_calls_nothing(tmp_pa
             "reason": "the type 'chat' is none of its types",
             "target": "tool calculator",
         }
+
+
+async def test_the_estimate_of_a_tool_is_what_the_tool_takes(tmp_path: Path, valkey: EmbeddedValkey) -> None:
+    async with running(tmp_path, valkey, as_json({"left": 3})) as (service, _):
+        body = {"input": "Hi", "recipe": "planned", "options": {"type": "stock"}}
+        await ask(service, options={"type": "stock"})  # so that its time is known
+        estimate = (await service.client.post("/v1/orchestrations/estimate", json=body)).json()
+        for said in (
+            estimate["plan"]["estimated_cost_usd"],
+            estimate["expected"]["cost_usd"],
+            estimate["worst_case"]["cost_usd"],
+        ):
+            assert said == 0.02
+        assert 0 < estimate["expected"]["seconds"] == estimate["plan"]["estimated_seconds"]
+        assert (estimate["calls"], estimate["expected"]["tokens"], estimate["admission"]["admitted"]) == ([], 0, True)
 
 
 async def test_a_tool_is_followed_from_the_request_to_the_service_that_it_asks(tmp_path: Path, valkey: EmbeddedValkey) -> None:

@@ -262,6 +262,14 @@ async def test_a_recipe_has_its_own_settings_and_a_target_without_models_those_o
     assert (one.asked, [asked.generation.max_tokens for asked in two.asked]) == ([], [5])
 
 
+async def test_a_target_whose_options_name_models_asks_those_whatever_the_request_names() -> None:
+    one, two = Scripted("one"), Scripted("two")
+    chain = {"strategy": "fallback", "options": {"chain": [{"model": "two"}]}}
+    ran = await act([one, two], [rule(chain)], selected=("one",))
+    assert ran.result.output.source_model == "two"
+    assert one.asked == []
+
+
 async def test_calls_of_tools_keep_ids_of_their_own_over_two_loops(tmp_path: Path) -> None:
     def say(reply: Reply) -> Any:
         return script(asks(call("clock")), reply)
