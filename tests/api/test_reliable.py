@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from app.state.embedded import EmbeddedValkey
+from tests.api.test_bundle_tools import PER_CALL, VERDICT, house
 from tests.api.test_every_strategy import fold, untimed
 from tests.api.test_native_stream import streamed
 from tests.support.loopback import Answer, Loopback, as_json
@@ -224,6 +225,33 @@ async def test_what_goes_in_the_place_of_a_tool_is_held_to_the_limits_of_its_ten
             assert (result.get("result") or result)["warnings"] == [
                 "tool stock@1.0.0 failed (tool_failed); recipe quick goes in its place"
             ]
+
+
+async def test_an_orchestration_as_a_tool_is_run_directly_and_books_what_it_took(
+    tmp_path: Path, valkey: EmbeddedValkey
+) -> None:
+    options = {"tool_name": "verdict", "tool_options": {"question": "Buy now!"}}
+    async with house(tmp_path, valkey) as made:
+        result = await made.run(strategy="reliable", models=[], options=options)
+    assert result["output"]["json"]["summary"]["consensus"] == {"label": "spam"}
+    assert (len(result["calls"]), result["usage"]["input_tokens"]) == (5, 15)
+    assert result["cost_usd"] == pytest.approx(5 * PER_CALL / 1_000)
+
+
+async def test_in_a_tool_that_plans_its_rules_call_neither_itself_nor_what_writes(
+    tmp_path: Path, valkey: EmbeddedValkey
+) -> None:
+    verdict = {name: value for name, value in VERDICT.items() if name not in ("strategy", "models")}
+    rules = [
+        {"name": "verdict", "use": {"tool": "verdict", "arguments": {"question": "{text}"}}},
+        {"name": "judge", "use": {"strategy": "direct", "models": ["judge"]}},
+    ]
+    config = {"recipes": {"planned": {"strategy": "reliable"}}, "planner": {"rules": rules}}
+    async with house(tmp_path, valkey, {"verdict": {**verdict, "recipe": "planned"}}, **config) as made:
+        result = await made.run(strategy=None, recipe="planned", models=[], input="Buy now!")
+        assert len(made.asked("judge")) == 5
+    assert result["plan"]["tool"] == "verdict@1.0.0"
+    assert result["output"]["json"]["summary"]["consensus"] == {"label": "spam"}
 
 
 async def test_a_reload_puts_other_rules_in_force(tmp_path: Path, valkey: EmbeddedValkey) -> None:

@@ -206,6 +206,16 @@ async def test_a_strategy_that_does_not_say_what_it_calls_is_held_to_the_assumed
     assert run.context.purse.spent.tokens <= 600
 
 
+async def test_such_a_strategy_is_held_to_it_where_a_planner_picks_it_too() -> None:
+    known = Known([Greedy("a", 90)])
+    rules = {"rules": [{"name": "r", "use": {"strategy": "careless", "models": ["a"]}}]}
+    whole = Engine(known, Strategies(plugins=False), QuorumSpec.model_validate({"planner": rules}), SystemClock())
+    whole.strategies.register(Careless())
+    result = await whole.begin(request(known, Budget(tokens=600), strategy="reliable", max_tokens=100)).result()
+    assert result.error is not None
+    assert (result.error.code, len(known.scripted["a"].asked)) == ("budget_exceeded", 5)
+
+
 async def test_an_answer_that_broke_off_is_booked_by_what_came() -> None:
     broken = Scripted("a", Reply(["x" * 400], error=failure("a", "incomplete").error))
     known = Known([broken, Scripted("b")])

@@ -12,6 +12,7 @@ from app.core.chat import NamedTool
 from app.core.errors import InvalidRequest, NotFound, QuorumError
 from app.core.runs import PlanRequest
 from app.core.templates import filled_value
+from app.core.tools import ToolSpec
 from app.observability.paces import usual_tool_seconds
 from app.orchestration.adaptive.prospects import Prospect
 from app.orchestration.adaptive.ways import pooled
@@ -64,6 +65,7 @@ class RunSurvey:
         self._check_asked()
         registered = _found(toolbox, target.tool or "")
         spec = registered.spec
+        self._check_inside(spec)
         arguments = {**filled_value(target.arguments, self._values()), **self.request.arguments}
         way = ToolWay(registered, _checked(registered, arguments, toolbox))
         label = f"tool {spec.reference}"
@@ -82,6 +84,16 @@ class RunSurvey:
         if run.tool_choice == "required" or isinstance(run.tool_choice, NamedTool):
             message = "tool_choice asks for a call by a model, and a tool that is run directly asks none"
             raise InvalidRequest(message, param="tool_choice")
+
+    def _check_inside(self, spec: ToolSpec) -> None:
+        """Raises InvalidRequest: this run is a part of a tool, which reads, and must not call itself."""
+        inside = self.context.inside
+        if inside is None:
+            return
+        if spec.name in inside.within:
+            raise InvalidRequest(f"this is a part of the tool {spec.name!r} itself ({' -> '.join(inside.within)})")
+        if spec.side_effect == "write":
+            raise InvalidRequest(f"the tool {spec.name!r} writes, and this is a part of a tool, which only reads")
 
     def _values(self) -> dict[str, Any]:
         """What the arguments of a rule may be made of."""

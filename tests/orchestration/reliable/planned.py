@@ -12,6 +12,7 @@ from app.core.messages import user
 from app.core.models import ModelProfile
 from app.core.runs import OrchestrationConfig, RunRequest
 from app.core.standing import Standing
+from app.core.tools import EnclosingRun
 from app.orchestration.engine import Engine, Run
 from app.orchestration.learning.lessons import Lessons
 from app.orchestration.strategies import Strategies
@@ -47,6 +48,7 @@ def begin(
     recipe: str | None = None,
     selected: tuple[str, ...] = (),
     spec: Mapping[str, Any] | None = None,
+    inside: EnclosingRun | None = None,
     **request: Any,
 ) -> Run:
     """A run that may begin. `request` are further members of it."""
@@ -64,7 +66,7 @@ def begin(
     )
     config = OrchestrationConfig("reliable", selected, None, options or {}, recipe)
     asking = RunRequest(config, (user(text),), **{"deltas": "all", "scopes": frozenset({"run"}), **request})
-    return made.begin(asking, RUN_ID)
+    return made.begin(asking, RUN_ID) if inside is None else made.begin_inside(asking, inside)
 
 
 async def act(models: Sequence[Scripted], rules: Sequence[Mapping[str, Any]] = (), /, **how: Any) -> Ran:

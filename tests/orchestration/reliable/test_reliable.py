@@ -14,6 +14,7 @@ from app.core.errors import InvalidRequest
 from app.core.models import Capabilities
 from app.core.run_events import OutputReset, PlanMade, ToolCalled, ToolReturned
 from app.core.runs import Budget, ToolRun
+from app.core.tools import EnclosingRun
 from app.core.usage import FlatPrice
 from app.observability.paces import tool_took
 from app.orchestration.reliable.orchestrator import ReliableOrchestrator
@@ -340,6 +341,21 @@ async def test_what_no_tool_does_is_refused_and_a_rule_with_one_is_passed_over(
     begun = begin([one], [rule({"tool": "clock"}), rule(able, name="next")], box=box, **asked)
     plan = begun.strategy.plan(begun.request, begun.context)
     assert [look.outcome for look in plan.rules] == ["passed_over", "chosen"]
+
+
+async def test_a_part_of_a_tool_calls_neither_that_tool_nor_one_that_writes(tmp_path: Path) -> None:
+    def order() -> str:
+        """Orders."""
+        return "ordered"
+
+    inside = EnclosingRun(lambda _: None, lambda _: None, within=("clock",))
+    rules = [rule({"tool": name}, name=name) for name in ("clock", "order")]
+    box = toolbox(tmp_path, tool_of(order, side_effect="write"))
+    begun = begin([Scripted("one")], [*rules, rule(ONE)], box=box, inside=inside)
+    clock, orders, chosen = begun.strategy.plan(begun.request, begun.context).rules
+    assert chosen.outcome == "chosen"
+    assert clock.reason == "it fits, but this is a part of the tool 'clock' itself (clock)"
+    assert orders.reason == "it fits, but the tool 'order' writes, and this is a part of a tool, which only reads"
 
 
 async def test_it_runs_from_python() -> None:
