@@ -259,3 +259,14 @@ async def test_a_reload_puts_other_rules_in_force(tmp_path: Path, valkey: Embedd
         service.configure({**planned(), "planner": {"rules": [{"name": "new", "use": {"recipe": "quick"}}]}})
         assert (await service.client.post("/v1/admin/reload")).status_code == 200
         assert (await ask(service))["plan"]["rule"] == "new"
+
+
+async def test_what_was_planned_is_a_turn_of_its_conversation(tmp_path: Path, valkey: EmbeddedValkey) -> None:
+    async with running(tmp_path, valkey, as_json({"left": 3})) as (service, _):
+        asked = {"conversation_id": "shop"}
+        await ask(service, "How many are left?", options={"type": "stock"}, **asked)
+        await ask(service, "Ask the calculator: what is 17 * 23?", **asked)
+        await ask(service, "Thanks.", **asked)
+        turns = (await service.client.get("/v1/conversations/shop")).json()["data"]
+    assert [len(turn["messages"]) for turn in turns] == [2, 4, 2]
+    assert turns[0]["messages"][1]["content"] == '{"left":3}'
