@@ -19,19 +19,19 @@ from itertools import chain, count
 from typing import Final
 
 from app.core.chat import ToolChoice
-from app.core.errors import AllCandidatesFailed, BudgetExceeded, OrchestratorError, ProviderError, QuorumError, report
+from app.core.errors import OrchestratorError
 from app.core.messages import Message, ToolCallPart
 from app.core.models import Model
-from app.core.run_events import OutputDelta, OutputReset, RunEvent, RunFinished, Warning
+from app.core.run_events import OutputReset, RunEvent, RunFinished, Warning
 from app.core.run_fold import output_deltas
 from app.core.streams import merge
 from app.orchestration.calls import CandidateCall
 from app.orchestration.context import RunContext
-from app.orchestration.fallback.options import DEFAULT_ON
+from app.orchestration.tools.asking import Asking
 from app.orchestration.tools.calling import LEAST_RESULT_BYTES, STEP_RESULT_BYTES, ServedCall, Terms, key_of, result_part
 from app.orchestration.tools.offering import Offer, caller_of
 from app.orchestration.tools.options import ToolOptions
-from app.orchestration.tools.turns import Kept, Turn, for_model, handed_over, keep, said, speaker_of, transcript
+from app.orchestration.tools.turns import Kept, Turn, handed_over, keep, said, speaker_of, transcript
 
 MOST_CALLS: Final = 32
 """Calls of one step that are made; what a model asks for beyond them is left out."""
@@ -42,16 +42,23 @@ CIRCLES: Final = 2
 
 
 class ToolLoop:
-    """The steps of one run. `ending` is there when `events` is over."""
+    """The steps of `models` with tools. `ending` is there when `events` is over.
+
+    Parameters:
+        turns: the conversation.
+        models: the first is asked; where it fails, the next goes on.
+    """
 
     ending: RunFinished
     said: tuple[Message, ...] = ()
     """Once it is over: all that was said in it, as a stored conversation has it."""
 
-    def __init__(self, context: RunContext, offer: Offer, turns: Sequence[Turn]) -> None:
-        options: ToolOptions = context.options
+    def __init__(
+        self, context: RunContext, offer: Offer, turns: Sequence[Turn], *, models: Sequence[Model], options: ToolOptions
+    ) -> None:
         self._context, self._offer, self._options = context, offer, options
-        self._models = list(context.models)
+        self._asking = Asking(context, offer, models)
+        self._step = 0
         self._before = tuple(turns)
         self._remembers = len(turns) > len(context.request.messages)  # which the plan did not know of
         self._turns: list[Turn] = []
@@ -63,7 +70,6 @@ class ToolLoop:
         self._circles = 0
         self._repairs = 0
         self._wrote = False
-        self._failed: list[CandidateCall] = []
 
     async def events(self) -> AsyncGenerator[RunEvent]:
         """Ask and act, until there is an answer.
@@ -71,14 +77,19 @@ class ToolLoop:
         Raises:
             QuorumError: no model answers, or a tool has failed and is to fail the run.
         """
-        for step in range(1, self._options.max_steps + 1):
+        while True:
+            self._step += 1
+            step = self._step
             forced = step == self._options.max_steps or self._circles >= CIRCLES
             if forced and self._turns:
                 yield Warning(self._why_forced(step))
-            async with aclosing(self._asked(step, self._choice(step, forced=forced))) as events:
+            said_so_far = [*self._before, *self._turns]
+            choice = self._choice(step, forced=forced)
+            unplanned = step > 1 or self._remembers
+            async with aclosing(self._asking.events(said_so_far, step, choice, unplanned=unplanned)) as events:
                 async for event in events:
                     yield event
-            asked = self._answer
+            asked = self._asking.answer
             calls = () if forced else self._calls(asked, step)
             if not calls:
                 self._end(asked, forced=forced)
@@ -103,61 +114,6 @@ class ToolLoop:
         if self._circles >= CIRCLES:
             return f"the model asked for the same calls {CIRCLES + 1} times in a row; it must answer without tools"
         return f"after {step - 1} steps with tools the model must answer without them (max_steps)"
-
-    # ---- asking
-
-    async def _asked(self, step: int, choice: ToolChoice) -> AsyncGenerator[RunEvent]:
-        """Ask the model, or the next one where it fails; `_answer` is who answered."""
-        context = self._context
-        while True:
-            model = self._models[0]
-            asked = context.ask(
-                model,
-                for_model([*self._before, *self._turns], model.profile),
-                layer=step,
-                tools=self._offer.definitions(context, model.profile),
-                tool_choice=choice,
-                output=True,
-                trims=True,
-                unplanned=step > 1 or self._remembers,
-            )
-            shown = False
-            async with aclosing(asked.events()) as events:
-                async for event in events:
-                    if isinstance(event, OutputDelta):
-                        if event.kind == "tool_call":
-                            continue
-                        shown = True
-                    yield event
-            if asked.error is None:
-                self._answer, self._shown = asked, shown
-                return
-            following = self._next_model(asked)
-            said = f"{asked.profile_name!r} failed ({asked.error.code})"
-            if shown:
-                yield OutputReset(f"{said} after it had begun to answer")
-            yield Warning(f"{said}; {following.profile.name!r} goes on in its place")
-
-    def _next_model(self, asked: CandidateCall) -> Model:
-        """Who goes on where `asked` has failed.
-
-        Raises:
-            QuorumError: nobody does.
-        """
-        self._failed.append(asked)
-        error = asked.error or OrchestratorError(f"{asked.profile_name!r} ended without an answer")
-        word = error.failure if isinstance(error, ProviderError) else error.code
-        if isinstance(error, BudgetExceeded) or word not in DEFAULT_ON or len(self._models) == 1:
-            raise self._failure(error)
-        del self._models[0]
-        return self._models[0]
-
-    def _failure(self, error: QuorumError) -> QuorumError:
-        if len(self._failed) == 1:
-            return error
-        reasons = "; ".join(f"{call.profile_name!r}: {call.error.message}" for call in self._failed if call.error)
-        reports = tuple(report(call.error) for call in self._failed if call.error)
-        return AllCandidatesFailed(f"no model is left to go on. {reasons}", reports=reports)
 
     def _calls(self, asked: CandidateCall, step: int) -> tuple[ToolCallPart, ...]:
         """The calls that the model asks for, each with an id of its own."""
@@ -188,7 +144,7 @@ class ToolLoop:
         own = {tool.name for tool in self._offer.client}
         self._handed = tuple(call for call in calls if call.name in own)
         served = [self._served(call, step) for call in calls if call.name not in own]
-        if self._shown and not self._handed:
+        if self._asking.shown and not self._handed:
             yield OutputReset("tools are called", aside=True)
         for call in served:
             yield call.called()

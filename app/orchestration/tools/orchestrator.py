@@ -82,7 +82,7 @@ class ToolOrchestrator(BaseOrchestrator):
         turns, notes = await conversation(context)
         for note in (*offer.notes, *notes):
             yield Warning(note)
-        loop = ToolLoop(context, offer, turns)
+        loop = ToolLoop(context, offer, turns, models=context.models, options=context.options)
         async with aclosing(loop.events()) as events:
             async for event in events:
                 yield event

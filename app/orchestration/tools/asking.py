@@ -1,0 +1,87 @@
+"""A step's call of a model: the first of the loop's models is asked, and where it fails the next one goes on in its place."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+
+from app.core.chat import ToolChoice
+from app.core.errors import AllCandidatesFailed, BudgetExceeded, OrchestratorError, ProviderError, QuorumError, report
+from app.core.models import Model
+from app.core.run_events import OutputDelta, OutputReset, RunEvent, Warning
+from app.orchestration.calls import CandidateCall
+from app.orchestration.context import RunContext
+from app.orchestration.fallback.options import DEFAULT_ON
+from app.orchestration.tools.offering import Offer
+from app.orchestration.tools.turns import Turn, for_model
+
+
+class Asking:
+    """Who is asked in a loop. When `events` is over, `answer` is who answered; `shown` says whether any of it was output."""
+
+    answer: CandidateCall
+    shown: bool
+
+    def __init__(self, context: RunContext, offer: Offer, models: Sequence[Model]) -> None:
+        self._context, self._offer = context, offer
+        self._models = list(models)
+        self._failed: list[CandidateCall] = []
+
+    async def events(
+        self, turns: Sequence[Turn], step: int, choice: ToolChoice, *, unplanned: bool
+    ) -> AsyncGenerator[RunEvent]:
+        """Ask what to say after `turns`.
+
+        Raises:
+            QuorumError: no model answers.
+        """
+        context = self._context
+        while True:
+            model = self._models[0]
+            asked = context.ask(
+                model,
+                for_model(turns, model.profile),
+                layer=step,
+                tools=self._offer.definitions(context, model.profile),
+                tool_choice=choice,
+                output=True,
+                trims=True,
+                unplanned=unplanned,
+            )
+            shown = False
+            async with aclosing(asked.events()) as events:
+                async for event in events:
+                    if isinstance(event, OutputDelta):
+                        if event.kind == "tool_call":
+                            continue
+                        shown = True
+                    yield event
+            if asked.error is None:
+                self.answer, self.shown = asked, shown
+                return
+            following = self._next_model(asked)
+            said = f"{asked.profile_name!r} failed ({asked.error.code})"
+            if shown:
+                yield OutputReset(f"{said} after it had begun to answer")
+            yield Warning(f"{said}; {following.profile.name!r} goes on in its place")
+
+    def _next_model(self, asked: CandidateCall) -> Model:
+        """Who goes on where `asked` has failed.
+
+        Raises:
+            QuorumError: nobody does.
+        """
+        self._failed.append(asked)
+        error = asked.error or OrchestratorError(f"{asked.profile_name!r} ended without an answer")
+        word = error.failure if isinstance(error, ProviderError) else error.code
+        if isinstance(error, BudgetExceeded) or word not in DEFAULT_ON or len(self._models) == 1:
+            raise self._failure(error)
+        del self._models[0]
+        return self._models[0]
+
+    def _failure(self, error: QuorumError) -> QuorumError:
+        if len(self._failed) == 1:
+            return error
+        reasons = "; ".join(f"{call.profile_name!r}: {call.error.message}" for call in self._failed if call.error)
+        reports = tuple(report(call.error) for call in self._failed if call.error)
+        return AllCandidatesFailed(f"no model is left to go on. {reasons}", reports=reports)
