@@ -137,6 +137,7 @@ class ToolCalled:
     arguments: str
     version: str | None = None
     side_effect: SideEffect | None = None
+    candidate_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,7 +138,13 @@ class RunFold:
                     self._consensus = event.consensus or self._consensus
             case ToolCalled():
                 self._tool_calls[event.call_id] = ToolRun(
-                    event.call_id, event.step, event.name, event.arguments, event.version, event.side_effect
+                    event.call_id,
+                    event.step,
+                    event.name,
+                    event.arguments,
+                    event.version,
+                    event.side_effect,
+                    candidate_id=event.candidate_id,
                 )
             case ToolReturned():
                 self._tool_calls[event.call.id] = event.call
@@ -319,7 +325,7 @@ def unfold(result: OrchestrationOutput) -> Iterator[RunEvent]:
     if result.evidence:
         yield EvidenceUpdated("bundle_ready", result.evidence, result.consensus)
     for tool in result.tool_calls:
-        yield ToolCalled(tool.id, tool.step, tool.name, tool.arguments, tool.version, tool.side_effect)
+        yield ToolCalled(tool.id, tool.step, tool.name, tool.arguments, tool.version, tool.side_effect, tool.candidate_id)
         if tool.status != "running":
             yield ToolReturned(tool)
     for message in result.warnings:

@@ -248,6 +248,7 @@ class HelperCall:
 class ToolRun:
     """One call of a tool of the service, as a model asked for it in its `step`, and what came of it.
 
+    `candidate_id` is the candidate that asked for it; of several that asked for the same, the one for which it was made.
     `arguments` is the JSON text as the model wrote it. `version` and `side_effect` are None where there is no such tool.
     `started_at` is Unix time in seconds, 0 where it was not run.
     """
@@ -265,6 +266,7 @@ class ToolRun:
     started_at: float = 0.0
     latency_ms: float = 0.0
     cost_usd: float = 0.0
+    candidate_id: str | None = None
 
     @property
     def may_have_written(self) -> bool:

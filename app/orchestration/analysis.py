@@ -11,7 +11,7 @@ from app.core.models import Model
 from app.core.run_events import AnalysisFinished, RunEvent, Warning
 from app.core.runs import Analysis
 from app.orchestration.answers import fault
-from app.orchestration.calls import CandidateCall
+from app.orchestration.calls import Member
 from app.orchestration.context import RunContext
 from app.orchestration.quoting import followed_by, numbered, question
 
@@ -19,7 +19,7 @@ from app.orchestration.quoting import followed_by, numbered, question
 class WrittenAnalysis:
     """The lead's analysis of the answers. `analysis` is there when `events` is over, with an error where it failed."""
 
-    def __init__(self, context: RunContext, kind: str, answers: Sequence[CandidateCall], lead: Model) -> None:
+    def __init__(self, context: RunContext, kind: str, answers: Sequence[Member], lead: Model) -> None:
         self.analysis = Analysis(kind)
         self._context = context
         self._answers = answers

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from app.core.chat import ChatResponse, Choice
 from app.core.errors import AllCandidatesFailed, QuorumError, report
-from app.orchestration.calls import CandidateCall
+from app.orchestration.calls import Member
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,8 +15,8 @@ class Sorting:
     """`usable` answers can be analysed, synthesised, and shown to a further layer. `single` is the answer to pass on as it
     is, where there is no more than one; it may be one that cannot be worked with. `notes` say what was set aside."""
 
-    usable: tuple[CandidateCall, ...]
-    single: CandidateCall | None = None
+    usable: tuple[Member, ...]
+    single: Member | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -34,7 +34,7 @@ def fault(response: ChatResponse | None, error: QuorumError | None) -> str | Non
     return None
 
 
-def too_few(calls: Sequence[CandidateCall], wanted: int) -> Exception:
+def too_few(calls: Sequence[Member], wanted: int) -> Exception:
     """What a run ends with in which fewer than `wanted` models answered: of a single call its own failure."""
     failed = [call for call in calls if call.response is None]
     if len(calls) == 1 and failed and failed[0].error:
@@ -46,12 +46,12 @@ def too_few(calls: Sequence[CandidateCall], wanted: int) -> Exception:
     return AllCandidatesFailed(message, reports=tuple(report(call.error) for call in failed if call.error))
 
 
-def is_empty(call: CandidateCall) -> bool:
+def is_empty(call: Member) -> bool:
     """Whether it has answered, and said nothing: no text, no refusal and no call of a tool."""
     return call.response is not None and _substance(call.choice) == 0
 
 
-def nothing_said(calls: Sequence[CandidateCall]) -> AllCandidatesFailed | None:
+def nothing_said(calls: Sequence[Member]) -> AllCandidatesFailed | None:
     """What a run ends with whose models have answered and said nothing, all of them; None where one has said something."""
     if not all(call.response is None or is_empty(call) for call in calls):
         return None
@@ -60,7 +60,7 @@ def nothing_said(calls: Sequence[CandidateCall]) -> AllCandidatesFailed | None:
     return AllCandidatesFailed(f"none of the {len(calls)} answers says anything. {reasons}", reports=reports)
 
 
-def sort(answers: Sequence[CandidateCall], lead: str | None) -> Sorting:
+def sort(answers: Sequence[Member], lead: str | None) -> Sorting:
     """Sort the answers of one layer.
 
     Tool calls cannot be merged: the lead's are passed on, or the first ones where most of the answers that say anything ask
@@ -86,7 +86,7 @@ def sort(answers: Sequence[CandidateCall], lead: str | None) -> Sorting:
     return Sorting(usable, usable[0] if len(usable) == 1 else None, tuple(notes))
 
 
-def _asking_for_tools(answers: Sequence[CandidateCall], lead: str | None) -> CandidateCall | None:
+def _asking_for_tools(answers: Sequence[Member], lead: str | None) -> Member | None:
     asking = [call for call in answers if call.choice.tool_calls]
     if not asking:
         return None
@@ -104,9 +104,9 @@ def _substance(choice: Choice) -> int:
     return 1 if choice.refusal else 0
 
 
-def _set_aside(call: CandidateCall) -> str:
+def _set_aside(call: Member) -> str:
     return "asks for tools only" if call.choice.tool_calls else fault(call.response, call.error) or "is unusable"
 
 
-def _names(calls: Sequence[CandidateCall]) -> str:
+def _names(calls: Sequence[Member]) -> str:
     return ", ".join(repr(call.profile_name) for call in calls)

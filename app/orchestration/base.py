@@ -27,6 +27,12 @@ class StrategyOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    @property
+    def offers_tools(self) -> bool:
+        """Whether models of a strategy that also does without are offered tools of the service. They act step by step then, so
+        that nobody knows before how many calls there will be."""
+        return False
+
 
 @dataclass(frozen=True, slots=True)
 class NamedModel:

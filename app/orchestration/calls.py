@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterator
+from dataclasses import dataclass
+from typing import Protocol
 
-from app.core.chat import ChatRequest
+from app.core.chat import ChatRequest, ChatResponse, Choice
 from app.core.clock import Clock
-from app.core.errors import OrchestratorError, report
+from app.core.errors import OrchestratorError, QuorumError, report
+from app.core.messages import ToolCallPart
 from app.core.model_events import (
     Delta,
     ReasoningDelta,
@@ -23,11 +26,13 @@ from app.core.run_events import (
     DeltaKind,
     HelperFinished,
     RunEvent,
+    RunFinished,
     Warning,
 )
 from app.core.run_fold import RunFold, output_delta
 from app.core.runs import CallRole, Candidate, CandidateStatus, HelperCall
 from app.core.streams import close
+from app.core.usage import Usage
 from app.orchestration.model_call import ModelCall
 
 _KINDS: dict[type[Delta], DeltaKind] = {
@@ -38,11 +43,69 @@ _KINDS: dict[type[Delta], DeltaKind] = {
 }
 
 
+class Member(Protocol):
+    """Who answers in a panel: a model that is asked once, or one that acts with tools before it answers."""
+
+    @property
+    def model(self) -> Model: ...
+
+    @property
+    def profile_name(self) -> str: ...
+
+    @property
+    def candidate(self) -> Candidate:
+        """What is known of its answer so far."""
+        ...
+
+    @property
+    def usage(self) -> Usage:
+        """Of all that it was asked."""
+        ...
+
+    @property
+    def response(self) -> ChatResponse | None:
+        """There when it has answered."""
+        ...
+
+    @property
+    def choice(self) -> Choice: ...
+
+    @property
+    def error(self) -> QuorumError | None:
+        """There when it has failed."""
+        ...
+
+    @property
+    def wants(self) -> Wanted | None:
+        """The calls of tools that it has stopped at: they are made if it is chosen."""
+        ...
+
+    @property
+    def last(self) -> CandidateFinished | CandidateFailed | None:
+        """The event that it has ended with."""
+        ...
+
+    def events(self) -> AsyncGenerator[RunEvent]: ...
+
+    def ending(self, *, is_synthesized: bool = False) -> RunFinished: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Calls of tools that are made for a winner alone. Those that mean the same have the same `label`."""
+
+    label: str
+    calls: tuple[ToolCallPart, ...]
+
+
 class CandidateCall(ModelCall):
     """A model's own answer to the run's question. `candidate` is what is known of it so far.
 
     `call` stands in for the model's own where the answer need not be asked for.
     """
+
+    wants: Wanted | None = None
+    last: CandidateFinished | CandidateFailed | None = None
 
     def __init__(
         self,
@@ -87,12 +150,18 @@ class CandidateCall(ModelCall):
         if self.response is None:
             self.error = self.error or OrchestratorError(f"{begun.model!r} ended without an answer")
             self.candidate = self._closed("failed")
-            yield CandidateFailed(self.candidate)
+            self.last = CandidateFailed(self.candidate)
+            yield self.last
             return
         self.candidate = self._closed("succeeded")
-        yield CandidateFinished(self.candidate)
+        self.last = CandidateFinished(self.candidate)
+        yield self.last
         for event in self._unwatched_output():
             yield event
+
+    @property
+    def usage(self) -> Usage:
+        return self.candidate.usage
 
     def unheard(self, fold: RunFold) -> Iterator[RunEvent]:
         """What `fold` has not heard of the end of this call, since its run was cut."""

@@ -118,6 +118,11 @@ class RunContext:
         return self._task
 
     @property
+    def acts(self) -> bool:
+        """Whether members of a panel act with tools: only their first calls are planned then."""
+        return self.options.offers_tools
+
+    @property
     def judge(self) -> Model:
         """Who judges where one does: the lead that was named, else the first model."""
         return self.lead or self.models[0]
@@ -147,13 +152,14 @@ class RunContext:
         output: bool = False,
         trims: bool = False,
         unplanned: bool = False,
+        candidate_id: str | None = None,
     ) -> CandidateCall:
         """A candidate: the run's question put to `model` (or `messages` in its place), as the model can take it.
 
         With `output` what it says is the run's answer as well. `tools` and `tool_choice` stand in place of the run's own,
         `retries` in place of what is configured for their classes. A call that is `unplanned` is not part of what the run was
         admitted with: what it may use is reserved when it is made. With `trims` what does not fit the model's context window is
-        left out, and a warning says so; without it its provider has the last word.
+        left out, and a warning says so; without it its provider has the last word. Without a `candidate_id` it has a new one.
         """
         deltas = self.request.deltas
         incremental = deltas == "all" or (output and deltas == "output")
@@ -171,7 +177,7 @@ class RunContext:
             unplanned=unplanned,
         )
         call = CandidateCall(
-            f"c{next(self._numbers)}",
+            candidate_id or self.next_id(),
             model,
             request,
             self.clock,
@@ -184,6 +190,10 @@ class RunContext:
         call.notes = fitted.notes
         self._asked.append(call)
         return call
+
+    def next_id(self) -> str:
+        """A name for a candidate."""
+        return f"c{next(self._numbers)}"
 
     def _recalled(self, model: Model, replicate: int, layer: int) -> Call | None:
         generation = self.request.generation
@@ -206,7 +216,7 @@ class RunContext:
         """A call that makes no candidate: `model` helps the run in `role`. With `output` what it says is the run's answer."""
         incremental = output and self.request.deltas != "none"
         fitted = self.fitted(model, messages, generation, (), trims=True)
-        request = self._chat(model, fitted.messages, generation, incremental=incremental)
+        request = self._chat(model, fitted.messages, generation, incremental=incremental, unplanned=self.acts)
         call = Consultation(role, model, request, self.clock, output=output)
         call.notes = fitted.notes
         self._asked.append(call)
@@ -223,7 +233,9 @@ class RunContext:
             raise CapabilityMissing(
                 f"the model {name!r} makes no embeddings: its provider {provider!r} has none", param="model"
             )
-        request = embedding_of(self._chat(model, (), DEFAULT_GENERATION, incremental=False), texts, dimensions)
+        request = embedding_of(
+            self._chat(model, (), DEFAULT_GENERATION, incremental=False, unplanned=self.acts), texts, dimensions
+        )
         call = Consultation("embedding", model, request, self.clock, output=False, call=model.embed)
         self._asked.append(call)
         return call

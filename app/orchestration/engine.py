@@ -271,9 +271,9 @@ class Engine:
         """The run of `request`; with `outer`, that of a part of its run."""
         original = request
         self._check_limits(request)
-        if not strategy.brings_tools:
-            _check_choice(request)
         options = parse_options(strategy, request.config.options)
+        if not (strategy.brings_tools or options.offers_tools):
+            _check_choice(request)
         generation = self.targets.generation(request.generation, request.config.recipe)
         deadline = request.deadline
         if request.budget.seconds is not None:

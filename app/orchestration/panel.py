@@ -8,7 +8,7 @@ from contextlib import aclosing
 
 from app.core.run_events import CandidateFailed, CandidateFinished, RunEvent
 from app.core.streams import merge
-from app.orchestration.calls import CandidateCall
+from app.orchestration.calls import Member
 
 
 class Panel:
@@ -21,9 +21,9 @@ class Panel:
         most: how many may be at work at once.
     """
 
-    def __init__(self, calls: Sequence[CandidateCall], most: int) -> None:
+    def __init__(self, calls: Sequence[Member], most: int) -> None:
         self.calls = tuple(calls)
-        self.ended: list[CandidateCall] = []
+        self.ended: list[Member] = []
         """Those that have answered or failed, in the order in which they did."""
         self._most = most
         self._gates = [asyncio.Event() for _ in calls]
@@ -41,12 +41,12 @@ class Panel:
         return self._wanted
 
     @property
-    def waiting(self) -> tuple[CandidateCall, ...]:
+    def waiting(self) -> tuple[Member, ...]:
         """Those that nobody has started."""
         return self.calls[self._wanted :]
 
     @property
-    def unheard(self) -> tuple[CandidateCall, ...]:
+    def unheard(self) -> tuple[Member, ...]:
         """Those that have not ended, started or not."""
         ended = set(map(id, self.ended))
         return tuple(call for call in self.calls if id(call) not in ended)
@@ -68,19 +68,28 @@ class Panel:
 
     async def events(self) -> AsyncGenerator[RunEvent]:
         """What those tell that were started, until they have all ended; `ended` has a call before its last event is given."""
-        by_id = {call.candidate.id: call for call in self.calls}
         sources = [_when(gate, call) for gate, call in zip(self._gates, self.calls, strict=True)]
         try:
             async with aclosing(merge(sources)) as events:
                 async for event in events:
                     if isinstance(event, (CandidateFinished, CandidateFailed)):
-                        self.ended.append(by_id[event.candidate.id])
-                        self.start(0)
+                        self._note(event)
                     yield event
                     if not self.running:
                         return
         finally:
             self.start_one_in(None)
+
+    def ended_with(self, event: RunEvent) -> Member | None:
+        """Who has ended with `event`, the last one that was given; None where nobody has."""
+        return self.ended[-1] if self.ended and self.ended[-1].last is event else None
+
+    def _note(self, event: CandidateFinished | CandidateFailed) -> None:
+        for call in self.calls:
+            if call.last is event:
+                self.ended.append(call)
+                self.start(0)
+                return
 
     def let_go(self) -> list[RunEvent]:
         """The ends of those that were cut off. Said after `events` was closed."""
@@ -88,7 +97,7 @@ class Panel:
         return [CandidateFailed(call.candidate) for call in cut]
 
 
-async def _when(gate: asyncio.Event, call: CandidateCall) -> AsyncGenerator[RunEvent]:
+async def _when(gate: asyncio.Event, call: Member) -> AsyncGenerator[RunEvent]:
     await gate.wait()
     async with aclosing(call.events()) as events:
         async for event in events:

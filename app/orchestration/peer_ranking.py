@@ -15,7 +15,7 @@ from app.core.runs import Analysis
 from app.core.streams import merge
 from app.orchestration.analysis import own_generation
 from app.orchestration.answers import fault
-from app.orchestration.calls import CandidateCall, Consultation
+from app.orchestration.calls import Consultation, Member
 from app.orchestration.context import RunContext
 from app.orchestration.quoting import followed_by, question, quoted
 from app.orchestration.ranking import Ballot, borda, concordance, labels, orders, parse_ballot, scores
@@ -34,7 +34,7 @@ class _Ranker:
 class PeerRanking:
     """The mutual ranking. After `events`, `analysis` holds the points and ballots, and `scores` those of the candidates."""
 
-    def __init__(self, context: RunContext, answers: Sequence[CandidateCall]) -> None:
+    def __init__(self, context: RunContext, answers: Sequence[Member]) -> None:
         self.analysis = Analysis(KIND)
         self.scores: dict[str, float] = {}
         self._context = context

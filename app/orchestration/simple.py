@@ -28,7 +28,7 @@ from app.core.streams import merge
 from app.orchestration.analysis import WrittenAnalysis
 from app.orchestration.answers import Sorting, fault, sort, too_few
 from app.orchestration.base import BaseOrchestrator, StrategyOptions
-from app.orchestration.calls import CandidateCall
+from app.orchestration.calls import Member
 from app.orchestration.context import RunContext
 from app.orchestration.peer_ranking import KIND as PEER_RANKING
 from app.orchestration.peer_ranking import PeerRanking
@@ -146,7 +146,7 @@ class Proposals:
                 return
             messages = self._with_references(self.sorting.usable)
 
-    def _take(self, calls: Sequence[CandidateCall], layer: int) -> str | None:
+    def _take(self, calls: Sequence[Member], layer: int) -> str | None:
         """Sort the answers of `calls`, or say why those of the layer before are to stand."""
         answers = tuple(call for call in calls if call.response)
         if len(answers) < self._min_responses:
@@ -159,7 +159,7 @@ class Proposals:
         self.answered, self.sorting = len(answers), sorting
         return None
 
-    def _with_references(self, answers: Sequence[CandidateCall]) -> tuple[Message, ...]:
+    def _with_references(self, answers: Sequence[Member]) -> tuple[Message, ...]:
         context = self._context
         conversation = context.request.messages
         prompt = context.prompts.render(
@@ -199,7 +199,7 @@ async def _concluded(context: RunContext, proposals: Proposals) -> AsyncGenerato
     yield synthesis.ending
 
 
-def _analysis(context: RunContext, answers: Sequence[CandidateCall], lead: Model) -> WrittenAnalysis | PeerRanking | None:
+def _analysis(context: RunContext, answers: Sequence[Member], lead: Model) -> WrittenAnalysis | PeerRanking | None:
     options: SimpleOptions = context.options
     if options.analysis == NO_ANALYSIS:
         return None

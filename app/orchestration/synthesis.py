@@ -10,7 +10,7 @@ from app.core.run_events import OutputDelta, OutputReset, RunEvent, RunFinished,
 from app.core.run_fold import output_deltas
 from app.core.runs import Analysis
 from app.orchestration.answers import fault
-from app.orchestration.calls import CandidateCall
+from app.orchestration.calls import Member
 from app.orchestration.context import RunContext
 from app.orchestration.quoting import followed_by, numbered, question, quoted
 
@@ -28,7 +28,7 @@ class Synthesis:
     def __init__(
         self,
         context: RunContext,
-        answers: Sequence[CandidateCall],
+        answers: Sequence[Member],
         analysis: Analysis | None,
         *,
         leads: Sequence[Model],

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Final
 
 from app.core.chat import JsonObject
 from app.core.runs import Consensus
-from app.orchestration.calls import CandidateCall
+from app.orchestration.calls import Member
 from app.orchestration.consensus.options import ConsensusOptions
 from app.orchestration.evidence.ballots import Ballot, shares
 from app.orchestration.evidence.bundle import INTERVAL_COVERAGE, Replicate
@@ -39,7 +39,7 @@ TO_COME: Final = 1_000
 class Heard:
     """An answer, and what was read in it. One that failed was read as nothing."""
 
-    call: CandidateCall
+    call: Member
     read: Extracted
 
     @property

@@ -9,7 +9,7 @@ from app.core.chat import Generation
 from app.core.messages import Message
 from app.core.models import Model
 from app.core.runs import RunRequest
-from app.orchestration.calls import CandidateCall
+from app.orchestration.calls import Member
 from app.orchestration.consensus.options import ConsensusOptions
 from app.orchestration.context import RunContext
 from app.orchestration.evidence.diversity import diverse
@@ -60,7 +60,7 @@ def known_of(context: RunContext, members: Sequence[Model]) -> PanelWeights | No
     return known if known.learned else None
 
 
-def calls_of(context: RunContext, members: Sequence[Model]) -> list[CandidateCall]:
+def calls_of(context: RunContext, members: Sequence[Model]) -> list[Member]:
     """Every model once, then every model again, those whose word weighs most first."""
     options: ConsensusOptions = context.options
     by_name = {member.profile.name: member for member in members}

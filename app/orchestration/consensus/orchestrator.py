@@ -32,7 +32,7 @@ from app.core.run_fold import output_deltas
 from app.core.runs import PlanDecision, RunRequest
 from app.orchestration.answers import fault, is_empty, nothing_said, too_few
 from app.orchestration.base import BaseOrchestrator, NamedModel, StrategyOptions
-from app.orchestration.calls import CandidateCall
+from app.orchestration.calls import Member
 from app.orchestration.consensus.aggregator import Aggregator, Found, Heard, counted, readable
 from app.orchestration.consensus.asking import calls_of, instructed, known_of, seated, weights_of
 from app.orchestration.consensus.counting import Counting
@@ -213,7 +213,7 @@ def _aggregator(context: RunContext, members: Sequence[Model]) -> Aggregator:
     return made
 
 
-def _heard(call: CandidateCall, options: ConsensusOptions) -> Heard:
+def _heard(call: Member, options: ConsensusOptions) -> Heard:
     reason = fault(call.response, call.error)
     if reason:
         return Heard(call, Extracted(errors=(reason,)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from app.core.messages import Message
 from app.core.runs import RunRequest
 from app.orchestration.answers import fault
-from app.orchestration.calls import CandidateCall
+from app.orchestration.calls import Member
 from app.orchestration.evidence.extraction import Extracted, extract, instruction
 from app.orchestration.evidence.fields import json_label
 from app.orchestration.fallback.options import AgreeOptions
@@ -19,7 +19,7 @@ def instructed(messages: tuple[Message, ...], request: RunRequest, options: Agre
     return followed_by(messages, told) if told else messages
 
 
-def disagreement(text: str, other: CandidateCall, options: AgreeOptions) -> str | None:
+def disagreement(text: str, other: Member, options: AgreeOptions) -> str | None:
     """Why `text` and the answer of `other` are not the same; None where they are."""
     name = other.profile_name
     failure = fault(other.response, other.error)

@@ -11,7 +11,7 @@ from app.core.run_events import CandidateFailed, CandidateFinished, CandidateSco
 from app.core.run_fold import output_deltas
 from app.core.runs import RunRequest
 from app.orchestration.answers import fault, nothing_said, too_few
-from app.orchestration.calls import CandidateCall
+from app.orchestration.calls import Member
 from app.orchestration.context import RunContext
 from app.orchestration.evidence.asked import asked_kind
 from app.orchestration.evidence.extraction import Choices, JsonAnswer
@@ -43,7 +43,7 @@ class Contest:
         self._most = min(self._options.max_models or len(self._calls), len(self._calls))
         self._began: dict[str, float] = {}
         self._failed = 0
-        self._answered: list[CandidateCall] = []
+        self._answered: list[Member] = []
         self._said: list[Said] = []
         self._judged: dict[str, float] = {}
         self._kind = _kind(context.request)
@@ -116,7 +116,7 @@ class Contest:
         ]
         self._panel.start_one_in(max(due) - now if due else None)
 
-    async def _hear(self, call: CandidateCall) -> AsyncGenerator[RunEvent]:
+    async def _hear(self, call: Member) -> AsyncGenerator[RunEvent]:
         """An answer is there: read it, and have it judged if that is wanted."""
         one = said(call.profile_name, call.choice, self._kind, open_ended=self._open_ended)
         self._answered.append(call)
@@ -139,7 +139,7 @@ class Contest:
         ids = [call.candidate.id for call in self._answered]
         return {**dict(zip(ids, found, strict=True)), **self._judged}
 
-    def _good(self) -> list[CandidateCall]:
+    def _good(self) -> list[Member]:
         scores = self._scores()
         return [call for call in self._answered if scores[call.candidate.id] >= self._options.quality_threshold]
 
@@ -172,11 +172,11 @@ class Contest:
         events.append(taken.ending())
         return events
 
-    def _teach(self, taken: CandidateCall) -> None:
+    def _teach(self, taken: Member) -> None:
         ids, place = [call.candidate.id for call in self._answered], self._answered.index(taken)
         self._context.taught = taught_by(ids, self._said, place, self._scorer, self._kind)
 
-    def _taken(self, among: Sequence[CandidateCall], scores: dict[str, float]) -> CandidateCall:
+    def _taken(self, among: Sequence[Member], scores: dict[str, float]) -> Member:
         """The answer that is taken, `among` those that came, in their order."""
         match self._options.select:
             case "first":

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 
-from app.core.chat import ToolChoice
+from app.core.chat import Generation, ToolChoice
 from app.core.errors import AllCandidatesFailed, BudgetExceeded, OrchestratorError, ProviderError, QuorumError, report
 from app.core.models import Model
 from app.core.run_events import OutputDelta, OutputReset, RunEvent, Warning
@@ -16,15 +17,28 @@ from app.orchestration.tools.offering import Offer
 from app.orchestration.tools.turns import Turn, for_model
 
 
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """A member's place in a panel: the name of its first candidate, which those of its later steps begin with, and what its
+    model is asked with."""
+
+    id: str
+    replicate: int = 0
+    generation: Generation | None = None
+
+
 class Asking:
-    """Who is asked in a loop. When `events` is over, `answer` is who answered; `shown` says whether any of it was output."""
+    """Who is asked in a loop, and was `asked` last. When `events` is over, `answer` is who answered, and `shown` says whether
+    any of it was output."""
 
     answer: CandidateCall
     shown: bool
 
-    def __init__(self, context: RunContext, offer: Offer, models: Sequence[Model]) -> None:
-        self._context, self._offer = context, offer
+    def __init__(self, context: RunContext, offer: Offer, models: Sequence[Model], seat: Seat | None, *, output: bool) -> None:
+        self._context, self._offer, self._seat = context, offer, seat
         self._models = list(models)
+        self.asked: CandidateCall | None = None
+        self.output = output
         self._failed: list[CandidateCall] = []
 
     async def events(
@@ -35,19 +49,8 @@ class Asking:
         Raises:
             QuorumError: no model answers.
         """
-        context = self._context
         while True:
-            model = self._models[0]
-            asked = context.ask(
-                model,
-                for_model(turns, model.profile),
-                layer=step,
-                tools=self._offer.definitions(context, model.profile),
-                tool_choice=choice,
-                output=True,
-                trims=True,
-                unplanned=unplanned,
-            )
+            asked = self.asked = self._call(turns, step, choice, unplanned=unplanned)
             shown = False
             async with aclosing(asked.events()) as events:
                 async for event in events:
@@ -64,6 +67,27 @@ class Asking:
             if shown:
                 yield OutputReset(f"{said} after it had begun to answer")
             yield Warning(f"{said}; {following.profile.name!r} goes on in its place")
+
+    def followed_by(self, models: Sequence[Model]) -> None:
+        """Have `models` go on, too, where those before them fail."""
+        self._models += models
+
+    def _call(self, turns: Sequence[Turn], step: int, choice: ToolChoice, *, unplanned: bool) -> CandidateCall:
+        context, model, seat = self._context, self._models[0], self._seat
+        own = seat is not None and not self._failed
+        return context.ask(
+            model,
+            for_model(turns, model.profile),
+            replicate=seat.replicate if seat else 0,
+            layer=step,
+            generation=seat.generation if seat else None,
+            tools=self._offer.definitions(context, model.profile),
+            tool_choice=choice,
+            output=self.output,
+            trims=True,
+            unplanned=unplanned,
+            candidate_id=(seat.id if step == 1 else f"{seat.id}.{step}") if seat and own else None,
+        )
 
     def _next_model(self, asked: CandidateCall) -> Model:
         """Who goes on where `asked` has failed.

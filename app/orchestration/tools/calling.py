@@ -34,7 +34,7 @@ _MAX_ERROR: Final = 2_000
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What calls of a run have in common. `names` are the tools that it offers."""
+    """What calls of a loop have in common. `names` are the tools that it offers."""
 
     context: RunContext
     caller: ToolCaller
@@ -45,12 +45,24 @@ class Terms:
 class ServedCall:
     """A call of a tool of the service. `run` is what is known of it; over when `events` is.
 
-    `registered` is None where no such tool is offered. A call that is `repeated` is not made.
+    `registered` is None where no such tool is offered. A call that is `repeated` is not made; nor is one that writes and is
+    `unwanted`, for the reason that this says.
     """
 
-    def __init__(self, terms: Terms, part: ToolCallPart, step: int, registered: Registered | None, *, repeated: bool) -> None:
+    def __init__(
+        self,
+        terms: Terms,
+        part: ToolCallPart,
+        step: int,
+        registered: Registered | None,
+        *,
+        repeated: bool,
+        candidate_id: str | None = None,
+        unwanted: str | None = None,
+    ) -> None:
         spec = registered.spec if registered else None
         self._terms, self._registered, self._repeated = terms, registered, repeated
+        self._unwanted = unwanted
         self.part = part
         self.run = ToolRun(
             part.id,
@@ -59,19 +71,20 @@ class ServedCall:
             part.arguments,
             str(spec.version) if spec else None,
             spec.side_effect if spec else None,
+            candidate_id=candidate_id,
         )
         self._warnings: tuple[str, ...] = ()
 
     def called(self) -> ToolCalled:
         run = self.run
-        return ToolCalled(run.id, run.step, run.name, run.arguments, run.version, run.side_effect)
+        return ToolCalled(run.id, run.step, run.name, run.arguments, run.version, run.side_effect, run.candidate_id)
 
     async def events(self) -> AsyncIterator[RunEvent]:
         """Make the call, and tell of its end. What fails is in `run.error`."""
         context = self._terms.context
         known = context.returned.get(self.run.id)
         if known is not None and (known.name, known.arguments) == (self.run.name, self.run.arguments):
-            self.run = known
+            self.run = replace(known, candidate_id=self.run.candidate_id)
             self._tell_of_writing()
         elif self._asks_models:
             async with aclosing(telling(self._make)) as events:
@@ -145,6 +158,8 @@ class ServedCall:
             offered = ", ".join(terms.names) or "none"
             raise InvalidRequest(f"there is no tool {self.run.name[:100]!r}; the tools are {offered}", param="name")
         prepared = await toolbox.prepare(registered.spec.reference, arguments_of(self.run.arguments), terms.caller)
+        if self._unwanted is not None and prepared.spec.side_effect == "write":
+            raise Forbidden(f"{self._unwanted}; it was not run", param="name", code="tool_forbidden")
         reason = _needs_approval(prepared, terms.approval)
         if reason is not None:
             raise Forbidden(f"{reason}; it was not run", param="name", code=APPROVAL_NEEDED)

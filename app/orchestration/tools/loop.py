@@ -15,11 +15,12 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from hashlib import blake2s
 from itertools import chain, count
 from typing import Final
 
 from app.core.chat import ToolChoice
-from app.core.errors import OrchestratorError
+from app.core.errors import InvalidRequest, OrchestratorError
 from app.core.messages import Message, ToolCallPart
 from app.core.models import Model
 from app.core.run_events import OutputReset, RunEvent, RunFinished, Warning
@@ -27,11 +28,12 @@ from app.core.run_fold import output_deltas
 from app.core.streams import merge
 from app.orchestration.calls import CandidateCall
 from app.orchestration.context import RunContext
-from app.orchestration.tools.asking import Asking
+from app.orchestration.tools.asking import Asking, Seat
 from app.orchestration.tools.calling import LEAST_RESULT_BYTES, STEP_RESULT_BYTES, ServedCall, Terms, key_of, result_part
 from app.orchestration.tools.offering import Offer, caller_of
-from app.orchestration.tools.options import ToolOptions
+from app.orchestration.tools.options import LoopOptions
 from app.orchestration.tools.turns import Kept, Turn, handed_over, keep, said, speaker_of, transcript
+from app.tools.execution import arguments_of, checked
 
 MOST_CALLS: Final = 32
 """Calls of one step that are made; what a model asks for beyond them is left out."""
@@ -42,22 +44,36 @@ CIRCLES: Final = 2
 
 
 class ToolLoop:
-    """The steps of `models` with tools. `ending` is there when `events` is over.
+    """The steps of `models` with tools. When `events` is over, `ending` is there, or `held` are calls that wait to be chosen.
 
     Parameters:
         turns: the conversation.
         models: the first is asked; where it fails, the next goes on.
+        seat: where the loop is a member's of a panel. It stops at calls that are made for the winner alone.
+        output: whether what is said is the run's answer.
     """
 
     ending: RunFinished
     said: tuple[Message, ...] = ()
     """Once it is over: all that was said in it, as a stored conversation has it."""
+    held: tuple[ToolCallPart, ...] = ()
 
     def __init__(
-        self, context: RunContext, offer: Offer, turns: Sequence[Turn], *, models: Sequence[Model], options: ToolOptions
+        self,
+        context: RunContext,
+        offer: Offer,
+        turns: Sequence[Turn],
+        *,
+        models: Sequence[Model],
+        options: LoopOptions,
+        seat: Seat | None = None,
+        output: bool = True,
     ) -> None:
         self._context, self._offer, self._options = context, offer, options
-        self._asking = Asking(context, offer, models)
+        self.asking = Asking(context, offer, models, seat, output=output)
+        self._waits = seat is not None
+        self._call_ids = None if seat is None else _own_ids(context.run_id, models[0], seat)
+        self._unwanted: str | None = None
         self._step = 0
         self._before = tuple(turns)
         self._remembers = len(turns) > len(context.request.messages)  # which the plan did not know of
@@ -72,54 +88,95 @@ class ToolLoop:
         self._wrote = False
 
     async def events(self) -> AsyncGenerator[RunEvent]:
-        """Ask and act, until there is an answer.
+        """Ask and act, until there is an answer; after `go_on`, from where it has stopped.
 
         Raises:
             QuorumError: no model answers, or a tool has failed and is to fail the run.
         """
         while True:
-            self._step += 1
-            step = self._step
-            forced = step == self._options.max_steps or self._circles >= CIRCLES
-            if forced and self._turns:
-                yield Warning(self._why_forced(step))
-            said_so_far = [*self._before, *self._turns]
-            choice = self._choice(step, forced=forced)
-            unplanned = step > 1 or self._remembers
-            async with aclosing(self._asking.events(said_so_far, step, choice, unplanned=unplanned)) as events:
-                async for event in events:
-                    yield event
-            asked = self._asking.answer
-            calls = () if forced else self._calls(asked, step)
+            calls, self.held = self.held, ()
             if not calls:
-                self._end(asked, forced=forced)
-                return
-            async with aclosing(self._acted(asked, calls, step)) as events:
+                async with aclosing(self._asked()) as events:
+                    async for event in events:
+                        yield event
+                calls = self._calls(self.asking.answer)
+                if not calls:
+                    self._end(self.asking.answer)
+                    return
+                if self._waits and any(map(self._waits_for, calls)):
+                    self.held = calls
+                    return
+            async with aclosing(self._acted(self.asking.answer, calls)) as events:
                 async for event in events:
                     yield event
             if self._handed:
-                async with aclosing(self._hand_over(asked)) as events:
+                async with aclosing(self._hand_over(self.asking.answer)) as events:
                     async for event in events:
                         yield event
                 return
 
-    def _choice(self, step: int, *, forced: bool) -> ToolChoice:
+    def go_on(self, others: Sequence[Model], unwanted: str | None) -> None:
+        """The panel has chosen this member: what it says from now on is the output, and it may write; or it may not, for the
+        reason `unwanted`. `others` go on where its model fails."""
+        self._waits, self._unwanted = False, unwanted
+        self.asking.output = True
+        self.asking.followed_by(others)
+
+    @property
+    def waiting(self) -> tuple[ToolCallPart, ...]:
+        """Those of `held` that are not to be made for whoever asks."""
+        return tuple(call for call in self.held if self._waits_for(call))
+
+    def _waits_for(self, call: ToolCallPart) -> bool:
+        """Whether `call` is to be made for a winner alone: it writes, or a person must agree to it, or it is the client's."""
+        served = self._offer.served.get(call.name)
+        if served is None:
+            return any(tool.name == call.name for tool in self._offer.client)
+        if served.spec.side_effect != "write" and self._options.approval != "all":
+            return False
+        toolbox = self._context.toolbox
+        try:
+            checked(served, arguments_of(call.arguments), toolbox.config.max_arguments_bytes if toolbox else 0)
+        except InvalidRequest:  # which the model is told of at once
+            return False
+        return True
+
+    async def _asked(self) -> AsyncGenerator[RunEvent]:
+        """The next step's call of the model."""
+        self._step += 1
+        if self._forced and self._turns:
+            yield Warning(self._why_forced())
+        unplanned = self._step > 1 or self._remembers
+        turns = [*self._before, *self._turns]
+        async with aclosing(self.asking.events(turns, self._step, self._choice(), unplanned=unplanned)) as events:
+            async for event in events:
+                yield event
+
+    @property
+    def _forced(self) -> bool:
+        """Whether the model must answer in this step."""
+        return self._step == self._options.max_steps or self._circles >= CIRCLES
+
+    def _choice(self) -> ToolChoice:
         """What a step may do with tools: a choice that demands one holds for the first step, or there would be no answer."""
-        if forced:
+        if self._forced:
             return "none"
         choice = self._context.request.tool_choice
-        return choice if step == 1 or choice == "none" else "auto"
+        return choice if self._step == 1 or choice == "none" else "auto"
 
-    def _why_forced(self, step: int) -> str:
+    def _why_forced(self) -> str:
         if self._circles >= CIRCLES:
             return f"the model asked for the same calls {CIRCLES + 1} times in a row; it must answer without tools"
-        return f"after {step - 1} steps with tools the model must answer without them (max_steps)"
+        return f"after {self._step - 1} steps with tools the model must answer without them (max_steps)"
 
-    def _calls(self, asked: CandidateCall, step: int) -> tuple[ToolCallPart, ...]:
-        """The calls that the model asks for, each with an id of its own."""
+    def _calls(self, asked: CandidateCall) -> tuple[ToolCallPart, ...]:
+        """The calls that the model asks for and may make, each with an id that no other has in the run."""
+        if self._forced:
+            return ()
         calls: list[ToolCallPart] = []
         for number, call in enumerate(asked.choice.tool_calls[:MOST_CALLS], 1):
-            unique = call if call.id and call.id not in self._ids else replace(call, id=self._unused(f"{step}_{number}"))
+            own = self._call_ids is None and call.id and call.id not in self._ids
+            unique = call if own else replace(call, id=self._unused(f"{self._step}_{number}"))
             self._ids.add(unique.id)
             calls.append(unique)
         return tuple(calls)
@@ -127,12 +184,12 @@ class ToolLoop:
     def _unused(self, number: str) -> str:
         """An id that no call has; always the same, so that one who takes the run over finds it again."""
         longer = f"call_{self._context.run_id.removeprefix('run_')}_{number}"
-        names = chain([f"call_{number}", longer], (f"{longer}_{again}" for again in count(2)))
+        names = chain([f"{self._call_ids or 'call'}_{number}", longer], (f"{longer}_{again}" for again in count(2)))
         return next(name for name in names if name not in self._ids)
 
     # ---- acting
 
-    async def _acted(self, asked: CandidateCall, calls: Sequence[ToolCallPart], step: int) -> AsyncGenerator[RunEvent]:
+    async def _acted(self, asked: CandidateCall, calls: Sequence[ToolCallPart]) -> AsyncGenerator[RunEvent]:
         """Make the calls of tools of the service, all at once; what is the client's is left in `_handed`.
 
         Raises:
@@ -140,11 +197,11 @@ class ToolLoop:
         """
         left_out = len(asked.choice.tool_calls) - len(calls)
         if left_out:
-            yield Warning(f"{left_out} calls of step {step} are left out: {MOST_CALLS} may be made in one step")
+            yield Warning(f"{left_out} calls of step {self._step} are left out: {MOST_CALLS} may be made in one step")
         own = {tool.name for tool in self._offer.client}
         self._handed = tuple(call for call in calls if call.name in own)
-        served = [self._served(call, step) for call in calls if call.name not in own]
-        if self._asking.shown and not self._handed:
+        served = [self._served(call, asked) for call in calls if call.name not in own]
+        if self.asking.shown and not self._handed:
             yield OutputReset("tools are called", aside=True)
         for call in served:
             yield call.called()
@@ -156,9 +213,16 @@ class ToolLoop:
             self._check(served)
         self._note(asked, calls, served)
 
-    def _served(self, call: ToolCallPart, step: int) -> ServedCall:
-        repeated = key_of(call) in self._done
-        return ServedCall(self._terms, call, step, self._offer.served.get(call.name), repeated=repeated)
+    def _served(self, call: ToolCallPart, asked: CandidateCall) -> ServedCall:
+        return ServedCall(
+            self._terms,
+            call,
+            self._step,
+            self._offer.served.get(call.name),
+            repeated=key_of(call) in self._done,
+            candidate_id=asked.candidate.id,
+            unwanted=self._unwanted,
+        )
 
     def _check(self, served: Sequence[ServedCall]) -> None:
         if self._options.on_tool_error != "fail":
@@ -200,14 +264,14 @@ class ToolLoop:
             yield event
         self.ending = asked.ending()
 
-    def _end(self, asked: CandidateCall, *, forced: bool) -> None:
+    def _end(self, asked: CandidateCall) -> None:
         """The answer stands.
 
         Raises:
             OrchestratorError: it is none: the model still asks for tools where it may not.
         """
         ending = asked.ending()
-        if forced and asked.choice.tool_calls:
+        if asked.choice.tool_calls:
             if not asked.choice.text.strip():
                 message = f"{asked.profile_name!r} gave no answer in {self._options.max_steps} steps; it only asks for tools"
                 raise OrchestratorError(message)
@@ -220,3 +284,8 @@ class ToolLoop:
 
 def _ids_of(turns: Sequence[Turn]) -> set[str]:
     return {part.id for turn in turns for part in turn.message.parts if isinstance(part, ToolCallPart)}
+
+
+def _own_ids(run_id: str, model: Model, seat: Seat) -> str:
+    """What the ids of a member's calls begin with: the same in every process that has the run, and nobody else's."""
+    return f"call_{blake2s(f'{run_id} {model.profile.name} {seat.replicate}'.encode(), digest_size=6).hexdigest()}"
