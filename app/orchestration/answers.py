@@ -13,11 +13,13 @@ from app.orchestration.calls import Member
 @dataclass(frozen=True, slots=True)
 class Sorting:
     """`usable` answers can be analysed, synthesised, and shown to a further layer. `single` is the answer to pass on as it
-    is, where there is no more than one; it may be one that cannot be worked with. `notes` say what was set aside."""
+    is, where there is no more than one; it may be one that cannot be worked with. `notes` say what was set aside, `unwanted`
+    why what writes is not to be run where the single one wants that."""
 
     usable: tuple[Member, ...]
     single: Member | None = None
     notes: tuple[str, ...] = ()
+    unwanted: str | None = None
 
 
 def fault(response: ChatResponse | None, error: QuorumError | None) -> str | None:
@@ -64,20 +66,23 @@ def sort(answers: Sequence[Member], lead: str | None) -> Sorting:
     """Sort the answers of one layer.
 
     Tool calls cannot be merged: the lead's are passed on, or the first ones where most of the answers that say anything ask
-    for tools. Refused, filtered and empty answers are set aside while there are others.
+    for tools. Calls that wait to be chosen are, where more than half of those answers want the same. Refused, filtered and
+    empty answers are set aside while there are others.
 
     Parameters:
         answers: calls that succeeded, at least one, in the order of the run's models.
         lead: the name of the model that leads; None for the first that answered.
     """
-    asking = _asking_for_tools(answers, lead)
+    asking = _agreeing(answers, lead) or _asking_for_tools(answers, lead)
     if asking is not None:
-        others = [call for call in answers if call is not asking]
+        others = [call for call in answers if call is not asking and not _alike(call, asking)]
         note = f"{asking.profile_name!r} asks for tools, as it may; the answers of {_names(others)} are left out"
         return Sorting((), asking, (note,) if others else ())
-    usable = tuple(call for call in answers if fault(call.response, call.error) is None)
+    usable = tuple(call for call in answers if fault(call.response, call.error) is None and call.wants is None)
     if not usable:
         single = max(answers, key=lambda call: _substance(call.choice))  # the first of equals
+        if single.wants is not None:
+            return Sorting((), single, unwanted="the models do not agree on it")
         note = f"none of the {len(answers)} answers can be worked with; that of {single.profile_name!r} is passed on as it is"
         return Sorting((), single, (note,) if len(answers) > 1 else ())
     notes = [
@@ -87,7 +92,7 @@ def sort(answers: Sequence[Member], lead: str | None) -> Sorting:
 
 
 def _asking_for_tools(answers: Sequence[Member], lead: str | None) -> Member | None:
-    asking = [call for call in answers if call.choice.tool_calls]
+    asking = [call for call in answers if call.choice.tool_calls and call.wants is None]
     if not asking:
         return None
     leading = next((call for call in answers if lead in (None, call.profile_name)), None)
@@ -95,6 +100,18 @@ def _asking_for_tools(answers: Sequence[Member], lead: str | None) -> Member | N
         return leading
     saying = sum(1 for call in answers if _substance(call.choice))
     return asking[0] if 2 * len(asking) > saying else None
+
+
+def _agreeing(answers: Sequence[Member], lead: str | None) -> Member | None:
+    """Who wants the calls that most of those who say anything want: the lead where it does, else the first."""
+    wanting = [call for call in answers if call.wants is not None]
+    saying = sum(1 for call in answers if _substance(call.choice))
+    most = [call for call in wanting if 2 * sum(_alike(call, other) for other in wanting) > saying]
+    return next((call for call in most if call.profile_name == lead), most[0] if most else None)
+
+
+def _alike(one: Member, other: Member) -> bool:
+    return one.wants is not None and other.wants is not None and one.wants.label == other.wants.label
 
 
 def _substance(choice: Choice) -> int:

@@ -16,7 +16,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import ClassVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from app.core.errors import InvalidRequest
 from app.core.messages import Message
@@ -35,12 +35,14 @@ from app.orchestration.peer_ranking import PeerRanking
 from app.orchestration.quoting import followed_by, numbered, question
 from app.orchestration.simple_worst import worst_calls
 from app.orchestration.synthesis import Synthesis
+from app.orchestration.tools.options import PanelOptions
+from app.orchestration.tools.panels import Seating, check_tools, concluded, passed_over, seating
 from app.reliability.forecast import PlannedCall
 
 NO_ANALYSIS = "none"
 
 
-class SimpleOptions(StrategyOptions):
+class SimpleOptions(PanelOptions):
     """How `simple` works on the answers."""
 
     analysis: str = Field(
@@ -64,6 +66,12 @@ class SimpleOptions(StrategyOptions):
         description="How many models must answer. With fewer the run fails; at most the number of models.",
     )
 
+    @model_validator(mode="after")
+    def _fits(self) -> SimpleOptions:
+        if self.tools and self.layers > 1:
+            raise ValueError("with tools the models are asked once; leave layers or tools out")
+        return self
+
 
 class SimpleOrchestrator(BaseOrchestrator):
     """Asks all selected models and has the lead model make one answer of theirs."""
@@ -74,6 +82,7 @@ class SimpleOrchestrator(BaseOrchestrator):
 
     def check(self, request: RunRequest, context: RunContext) -> None:
         options: SimpleOptions = context.options
+        check_tools(request, context)
         known = (NO_ANALYSIS, PEER_RANKING, *context.prompts.analyses())
         if options.analysis not in known:
             message = f"there is no analysis {options.analysis!r}; there are {', '.join(known)}"
@@ -102,7 +111,7 @@ class SimpleOrchestrator(BaseOrchestrator):
 
     async def run(self, request: RunRequest, context: RunContext) -> AsyncIterator[RunEvent]:
         yield PlanMade(self.plan(request, context))
-        proposals = Proposals(context)
+        proposals = Proposals(context, await seating(context))
         async with aclosing(proposals.events()) as events:
             async for event in events:
                 yield event
@@ -112,13 +121,16 @@ class SimpleOrchestrator(BaseOrchestrator):
 
 
 class Proposals:
-    """The answers of the models. When `events` is over, `sorting` holds those of the last good layer, `answered` of them."""
+    """The answers of the models. When `events` is over, `sorting` holds those of the last good layer of `members`, `answered`
+    of them."""
 
     answered: int
     sorting: Sorting
+    members: Sequence[Member]
 
-    def __init__(self, context: RunContext) -> None:
+    def __init__(self, context: RunContext, seating: Seating) -> None:
         options: SimpleOptions = context.options
+        self._seating = seating
         self.live = len(context.models) == 1 and options.layers == 1
         """Whether the only model's deltas are the output already."""
         self._context = context
@@ -132,10 +144,12 @@ class Proposals:
             AllCandidatesFailed: fewer than `min_responses` answered in the first layer.
             QuorumError: the only model's own failure.
         """
-        context = self._context
+        context, seating = self._context, self._seating
+        for note in seating.notes:
+            yield Warning(note)
         messages: tuple[Message, ...] | None = None
         for layer in range(1, self._layers + 1):
-            calls = [context.ask(model, messages, layer=layer, output=self.live, trims=True) for model in context.models]
+            calls = [seating.member(model, messages, layer=layer, output=self.live) for model in context.models]
             async with aclosing(merge([call.events() for call in calls], limit=context.max_concurrent_calls)) as events:
                 async for event in events:
                     yield event
@@ -156,7 +170,7 @@ class Proposals:
         sorting = sort(answers, self._context.lead.profile.name if self._context.lead else None)
         if layer > 1 and sorting.single and fault(sorting.single.response, None) and not sorting.single.choice.tool_calls:
             return "no answer can be worked with"
-        self.answered, self.sorting = len(answers), sorting
+        self.answered, self.sorting, self.members = len(answers), sorting, calls
         return None
 
     def _with_references(self, answers: Sequence[Member]) -> tuple[Message, ...]:
@@ -177,11 +191,19 @@ async def _concluded(context: RunContext, proposals: Proposals) -> AsyncGenerato
         if proposals.answered == 1 < len(context.models):
             name, asked = sorting.single.profile_name, len(context.models)
             yield Warning(f"only {name!r} of {asked} models answered; its answer is passed on as it is")
-        if not proposals.live:
+        for event in passed_over(proposals.members, sorting.single):
+            yield event
+        if sorting.single.wants is not None:
+            async with aclosing(concluded(sorting.single, proposals.members, sorting.unwanted)) as events:
+                async for event in events:
+                    yield event
+        elif not proposals.live:
             for event in output_deltas(sorting.single.choice):
                 yield event
         yield sorting.single.ending()
         return
+    for event in passed_over(proposals.members, None):
+        yield event
     leads = _leads(context.lead, [call.model for call in sorting.usable])
     analysis: Analysis | None = None
     scores: dict[str, float] = {}

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from app.core.models import Model
 from app.orchestration.analysis import own_generation
 from app.orchestration.context import RunContext
+from app.orchestration.tools.panels import most_steps, worst_steps
 from app.reliability.forecast import PlannedCall
 
 
@@ -23,9 +24,10 @@ def worst_calls(
         ranked: whether every model makes an analysis, as in a mutual ranking.
     """
     models, many = context.models, len(context.models)
-    calls = [context.planned(model) for model in models]
+    calls = [call for model in models for call in worst_steps(context, model)]
+    layers = max(layers, most_steps(context))
     template = context.prompts.render("layer")
-    for stage in range(2, layers + 1):
+    for stage in range(2, 1 if context.acts else layers + 1):
         calls += [context.planned(model, stage=stage, quoting=many, prompt=template) for model in models]
     if many == 1:
         return calls

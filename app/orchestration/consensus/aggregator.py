@@ -50,7 +50,7 @@ class Heard:
         return Ballot(self.member, label, self.call.candidate.replicate, self.read.stated)
 
     def replicate(self) -> Replicate:
-        return Replicate(self.call.candidate.id, self.member, self.read, self.call.candidate.usage)
+        return Replicate(self.call.candidate.id, self.member, self.read, self.call.usage)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from app.orchestration.evidence.stopping import asking_order
 from app.orchestration.evidence.weights import PanelWeights, stated_weights, uniform
 from app.orchestration.quoting import followed_by
 from app.orchestration.tasks import panel_size
+from app.orchestration.tools.panels import Seating
 
 
 def seated(context: RunContext) -> tuple[Model, ...]:
@@ -60,19 +61,18 @@ def known_of(context: RunContext, members: Sequence[Model]) -> PanelWeights | No
     return known if known.learned else None
 
 
-def calls_of(context: RunContext, members: Sequence[Model]) -> list[Member]:
+def calls_of(context: RunContext, members: Sequence[Model], seating: Seating) -> list[Member]:
     """Every model once, then every model again, those whose word weighs most first."""
     options: ConsensusOptions = context.options
     by_name = {member.profile.name: member for member in members}
     order = asking_order(list(by_name), weights_of(context, members), category=context.category)
     messages = _asked(context.request, options)
     return [
-        context.ask(
+        seating.member(
             by_name[name],
             messages,
             replicate=replicate,
             generation=_generation(context.request, options, replicate),
-            trims=True,
         )
         for replicate in range(options.k)
         for name in order

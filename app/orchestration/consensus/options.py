@@ -7,16 +7,16 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
-from app.orchestration.base import StrategyOptions
 from app.orchestration.evidence.extraction import AnswerKind
 from app.orchestration.evidence.numeric import Estimator
 from app.orchestration.extracting import Extract, ExtractText
+from app.orchestration.tools.options import PanelOptions
 
 MAX_CALLS = 64
 """Answers of one panel, replicates included."""
 
 
-class ConsensusOptions(StrategyOptions):
+class ConsensusOptions(PanelOptions):
     """How `consensus` asks, reads, counts and stops."""
 
     aggregator: str | None = Field(

@@ -19,8 +19,6 @@ from app.core.embeddings import EmbeddingResponse
 from app.core.errors import InvalidRequest
 from app.core.models import Model
 from app.core.run_events import (
-    CandidateFailed,
-    CandidateFinished,
     Ending,
     OutputDelta,
     PlanMade,
@@ -33,6 +31,7 @@ from app.core.runs import PlanDecision, RunRequest
 from app.orchestration.answers import fault, is_empty, nothing_said, too_few
 from app.orchestration.base import BaseOrchestrator, NamedModel, StrategyOptions
 from app.orchestration.calls import Member
+from app.orchestration.consensus.acting import dissenting, read_of, verdict
 from app.orchestration.consensus.aggregator import Aggregator, Found, Heard, counted, readable
 from app.orchestration.consensus.asking import calls_of, instructed, known_of, seated, weights_of
 from app.orchestration.consensus.counting import Counting
@@ -45,6 +44,7 @@ from app.orchestration.context import RunContext
 from app.orchestration.evidence.extraction import Extracted, extract
 from app.orchestration.learning.taught import Said, Taught
 from app.orchestration.panel import Panel
+from app.orchestration.tools.panels import check_tools, concluded, most_steps, passed_over, seating, worst_steps
 from app.reliability.forecast import PlannedCall
 
 
@@ -63,6 +63,7 @@ class ConsensusOrchestrator(BaseOrchestrator):
 
     def check(self, request: RunRequest, context: RunContext) -> None:
         options: ConsensusOptions = context.options
+        check_tools(request, context)
         if options.embeddings and context.named[options.embeddings].embed is None:
             message = f"the model {options.embeddings!r} makes no embeddings: its provider has none"
             raise InvalidRequest(message, param="options.embeddings")
@@ -105,12 +106,13 @@ class ConsensusOrchestrator(BaseOrchestrator):
         options: ConsensusOptions = context.options
         members = seated(context)
         asked = instructed(request, options)
-        calls = [context.planned(member, prompt=asked) for member in members for _ in range(options.k)]
-        if options.method == Judged.name and len(calls) > 1:
+        many, last = len(members) * options.k, 1 + most_steps(context)
+        calls = [call for member in members for _ in range(options.k) for call in worst_steps(context, member, prompt=asked)]
+        if options.method == Judged.name and many > 1:
             prompt = context.prompts.render(PROMPT)
-            calls.append(context.planned(context.judge, "judge", stage=2, quoting=len(calls), prompt=prompt))
+            calls.append(context.planned(context.judge, "judge", stage=last, quoting=many, prompt=prompt))
         if options.embeddings:
-            planned = context.planned(context.named[options.embeddings], "embedding", stage=2, quoting=len(calls))
+            planned = context.planned(context.named[options.embeddings], "embedding", stage=last, quoting=many)
             calls.append(replace(planned, output_tokens=0))
         return calls
 
@@ -119,21 +121,25 @@ class ConsensusOrchestrator(BaseOrchestrator):
         yield PlanMade(self.plan(request, context))
         members = seated(context)
         aggregator = _aggregator(context, members)
-        calls = calls_of(context, members)
+        seats = await seating(context)
+        calls = calls_of(context, members, seats)
         panel = Panel(calls, context.max_concurrent_calls)
         telling = Telling(context, members, aggregator)
         yield telling.begun()
+        for note in seats.notes:
+            yield Warning(note)
 
         counting = Counting()
         heard: list[Heard] = []
-        early = False
+        early = acts = False
         panel.start(aggregator.wanted(heard, [call.profile_name for call in calls]))
         async with aclosing(panel.events()) as events:
             async for event in events:
                 yield event
-                if not isinstance(event, (CandidateFinished, CandidateFailed)):
+                ended = panel.ended_with(event)
+                if ended is None:
                     continue
-                one = _heard(panel.ended[-1], options)
+                one = _heard(ended, options)
                 heard.append(one)
                 counting.grown(one)
                 await counting.of(aggregator.take_in, one)
@@ -141,10 +147,14 @@ class ConsensusOrchestrator(BaseOrchestrator):
                     async for update in updates:
                         yield update
                 left = counted(call.profile_name for call in panel.unheard)
-                if _answered(heard) >= options.min_responses and await counting.of(aggregator.enough, heard, left):
+                acts = acts or ended.wants is not None
+                enough = not acts or not panel.unheard  # who acts is decided by all
+                if enough and _answered(heard) >= options.min_responses and await counting.of(aggregator.enough, heard, left):
                     early = bool(panel.unheard)
                     break
-                if not panel.running or options.stop == "never":
+                if acts:
+                    panel.start(len(panel.waiting))
+                elif not panel.running or options.stop == "never":
                     waiting = [call.profile_name for call in panel.waiting]
                     panel.start(await counting.of(aggregator.wanted, heard, waiting))
         for event in panel.let_go():
@@ -154,12 +164,26 @@ class ConsensusOrchestrator(BaseOrchestrator):
         answered = [one for one in heard if one.call.response is not None]
         read = readable(heard)
         enough = _answered(heard) >= options.min_responses
-        if not enough or not read:
+        decided = verdict(heard, aggregator)
+        acting = decided.found if decided else None
+        if not enough or not (read or acting):
             yield telling.unread(heard)
         if not enough:
             raise too_few([one.call for one in heard], options.min_responses)
         for note in _notes(heard):
             yield Warning(note)
+        if decided is not None and acting is not None and acting.stands is not None:
+            winner = acting.stands.call
+            yield telling.ready(heard, acting, early=early)
+            for warning in passed_over(calls, winner):
+                yield warning
+            async with aclosing(concluded(winner, calls, decided.unwanted)) as events:
+                async for event in events:
+                    yield event
+            yield replace(winner.ending(), status="needs_review" if acting.consensus.needs_review else "succeeded")
+            return
+        for warning in passed_over(calls, None):
+            yield warning
         if not read:
             empty = nothing_said([one.call for one in heard])
             if empty is not None:
@@ -179,6 +203,8 @@ class ConsensusOrchestrator(BaseOrchestrator):
                     yield event
         found = await counting.of(aggregator.found, heard)
         context.taught = found.taught
+        if decided is not None:
+            found = dissenting(found, decided, heard)
         yield telling.ready(heard, found, early=early)
         for event in _answer(found):
             yield event
@@ -214,6 +240,8 @@ def _aggregator(context: RunContext, members: Sequence[Model]) -> Aggregator:
 
 
 def _heard(call: Member, options: ConsensusOptions) -> Heard:
+    if call.wants is not None:
+        return Heard(call, read_of(call))
     reason = fault(call.response, call.error)
     if reason:
         return Heard(call, Extracted(errors=(reason,)))
@@ -229,7 +257,7 @@ def _notes(heard: Sequence[Heard]) -> list[str]:
     return [
         f"the answer {one.call.candidate.id} of {one.member!r} is not counted: it {'; '.join(one.read.errors)}"
         for one in heard
-        if one.call.response is not None and one.read.errors
+        if one.call.response is not None and one.read.errors and one.call.wants is None
     ]
 
 

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from typing import Final
 
 from app.core.models import Model
-from app.core.run_events import CandidateFailed, CandidateFinished, CandidateScored, CandidateStarted, RunEvent, Warning
+from app.core.run_events import CandidateScored, CandidateStarted, RunEvent, Warning
 from app.core.run_fold import output_deltas
 from app.core.runs import RunRequest
 from app.orchestration.answers import fault, nothing_said, too_few
@@ -24,6 +24,8 @@ from app.orchestration.parallel.order import ranked
 from app.orchestration.parallel.scoring import Said, Scorer, said
 from app.orchestration.parallel.teaching import taught_by
 from app.orchestration.tasks import OPEN_ENDED
+from app.orchestration.tools.asking import seat_of
+from app.orchestration.tools.panels import Seating, concluded, passed_over
 
 UNKNOWN_P95_S: Final = 10.0
 """How long a model may take before the next one is asked, where nothing was measured of it."""
@@ -34,11 +36,12 @@ USUAL_TO_P95: Final = 2.0
 class Contest:
     """One run: the calls, what they have said, and which of it is good."""
 
-    def __init__(self, context: RunContext) -> None:
+    def __init__(self, context: RunContext, seating: Seating) -> None:
         self._context = context
         self._options: ParallelOptions = context.options
         self._models = ranked(context)
-        self._calls = [context.ask(model, trims=True) for model in self._models]
+        self._notes = seating.notes
+        self._calls = [seating.member(model) for model in self._models]
         self._panel = Panel(self._calls, context.max_concurrent_calls)
         self._most = min(self._options.max_models or len(self._calls), len(self._calls))
         self._began: dict[str, float] = {}
@@ -62,17 +65,19 @@ class Contest:
             AllCandidatesFailed: fewer than `min_responses` models answered.
             QuorumError: the failure of the only model there was.
         """
+        for note in self._notes:
+            yield Warning(note)
         hedged = self._options.hedge_after is not None
         self._start(self._options.min_responses if hedged else self._most)
         async with aclosing(self._panel.events()) as events:
             async for event in events:
                 yield event
                 if isinstance(event, CandidateStarted):
-                    self._began[event.candidate_id] = self._context.clock.monotonic()
+                    self._began[seat_of(event.candidate_id)] = self._context.clock.monotonic()
                     self._hedge()
-                if not isinstance(event, (CandidateFinished, CandidateFailed)):
+                call = self._panel.ended_with(event)
+                if call is None:
                     continue
-                call = self._panel.ended[-1]
                 if call.response is None:
                     self._failed += 1
                 else:
@@ -90,8 +95,14 @@ class Contest:
         empty = nothing_said(self._panel.ended)
         if empty is not None:
             raise empty
-        for event in self._end():
+        taken = self._taken(self._good() or self._answered, self._scores())
+        for event in self._end(taken):
             yield event
+        if taken.wants is not None:
+            async with aclosing(concluded(taken, self._calls)) as events:
+                async for event in events:
+                    yield event
+        yield taken.ending()
 
     def _start(self, count: int) -> None:
         """Have `count` more begin, as far as there may be more."""
@@ -112,13 +123,14 @@ class Contest:
         due = [
             began + (_patience_s(self._context, call.model) if rule == "p95" else rule)
             for call in self._calls
-            if (began := self._began.get(call.candidate.id)) is not None and call.candidate.id not in ended
+            if (began := self._began.get(seat_of(call.candidate.id))) is not None and call.candidate.id not in ended
         ]
         self._panel.start_one_in(max(due) - now if due else None)
 
     async def _hear(self, call: Member) -> AsyncGenerator[RunEvent]:
         """An answer is there: read it, and have it judged if that is wanted."""
-        one = said(call.profile_name, call.choice, self._kind, open_ended=self._open_ended)
+        wants = call.wants.label if call.wants else None
+        one = said(call.profile_name, call.choice, self._kind, open_ended=self._open_ended, wants=wants)
         self._answered.append(call)
         self._said.append(one)
         if self._options.select != "judge" or one.form == 0 or not call.choice.text.strip():
@@ -153,10 +165,10 @@ class Contest:
         left = [call.profile_name for call in self._calls[: self._most + self._failed] if id(call) in unheard]
         return bool(left) and self._scorer.decided(self._said, left)
 
-    def _end(self) -> list[RunEvent]:
+    def _end(self, taken: Member) -> list[RunEvent]:
+        """What there is to say of the answers, and that which is taken; its calls of tools are still to be made."""
         scores, good = self._scores(), self._good()
         events: list[RunEvent] = [CandidateScored(call.candidate.id, scores[call.candidate.id]) for call in self._answered]
-        taken = self._taken(good or self._answered, scores)
         self._teach(taken)
         score = scores[taken.candidate.id]
         reason = fault(taken.response, taken.error) if not taken.choice.tool_calls else None
@@ -165,11 +177,13 @@ class Contest:
             events.append(Warning(f"{found}; that of {taken.profile_name!r} ({score:.2f}) is taken all the same"))
         if reason is not None:
             events.append(Warning(f"no answer can be worked with; that of {taken.profile_name!r} {reason}"))
+        events.extend(passed_over(self._answered, taken))
+        if taken.wants is not None:
+            return events
         response = taken.response
         assert response is not None  # noqa: S101 - only those that answered are among them
-        for choice in response.choices:
+        for choice in (taken.choice, *response.choices[1:]):
             events.extend(output_deltas(choice))
-        events.append(taken.ending())
         return events
 
     def _teach(self, taken: Member) -> None:

@@ -6,12 +6,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from app.orchestration.base import StrategyOptions
+from app.orchestration.tools.options import PanelOptions
 
 Select = Literal["first", "longest", "score", "judge"]
 
 
-class ParallelOptions(StrategyOptions):
+class ParallelOptions(PanelOptions):
     """How many are asked, when it is enough, and which answer is taken."""
 
     min_responses: int = Field(

@@ -25,6 +25,7 @@ from app.orchestration.judging import judge_format, judge_prompt
 from app.orchestration.parallel.contest import Contest
 from app.orchestration.parallel.options import ParallelOptions
 from app.orchestration.parallel.order import ranked
+from app.orchestration.tools.panels import check_tools, most_steps, seating, worst_steps
 from app.providers.fitting import missing
 from app.reliability.forecast import PlannedCall
 
@@ -38,6 +39,7 @@ class ParallelOrchestrator(BaseOrchestrator):
 
     def check(self, request: RunRequest, context: RunContext) -> None:
         options: ParallelOptions = context.options
+        check_tools(request, context)
         if options.min_responses > len(context.models):
             message = f"min_responses is {options.min_responses}, but there are only {len(context.models)} models"
             raise InvalidRequest(message, param="options.min_responses")
@@ -65,19 +67,23 @@ class ParallelOrchestrator(BaseOrchestrator):
 
     def worst_case(self, request: RunRequest, context: RunContext) -> Sequence[PlannedCall]:
         options: ParallelOptions = context.options
-        calls = [context.planned(model) for model in context.models]
-        dearest = sorted(calls, key=lambda call: (call.nano_usd or 0, call.tokens), reverse=True)
-        asked = dearest[: options.max_models or len(calls)]
+        members = [worst_steps(context, model) for model in context.models]
+        dearest = sorted(members, key=_dearness, reverse=True)[: options.max_models or len(members)]
+        asked = [call for steps in dearest for call in steps]
         if options.select != "judge":
             return asked
         judge, prompt = context.judge, judge_prompt(context, None, "")
         generation = own_generation(context, judge, judge_format(judge))
-        judged = context.planned(judge, "judge", stage=2, generation=generation, quoting=1, prompt=prompt)
-        return [*asked, *[judged] * len(asked)]
+        judged = context.planned(judge, "judge", stage=1 + most_steps(context), generation=generation, quoting=1, prompt=prompt)
+        return [*asked, *[judged] * len(dearest)]
 
     async def run(self, request: RunRequest, context: RunContext) -> AsyncIterator[RunEvent]:
         yield PlanMade(self.plan(request, context))
-        contest = Contest(context)
+        contest = Contest(context, await seating(context))
         async with aclosing(contest.events()) as events:
             async for event in events:
                 yield event
+
+
+def _dearness(calls: Sequence[PlannedCall]) -> tuple[int, int]:
+    return sum(call.nano_usd or 0 for call in calls), sum(call.tokens for call in calls)

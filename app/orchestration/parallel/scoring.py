@@ -37,23 +37,35 @@ SHORT_SHARE: Final = 0.2
 @dataclass(frozen=True, slots=True)
 class Said:
     """What a member has answered. `label` is what it says where answers can be compared; None where it is a text of its own, or
-    says nothing that was asked for. `form` is what its form leaves of its score, 0 to 1."""
+    says nothing that was asked for. `form` is what its form leaves of its score, 0 to 1. One that `acts` wants calls of tools
+    made, and its label says which."""
 
     member: str
     text: str
     label: str | None
     form: float
     comparable: bool
+    acts: bool = False
 
 
-def said(member: str, choice: Choice, kind: Choices | JsonAnswer | None, *, open_ended: bool = False) -> Said:
+def said(
+    member: str,
+    choice: Choice,
+    kind: Choices | JsonAnswer | None,
+    *,
+    open_ended: bool = False,
+    wants: str | None = None,
+) -> Said:
     """An answer, read.
 
     Parameters:
         kind: what was asked for; None where nothing tells.
         open_ended: whether many different answers may be right, as to a request for a poem.
+        wants: what calls mean that are to be made if the answer is taken.
     """
     text = choice.text.strip()
+    if wants is not None:
+        return Said(member, wants, wants, 1.0, comparable=True, acts=True)
     if choice.tool_calls:
         asked = "\n".join(f"{call.name} {call.arguments}" for call in choice.tool_calls)
         return Said(member, asked, None, 1.0, comparable=False)

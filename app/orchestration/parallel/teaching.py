@@ -27,7 +27,7 @@ def taught_by(
         taken: the place of the one that was taken.
         kind: what was asked for.
     """
-    worded = all(one.comparable for one in answers) and answers[taken].label is not None
+    worded = all(one.comparable and not one.acts for one in answers) and answers[taken].label is not None
     reader = _reader(answers, kind) if worded else None
     labels = [_label(one, worded=worded, read=reader is not None) for one in answers]
     said = tuple(Told(name, one.member, label) for name, one, label in zip(candidates, answers, labels, strict=True))

@@ -27,6 +27,11 @@ class Seat:
     generation: Generation | None = None
 
 
+def seat_of(candidate_id: str) -> str:
+    """Whose candidate that is: the name of the first one of its seat."""
+    return candidate_id.partition(".")[0]
+
+
 class Asking:
     """Who is asked in a loop, and was `asked` last. When `events` is over, `answer` is who answered, and `shown` says whether
     any of it was output."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -293,6 +294,7 @@ async def test_where_no_model_is_left_the_run_says_why_each_failed(tmp_path: Pat
 async def test_what_was_run_before_the_run_was_taken_over_is_not_run_again(tmp_path: Path) -> None:
     shop = Shop()
     done = ToolRun("t1", 1, "order", '{"title": "Emma"}', "1.0.0", "write", "succeeded", "ordered Emma", started_at=1.0)
+    done = replace(done, candidate_id="c1")
     model = Scripted("a", candidate=script(asks(call("order", title="Emma")), "Done."))
     ran = await act(model, toolbox(tmp_path, shop.tool), taken=True, returned={"t1": done})
     assert shop.ordered == []
