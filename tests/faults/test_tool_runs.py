@@ -14,8 +14,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.loopback import Answer, Loopback, Received, as_json
-from tests.support.openai_wire import HEAD, completion
+from tests.support.loopback import Answer, Loopback, Received, as_json, sse
+from tests.support.openai_wire import HEAD, chunk, completion, stream
 from tests.support.processes import processes
 from tests.support.service import Service, workers_of
 from tests.support.serving import until
@@ -36,23 +36,33 @@ def tools(shop: Loopback) -> dict[str, Any]:
     }
     allow = {"effect": "allow", "tools": ["order"]}
     tools = {"hosts": [host], "private_hosts": [host], "http": {"order": order}, "permissions": [allow], "builtins": []}
-    recipes = {"helper": {"strategy": "tools", "models": ["m"]}, "planned": {"strategy": "reliable"}}
+    panel = {"strategy": "consensus", "models": ["m", "m2", "m3"], "options": {"tools": ["order"]}}
+    recipes = {"helper": {"strategy": "tools", "models": ["m"]}, "planned": {"strategy": "reliable"}, "panel": panel}
     use = {"tool": "order", "arguments": {"title": "{text}"}}
     rule = {"name": "orders", "use": use, "fallbacks": [{"recipe": "helper"}]}
-    return {"tools": tools, "recipes": recipes, "planner": {"rules": [rule]}}
+    models = {name: {"provider": "up", "model": name} for name in ("m", "m2", "m3")}
+    return {"models": models, "tools": tools, "recipes": recipes, "planner": {"rules": [rule]}}
+
+
+def calls_of(title: str) -> list[Any]:
+    arguments = json.dumps({"title": title})
+    return [{"index": 0, "id": f"call-{title}", "type": "function", "function": {"name": "order", "arguments": arguments}}]
 
 
 def order_of(title: str) -> Answer:
-    call = {"id": f"call-{title}", "type": "function", "function": {"name": "order", "arguments": json.dumps({"title": title})}}
-    message = {"role": "assistant", "content": None, "tool_calls": [call]}
+    message = {"role": "assistant", "content": None, "tool_calls": calls_of(title)}
     used = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
     return as_json({**HEAD, "choices": [{"index": 0, "message": message, "finish_reason": "tool_calls"}], "usage": used})
 
 
 def said(request: Received) -> Answer:
     """The model orders what it was asked to, and then says what the tool had said."""
-    messages = request.json["messages"]
-    return order_of(messages[0]["content"]) if messages[-1]["role"] == "user" else as_json(completion(messages[-1]["content"]))
+    messages, streamed = request.json["messages"], request.json.get("stream")
+    if messages[-1]["role"] == "user":
+        title = messages[0]["content"]
+        asking = chunk({"tool_calls": calls_of(title)}) + chunk({}, "tool_calls") + b"data: [DONE]\n\n"
+        return sse(asking) if streamed else order_of(title)
+    return sse(stream(messages[-1]["content"])) if streamed else as_json(completion(messages[-1]["content"]))
 
 
 FULL = (pytest.mark.full, pytest.mark.timeout(1800))
@@ -60,8 +70,14 @@ FULL = (pytest.mark.full, pytest.mark.timeout(1800))
 
 @pytest.mark.parametrize(
     ("recipe", "told", "kills"),
-    [("helper", 200, 3), ("planned", 409, 3), pytest.param("helper", 200, 100, marks=FULL)],
-    ids=["by a model", "directly", "by a model, full"],
+    [
+        ("helper", 200, 3),
+        ("planned", 409, 3),
+        ("panel", 200, 3),
+        pytest.param("helper", 200, 100, marks=FULL),
+        pytest.param("panel", 200, 100, marks=FULL),
+    ],
+    ids=["by a model", "directly", "by a panel", "by a model, full", "by a panel, full"],
 )
 async def test_a_run_whose_process_is_killed_around_a_write_makes_it_at_most_once(
     tmp_path: Path, recipe: str, told: int, kills: int
@@ -83,7 +99,8 @@ async def test_a_run_whose_process_is_killed_around_a_write_makes_it_at_most_onc
     ):
 
         async def ask(url: str, title: str) -> httpx.Response:
-            body = {"model": recipe, "messages": [{"role": "user", "content": title}]}
+            streamed = recipe != "planned" and int(title[-1]) % 2 == 1
+            body = {"model": recipe, "messages": [{"role": "user", "content": title}], "stream": streamed}
             headers = {"Idempotency-Key": title, "Prefer": "wait=60"}
             return await client.post(f"{url}/v1/chat/completions", json=body, headers=headers)
 
@@ -117,7 +134,7 @@ async def test_a_run_whose_process_is_killed_around_a_write_makes_it_at_most_onc
     assert uncertain | set(ordered) == set(titles)
     assert len(uncertain) >= kills
     print(
-        f"{kills} kills, {len(titles)} runs, {begun} writes begun before their process was killed, {len(ordered)} effects, "
+        f"{kills} kills, {len(titles)} runs of {recipe!r}, {begun} writes begun before their process was killed, {len(ordered)} effects, "
         f"0 made twice, {len(uncertain)} uncertain, all told within {told_s:.1f} s"
     )
 
