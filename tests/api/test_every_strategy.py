@@ -31,10 +31,22 @@ AGREEING = {
 BY_QUALITY: dict[str, Any] = {"weights": {"quality": 1}, "explore": 0}
 """What `adaptive` weighs, without the time that calls took, which differs from run to run. It has few models to choose from,
 since earlier runs have taught it who answers."""
+ACTING: list[dict[str, Any]] = [
+    {"input": f"{QUESTION} Use the calculator.", "options": {"tools": ["calculator"]}},
+    {"input": f"{QUESTION} Use the calculator.", "options": {"tools": ["calculator"], "approval": "all"}},
+    {
+        "input": f"{QUESTION} Use the calculator.",
+        "options": {"tools": ["calc*"], "max_steps": 2, "on_tool_error": "fail"},
+    },
+]
+"""Panels whose members act with tools. They write where the option `approval` holds every call up for the winner."""
 BROWSER: dict[str, Any] = {"type": "function", "function": {"name": "browser", "description": "Opens a page."}}
 CASES: dict[str, list[dict[str, Any]]] = {
     "direct": [{}, {"input": "Who? [[mock: fault=overloaded]]"}, {"input": "Who? [[mock: fault=midstream-error:2]]"}],
     "simple": [
+        *ACTING,
+        {**ACTING[0], "models": ["mock/mock-swift"]},
+        {**ACTING[1], "models": ["mock/mock-swift"]},
         {},
         {"options": {"analysis": "critique"}},
         {"options": {"analysis": "peer_ranking"}, "generation": {"seed": 7}},
@@ -57,6 +69,7 @@ CASES: dict[str, list[dict[str, Any]]] = {
         {"input": "Who? [[mock: fault=refusal model=mock-swift]]"},
     ],
     "consensus": [
+        *({**one, "options": {**one["options"], "extract": {"type": "number"}}} for one in ACTING),
         {},
         {"options": {"extract": {"type": "number"}, "k": 2, "seeds": [1, 2]}},
         {"options": {"extract": {"type": "number"}, "aggregator": "numeric", "review_below": 0.99}},
@@ -76,9 +89,16 @@ CASES: dict[str, list[dict[str, Any]]] = {
         {"options": {"min_responses": 2}, "input": "Who? [[mock: fault=server_error model=mock-swift]]"},
         {"input": "Who? [[mock: fault=server_error]]"},
         {"input": "Who? [[mock: fault=refusal]]"},
+        *({**one, "models": ["mock/mock-terse"]} for one in ACTING),  # of several, who is first differs from run to run
     ],
     "adaptive": [
-        {"options": {**BY_QUALITY, "pin": ["mock/mock-swift", "mock/mock-careful", "mock/mock-terse"]}},
+        {
+            "options": {
+                **BY_QUALITY,
+                "pin": ["mock/mock-swift", "mock/mock-careful", "mock/mock-terse"],
+                "strategies": ["consensus"],
+            }
+        },
         {"options": {**BY_QUALITY, "pin": ["mock/mock-careful"]}, "input": "Who was it?"},
         {"options": BY_QUALITY, "input": "Who? [[mock: fault=server_error]]", "models": ["mock/mock-swift"]},
     ],
@@ -126,6 +146,8 @@ async def test_the_events_folded_without_the_result_are_the_json(service: Servin
 def untimed(result: dict[str, Any]) -> dict[str, Any]:
     """`result` without what differs from run to run, as what a plan weighs and expects: the first run has measured it."""
     found = same(result)
+    for several in ("candidates", "tool_calls"):  # members act side by side
+        found[several] = [same(one) for one in sorted(result[several], key=lambda one: one["id"])]
     if found["plan"]:
         expected = {member: None for member in found["plan"] if member.startswith("estimated_")}
         found["plan"] |= {"alternatives": [], "prospects": {}, "reason": "", **expected}
