@@ -272,6 +272,34 @@ async def test_what_a_tool_costs_counts_for_the_run_and_its_budget(shop: Shop) -
     assert "budget_exceeded" in shop.asked[-1]["messages"][-1]["content"]
 
 
+@pytest.mark.parametrize(
+    ("title", "says", "text", "reason"),
+    [
+        ("E" * 3_000, [openai_says("Ordered.")], "Ordered.", "stop"),
+        ("E" * 60_000, [], "I order it.", "length"),
+    ],
+    ids=["a short answer", "the last word"],
+)
+async def test_a_budget_that_ends_in_the_middle_leaves_the_best_so_far_where_that_is_wanted(
+    shop: Shop, title: str, says: list[Answer], text: str, reason: str
+) -> None:
+    budget = {"budget": {"tokens": 4_000}, "on_budget": "best_so_far"}
+    shop.says = [openai_says("I order it.", order_1={"title": title}), *says]
+    body = {"input": "Order Emma.", "recipe": "gpt-tools", "generation": {"max_tokens": 1_500}, **budget}
+    headers = {"Authorization": "Bearer sk-ann-0123456789"}
+    result = (await shop.service.client.post("/v1/orchestrations", json=body, headers=headers)).json()
+    assert (result["status"], result["output"]["text"]) == ("succeeded", text)
+    assert result["output"]["finish_reason"] == reason
+    assert shop.ordered == [title]
+    assert any("the budget holds no further step" in warning for warning in result["warnings"])
+    if says:
+        assert shop.asked[-1]["max_tokens"] == 256
+    shop.says = [openai_says("I order it.", order_1={"title": title})]
+    del body["on_budget"]
+    failed = await shop.service.client.post("/v1/orchestrations", json=body, headers=headers)
+    assert (failed.status_code, failed.json()["error"]["code"]) == (429, "budget_exceeded")
+
+
 async def test_each_step_is_reserved_when_it_is_made_from_the_limits_of_the_caller(
     tmp_path: Path, valkey: EmbeddedValkey, state: StateClient
 ) -> None:

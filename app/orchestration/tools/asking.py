@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from app.core.chat import Generation, ToolChoice
 from app.core.errors import AllCandidatesFailed, BudgetExceeded, OrchestratorError, ProviderError, QuorumError, report
@@ -47,15 +47,22 @@ class Asking:
         self._failed: list[CandidateCall] = []
 
     async def events(
-        self, turns: Sequence[Turn], step: int, choice: ToolChoice, *, unplanned: bool
+        self,
+        turns: Sequence[Turn],
+        step: int,
+        choice: ToolChoice,
+        *,
+        unplanned: bool,
+        at_most: int | None = None,
     ) -> AsyncGenerator[RunEvent]:
-        """Ask what to say after `turns`.
+        """Ask what to say after `turns`, in `at_most` tokens where that is less than what the run allows.
 
         Raises:
+            BudgetExceeded: the budget does not hold the call.
             QuorumError: no model answers.
         """
         while True:
-            asked = self.asked = self._call(turns, step, choice, unplanned=unplanned)
+            asked = self.asked = self._call(turns, step, choice, unplanned=unplanned, at_most=at_most)
             shown = False
             async with aclosing(asked.events()) as events:
                 async for event in events:
@@ -77,15 +84,21 @@ class Asking:
         """Have `models` go on, too, where those before them fail."""
         self._models += models
 
-    def _call(self, turns: Sequence[Turn], step: int, choice: ToolChoice, *, unplanned: bool) -> CandidateCall:
+    def _call(
+        self, turns: Sequence[Turn], step: int, choice: ToolChoice, *, unplanned: bool, at_most: int | None
+    ) -> CandidateCall:
         context, model, seat = self._context, self._models[0], self._seat
         own = seat is not None and not self._failed
+        generation = seat.generation if seat else None
+        if at_most is not None:
+            full = generation or context.request.generation
+            generation = replace(full, max_tokens=min(at_most, full.max_tokens or at_most))
         return context.ask(
             model,
             for_model(turns, model.profile),
             replicate=seat.replicate if seat else 0,
             layer=step,
-            generation=seat.generation if seat else None,
+            generation=generation,
             tools=self._offer.definitions(context, model.profile),
             tool_choice=choice,
             output=self.output,
@@ -103,7 +116,9 @@ class Asking:
         self._failed.append(asked)
         error = asked.error or OrchestratorError(f"{asked.profile_name!r} ended without an answer")
         word = error.failure if isinstance(error, ProviderError) else error.code
-        if isinstance(error, BudgetExceeded) or word not in DEFAULT_ON or len(self._models) == 1:
+        if isinstance(error, BudgetExceeded):
+            raise error
+        if word not in DEFAULT_ON or len(self._models) == 1:
             raise self._failure(error)
         del self._models[0]
         return self._models[0]

@@ -20,10 +20,10 @@ from itertools import chain, count
 from typing import Final
 
 from app.core.chat import ToolChoice
-from app.core.errors import InvalidRequest, OrchestratorError
+from app.core.errors import BudgetExceeded, InvalidRequest, OrchestratorError
 from app.core.messages import Message, ToolCallPart
 from app.core.models import Model
-from app.core.run_events import OutputReset, RunEvent, RunFinished, Warning
+from app.core.run_events import OutputDelta, OutputReset, RunEvent, RunFinished, Warning
 from app.core.run_fold import output_deltas
 from app.core.streams import merge
 from app.orchestration.calls import CandidateCall
@@ -39,6 +39,8 @@ MOST_CALLS: Final = 32
 """Calls of one step that are made; what a model asks for beyond them is left out."""
 REPAIRS: Final = 2
 """How often in a run arguments that do not fit are only told to the model, where tools that fail are to fail the run."""
+SHORT_ANSWER: Final = 256
+"""Tokens of the answer that is asked for where the budget holds no more."""
 CIRCLES: Final = 2
 """Steps in a row that only repeat the calls before them, after which the model must answer."""
 
@@ -84,7 +86,9 @@ class ToolLoop:
             self._ids |= _ids_of(turns)
         self._done: frozenset[tuple[str, str]] = frozenset()
         self._circles = 0
+        self._lack: BudgetExceeded | None = None
         self._repairs = 0
+        self._spoken: CandidateCall | None = None
         self._wrote = False
 
     async def events(self) -> AsyncGenerator[RunEvent]:
@@ -96,9 +100,19 @@ class ToolLoop:
         while True:
             calls, self.held = self.held, ()
             if not calls:
-                async with aclosing(self._asked()) as events:
-                    async for event in events:
-                        yield event
+                try:
+                    async with aclosing(self._asked()) as events:
+                        async for event in events:
+                            yield event
+                except BudgetExceeded as lack:
+                    if not self._turns or self._ends_run:
+                        raise
+                    self._lack = lack
+                if self._lack is not None:
+                    async with aclosing(self._with_what_is_left(self._lack)) as events:
+                        async for event in events:
+                            yield event
+                    return
                 calls = self._calls(self.asking.answer)
                 if not calls:
                     self._end(self.asking.answer)
@@ -236,6 +250,7 @@ class ToolLoop:
     def _note(self, asked: CandidateCall, calls: Sequence[ToolCallPart], served: Sequence[ServedCall]) -> None:
         """What was said and done in a step, for the steps after it."""
         choice, profile = asked.choice, asked.model.profile
+        self._spoken = asked if choice.text.strip() else self._spoken
         self._turns.append(Turn(said(choice.text, choice.reasoning_parts, calls), speaker_of(profile)))
         if not served:
             return
@@ -246,6 +261,35 @@ class ToolLoop:
         self._wrote = self._wrote or any(call.run.started_at and call.run.side_effect == "write" for call in served)
 
     # ---- ending
+
+    @property
+    def _ends_run(self) -> bool:
+        """Whether a call that the budget does not hold ends the run with that failure, whatever was said before it."""
+        purse = self._context.purse
+        return purse is None or purse.ends_run
+
+    async def _with_what_is_left(self, lack: BudgetExceeded) -> AsyncGenerator[RunEvent]:
+        """The budget holds no further step: a short answer where it holds that, else what was said last.
+
+        Raises:
+            BudgetExceeded: `lack`, where nothing was said.
+        """
+        yield Warning(f"the budget holds no further step ({lack.message}); a short answer is asked for, without tools")
+        try:
+            turns = [*self._before, *self._turns]
+            short = self.asking.events(turns, self._step, "none", unplanned=True, at_most=SHORT_ANSWER)
+            async with aclosing(short) as events:
+                async for event in events:
+                    yield event
+        except BudgetExceeded:
+            spoken = self._spoken
+            if spoken is None or self._waits:
+                raise lack from None
+            yield Warning(f"the budget holds no answer; the output is what {spoken.profile_name!r} said last, before its tools")
+            yield OutputDelta(0, "text", spoken.choice.text)
+            self.ending = _cut(spoken.ending())
+        else:
+            self._end(self.asking.answer)
 
     async def _hand_over(self, asked: CandidateCall) -> AsyncGenerator[RunEvent]:
         """Give the client its calls. Where tools of the service were called, too, that is kept until it comes back."""
@@ -280,6 +324,10 @@ class ToolLoop:
         last = said(choice.text or choice.refusal, choice.reasoning_parts, ())
         self.said = transcript([*self._turns, Turn(last, speaker_of(asked.model.profile))], {})
         self.ending = ending
+
+
+def _cut(ending: RunFinished) -> RunFinished:
+    return replace(ending, endings=tuple(replace(one, finish_reason="length") for one in ending.endings))
 
 
 def _ids_of(turns: Sequence[Turn]) -> set[str]:
