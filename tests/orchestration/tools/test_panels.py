@@ -219,3 +219,31 @@ async def test_without_tools_a_panel_is_offered_none(tmp_path: Path, panel: Base
     models = [Scripted("a"), Scripted("b")]
     await convene(panel, models, toolbox(tmp_path, look))
     assert not any(request.tools for model in models for request in model.asked)
+
+
+@EACH
+async def test_who_takes_a_run_over_asks_and_writes_nothing_again(tmp_path: Path, panel: BaseOrchestrator) -> None:
+    shop = Shop()
+    box = toolbox(tmp_path, look, shop.tool)
+    ran = await convene(panel, [buyer("a"), buyer("b"), buyer("c")], box, tools=["look", "order"])
+    known = [one for one in ran.result.candidates if one.status == "succeeded"]
+    returned = {one.id: one for one in ran.result.tool_calls if one.status == "succeeded"}
+    context = {"taken": True, "finished": [*known], "returned": returned}
+    models = [Scripted(one) for one in ("a", "b", "c")]
+    again = await convene(panel, models, box, tools=["look", "order"], context=context)
+    assert shop.ordered == ["Emma"]
+    if panel is not PARALLEL:  # where others may be quicker the second time
+        assert not any(model.asked for model in models)
+        assert again.result.output == ran.result.output
+        assert again.result.tool_calls == ran.result.tool_calls
+
+
+async def test_a_write_that_another_process_may_have_begun_is_not_made(tmp_path: Path) -> None:
+    shop = Shop()
+    box = toolbox(tmp_path, look, shop.tool)
+    context = {"taken": True}
+    ran = await convene(CONSENSUS, [buyer("a"), buyer("b"), buyer("c")], box, tools=["look", "order"], context=context)
+    (order,) = [one for one in ran.result.tool_calls if one.name == "order"]
+    assert order.error is not None
+    assert order.error.code == "effect_uncertain"
+    assert shop.ordered == []
