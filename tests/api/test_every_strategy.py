@@ -31,22 +31,20 @@ AGREEING = {
 BY_QUALITY: dict[str, Any] = {"weights": {"quality": 1}, "explore": 0}
 """What `adaptive` weighs, without the time that calls took, which differs from run to run. It has few models to choose from,
 since earlier runs have taught it who answers."""
-ACTING: list[dict[str, Any]] = [
-    {"input": f"{QUESTION} Use the calculator.", "options": {"tools": ["calculator"]}},
-    {"input": f"{QUESTION} Use the calculator.", "options": {"tools": ["calculator"], "approval": "all"}},
-    {
-        "input": f"{QUESTION} Use the calculator.",
-        "options": {"tools": ["calc*"], "max_steps": 2, "on_tool_error": "fail"},
-    },
-]
-"""Panels whose members act with tools. They write where the option `approval` holds every call up for the winner."""
+CALCULATED = f"{QUESTION} Use the calculator."
+ACTING: dict[str, dict[str, Any]] = {
+    "reading": {"options": {"tools": ["calculator"]}},
+    "the winner's alone": {"options": {"tools": ["calculator"], "approval": "all"}},
+    "failing": {"options": {"tools": ["calculator"], "approval": "all", "on_tool_error": "fail"}},
+    "cut short": {"options": {"tools": ["calc*"], "max_steps": 2}},
+    "alone": {"options": {"tools": ["calculator"]}, "models": ["mock/mock-swift"]},
+    "alone, and held up": {"options": {"tools": ["calculator"], "approval": "all"}, "models": ["mock/mock-swift"]},
+}
+"""Panels whose members act with tools. The option `approval` holds their calls up, as if they wrote."""
 BROWSER: dict[str, Any] = {"type": "function", "function": {"name": "browser", "description": "Opens a page."}}
 CASES: dict[str, list[dict[str, Any]]] = {
     "direct": [{}, {"input": "Who? [[mock: fault=overloaded]]"}, {"input": "Who? [[mock: fault=midstream-error:2]]"}],
     "simple": [
-        *ACTING,
-        {**ACTING[0], "models": ["mock/mock-swift"]},
-        {**ACTING[1], "models": ["mock/mock-swift"]},
         {},
         {"options": {"analysis": "critique"}},
         {"options": {"analysis": "peer_ranking"}, "generation": {"seed": 7}},
@@ -69,7 +67,6 @@ CASES: dict[str, list[dict[str, Any]]] = {
         {"input": "Who? [[mock: fault=refusal model=mock-swift]]"},
     ],
     "consensus": [
-        *({**one, "options": {**one["options"], "extract": {"type": "number"}}} for one in ACTING),
         {},
         {"options": {"extract": {"type": "number"}, "k": 2, "seeds": [1, 2]}},
         {"options": {"extract": {"type": "number"}, "aggregator": "numeric", "review_below": 0.99}},
@@ -89,16 +86,9 @@ CASES: dict[str, list[dict[str, Any]]] = {
         {"options": {"min_responses": 2}, "input": "Who? [[mock: fault=server_error model=mock-swift]]"},
         {"input": "Who? [[mock: fault=server_error]]"},
         {"input": "Who? [[mock: fault=refusal]]"},
-        *({**one, "models": ["mock/mock-terse"]} for one in ACTING),  # of several, who is first differs from run to run
     ],
     "adaptive": [
-        {
-            "options": {
-                **BY_QUALITY,
-                "pin": ["mock/mock-swift", "mock/mock-careful", "mock/mock-terse"],
-                "strategies": ["consensus"],
-            }
-        },
+        {"options": {**BY_QUALITY, "pin": ["mock/mock-swift", "mock/mock-careful", "mock/mock-terse"]}},
         {"options": {**BY_QUALITY, "pin": ["mock/mock-careful"]}, "input": "Who was it?"},
         {"options": BY_QUALITY, "input": "Who? [[mock: fault=server_error]]", "models": ["mock/mock-swift"]},
     ],
@@ -140,6 +130,19 @@ async def test_the_events_folded_without_the_result_are_the_json(service: Servin
     folded = fold(frames)
     assert folded == {**frames[-1].json["result"]}
     if "midstream" not in body["input"]:  # which a caller who does not stream does not see begin
+        assert untimed(folded) == untimed(answer.get("result", answer))
+
+
+@pytest.mark.usefixtures("state")  # so that what is learned of the models here is not known to others
+@pytest.mark.parametrize("strategy", ["simple", "parallel", "consensus"])
+@pytest.mark.parametrize("more", [pytest.param(case, id=name) for name, case in ACTING.items()])
+async def test_so_they_are_where_members_act_with_tools(service: Serving, strategy: str, more: dict[str, Any]) -> None:
+    body = {"input": CALCULATED, "strategy": strategy, **more}
+    answer = (await service.client.post("/v1/orchestrations", json=body)).json()
+    frames = await streamed(service, body)
+    folded = fold(frames)
+    assert folded == {**frames[-1].json["result"]}
+    if strategy != "parallel" or "models" in more:  # where nobody is first by chance
         assert untimed(folded) == untimed(answer.get("result", answer))
 
 

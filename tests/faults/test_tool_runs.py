@@ -134,8 +134,8 @@ async def test_a_run_whose_process_is_killed_around_a_write_makes_it_at_most_onc
     assert uncertain | set(ordered) == set(titles)
     assert len(uncertain) >= kills
     print(
-        f"{kills} kills, {len(titles)} runs of {recipe!r}, {begun} writes begun before their process was killed, {len(ordered)} effects, "
-        f"0 made twice, {len(uncertain)} uncertain, all told within {told_s:.1f} s"
+        f"{kills} kills, {len(titles)} runs of {recipe!r}, {begun} writes begun before their process was killed, "
+        f"{len(ordered)} effects, 0 made twice, {len(uncertain)} uncertain, all told within {told_s:.1f} s"
     )
 
 
