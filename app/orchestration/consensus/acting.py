@@ -34,6 +34,11 @@ class Verdict:
     found: Found | None = None
     unwanted: str | None = None
 
+    @property
+    def winner(self) -> Member | None:
+        """Whose calls are made, where the panel acts."""
+        return self.found.stands.call if self.found and self.found.stands else None
+
 
 def read_of(call: Member) -> Extracted:
     """A member that wants calls made, as evidence: it gives no answer."""

@@ -27,7 +27,7 @@ from app.core.run_events import (
     Warning,
 )
 from app.core.run_fold import output_deltas
-from app.core.runs import PlanDecision, RunRequest
+from app.core.runs import PlanDecision, RunRequest, RunStatus
 from app.orchestration.answers import fault, is_empty, nothing_said, too_few
 from app.orchestration.base import BaseOrchestrator, NamedModel, StrategyOptions
 from app.orchestration.calls import Member
@@ -165,25 +165,22 @@ class ConsensusOrchestrator(BaseOrchestrator):
         read = readable(heard)
         enough = _answered(heard) >= options.min_responses
         decided = verdict(heard, aggregator)
-        acting = decided.found if decided else None
-        if not enough or not (read or acting):
+        winner = decided.winner if decided else None
+        if not enough or not (read or winner):
             yield telling.unread(heard)
         if not enough:
             raise too_few([one.call for one in heard], options.min_responses)
         for note in _notes(heard):
             yield Warning(note)
-        if decided is not None and acting is not None and acting.stands is not None:
-            winner = acting.stands.call
-            yield telling.ready(heard, acting, early=early)
-            for warning in passed_over(calls, winner):
-                yield warning
+        for warning in passed_over(calls, winner):
+            yield warning
+        if decided is not None and decided.found is not None and winner is not None:
+            yield telling.ready(heard, decided.found, early=early)
             async with aclosing(concluded(winner, calls, decided.unwanted)) as events:
                 async for event in events:
                     yield event
-            yield replace(winner.ending(), status="needs_review" if acting.consensus.needs_review else "succeeded")
+            yield replace(winner.ending(), status=_status(decided.found))
             return
-        for warning in passed_over(calls, None):
-            yield warning
         if not read:
             empty = nothing_said([one.call for one in heard])
             if empty is not None:
@@ -271,8 +268,12 @@ def _unread(answered: Sequence[Heard], options: ConsensusOptions) -> list[RunEve
     return [Warning(note), *output_deltas(first.call.choice), replace(end, status=status)]
 
 
+def _status(found: Found) -> RunStatus:
+    return "needs_review" if found.consensus.needs_review else "succeeded"
+
+
 def _answer(found: Found) -> list[RunEvent]:
-    status = "needs_review" if found.consensus.needs_review else "succeeded"
+    status = _status(found)
     if found.stands is not None:
         end = found.stands.call.ending()
         return [*output_deltas(found.stands.call.choice), replace(end, status=status, json=found.json)]
