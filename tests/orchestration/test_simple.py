@@ -197,7 +197,8 @@ def test_the_impossible_is_refused_before_anything_is_called(how, param, says):
 
 def test_every_option_is_described_in_the_published_schema():
     schema = SimpleOptions.model_json_schema()
-    assert set(schema["properties"]) == {"analysis", "layers", "min_responses"}
+    own = {"analysis", "layers", "min_responses"}
+    assert set(schema["properties"]) == own | {"tools", "max_steps", "approval", "on_tool_error"}
     assert all(member["description"] for member in schema["properties"].values())
     assert (schema["properties"]["layers"]["minimum"], schema["properties"]["layers"]["maximum"]) == (1, 5)
     assert schema["additionalProperties"] is False

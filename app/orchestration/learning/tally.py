@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from app.core.errors import ErrorReport, ToolExecutionError
 from app.core.runs import Candidate, HelperCall, OrchestrationOutput
 from app.core.usage import Usage
 from app.orchestration.learning.history import Amounts, bucket, record
@@ -71,7 +72,7 @@ def _count_call(tallies: dict[str, Tally], call: Candidate | HelperCall, first_m
     good = call.status == "succeeded"
     if call.cached or not (good or call.status == "failed"):
         return
-    if not good and call.error is not None and call.error.failure in _NOT_OF_THE_MODEL:
+    if not good and call.error is not None and _not_of_the_model(call.error):
         return
     fields = (record("model", call.model, call.provider),)
     if category is not None:
@@ -82,6 +83,11 @@ def _count_call(tallies: dict[str, Tally], call: Candidate | HelperCall, first_m
             tally.answered(call.usage, call.cost_usd, call.latency_ms, first_ms)
         else:
             tally.failed()
+
+
+def _not_of_the_model(error: ErrorReport) -> bool:
+    """Whether a failure says nothing of the model: also where a tool failed that it had asked for."""
+    return error.failure in _NOT_OF_THE_MODEL or error.type == ToolExecutionError.__name__
 
 
 def _tally(tallies: dict[str, Tally], field: str) -> Tally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.core.errors import ErrorReport, FailureClass
+from app.core.errors import ErrorReport, FailureClass, ToolExecutionError, report
 from app.core.runs import Candidate, OrchestrationOutput, Timing
 from app.core.usage import Usage
 from app.orchestration.learning.history import (
@@ -52,6 +52,7 @@ def test_times_are_told_to_a_tenth() -> None:
 
 def test_what_says_nothing_of_a_model_is_not_counted() -> None:
     silent = [answer(5, cached=True), failed("invalid_request"), failed("breaker_open"), answer(5, status="cancelled")]
+    silent.append(answer(5, status="failed", error=report(ToolExecutionError("it broke", tool="order"))))
     assert MODEL not in summed(*silent)
     assert summed(answer(5), failed("server_error"))[MODEL].answered == 0.5
 
