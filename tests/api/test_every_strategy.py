@@ -150,7 +150,7 @@ def untimed(result: dict[str, Any]) -> dict[str, Any]:
     """`result` without what differs from run to run, as what a plan weighs and expects: the first run has measured it."""
     found = same(result)
     for several in ("candidates", "tool_calls"):  # members act side by side
-        found[several] = [same(one) for one in sorted(result[several], key=lambda one: one["id"])]
+        found[several] = [same(one) for one in sorted(result[several], key=lambda one: (one.get("candidate_id"), one["id"]))]
     if found["plan"]:
         expected = {member: None for member in found["plan"] if member.startswith("estimated_")}
         found["plan"] |= {"alternatives": [], "prospects": {}, "reason": "", **expected}

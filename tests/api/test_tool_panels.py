@@ -128,6 +128,16 @@ async def test_events_and_result_say_whose_calls_they_are(shop: Shop) -> None:
     assert result["consensus"]["winner"] == {"calls": [{"tool": "order", "arguments": {"title": "Emma"}}]}
 
 
+async def test_a_conversation_knows_what_the_winner_has_written(shop: Shop) -> None:
+    made = {"input": "Order Emma.", "recipe": "consensus", "conversation_id": "shopping"}
+    assert (await shop.service.client.post("/v1/orchestrations", json=made)).json()["status"] == "succeeded"
+    (turn,) = (await shop.service.client.get("/v1/conversations/shopping")).json()["data"]
+    called = [call["function"]["name"] for message in turn["messages"] for call in message.get("tool_calls") or ()]
+    assert called == ["stock", "order"]
+    assert [message["role"] for message in turn["messages"]] == ["user", "assistant", "tool", "assistant", "tool", "assistant"]
+    assert turn["messages"][-1]["content"] == "Ordered: {'result': {'order': 7}}"
+
+
 @pytest.mark.parametrize(
     ("strategy", "more", "param"),
     [

@@ -105,7 +105,7 @@ class ToolLoop:
                         async for event in events:
                             yield event
                 except BudgetExceeded as lack:
-                    if not self._turns or self._ends_run:
+                    if not self._turns or self.ends_run:
                         raise
                     self._lack = lack
                 if self._lack is not None:
@@ -263,7 +263,7 @@ class ToolLoop:
     # ---- ending
 
     @property
-    def _ends_run(self) -> bool:
+    def ends_run(self) -> bool:
         """Whether a call that the budget does not hold ends the run with that failure, whatever was said before it."""
         purse = self._context.purse
         return purse is None or purse.ends_run
@@ -287,6 +287,7 @@ class ToolLoop:
                 raise lack from None
             yield Warning(f"the budget holds no answer; the output is what {spoken.profile_name!r} said last, before its tools")
             yield OutputDelta(0, "text", spoken.choice.text)
+            self._keep(spoken)
             self.ending = _cut(spoken.ending())
         else:
             self._end(self.asking.answer)
@@ -320,10 +321,14 @@ class ToolLoop:
                 message = f"{asked.profile_name!r} gave no answer in {self._options.max_steps} steps; it only asks for tools"
                 raise OrchestratorError(message)
             ending = replace(ending, endings=tuple(replace(one, finish_reason="stop") for one in ending.endings))
+        self._keep(asked)
+        self.ending = ending
+
+    def _keep(self, asked: CandidateCall) -> None:
+        """What `asked` said is the answer, and ends the conversation."""
         choice = asked.choice
         last = said(choice.text or choice.refusal, choice.reasoning_parts, ())
         self.said = transcript([*self._turns, Turn(last, speaker_of(asked.model.profile))], {})
-        self.ending = ending
 
 
 def _cut(ending: RunFinished) -> RunFinished:

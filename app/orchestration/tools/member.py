@@ -47,7 +47,7 @@ class ToolMember:
         self.error: QuorumError | None = None
         self.wants: Wanted | None = None
         self.last: CandidateFinished | CandidateFailed | None = None
-        self._purse = context.purse
+        self._context = context
         self._seat = seat
         self._candidates: dict[str, Candidate] = {}
         self._loop = ToolLoop(context, offer, turns, models=[model], options=options, seat=seat, output=output)
@@ -98,7 +98,7 @@ class ToolMember:
                     else:
                         yield event
         except QuorumError as error:
-            if isinstance(error, BudgetExceeded) and (self._purse is None or self._purse.ends_run):
+            if isinstance(error, BudgetExceeded) and self._loop.ends_run:
                 raise
             end = self._failed(end, error)
         else:
@@ -119,6 +119,8 @@ class ToolMember:
         async with aclosing(self._loop.events()) as events:
             async for event in events:
                 yield event
+        if self._context.conversation is not None:
+            self._context.conversation.said = self._loop.said
 
     def ending(self, *, is_synthesized: bool = False) -> RunFinished:
         return replace(self._loop.ending, is_synthesized=is_synthesized)

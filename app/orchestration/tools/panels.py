@@ -20,7 +20,7 @@ from app.orchestration.tools.calling import STEP_RESULT_BYTES
 from app.orchestration.tools.member import ToolMember
 from app.orchestration.tools.offering import Offer, caller_of, permitted, wanted
 from app.orchestration.tools.options import PanelOptions
-from app.orchestration.tools.turns import Turn, conversation
+from app.orchestration.tools.turns import Turn, conversation, transcript
 from app.reliability.forecast import PlannedCall
 
 _SHOWN: Final = 200
@@ -91,6 +91,8 @@ async def seating(context: RunContext) -> Seating:
         return Seating(context)
     offer = await permitted(offer, context.toolbox, caller_of(context))
     turns, notes = await conversation(context)
+    if context.conversation is not None:
+        context.conversation.new = transcript(turns[context.request.history :], {})
     without = [model.profile.name for model in context.models if not model.profile.capabilities.tools]
     lacking = (f"{', '.join(map(repr, without))} cannot call tools, and answers without",) if without else ()
     return Seating(context, offer, tuple(turns), (*offer.notes, *notes, *lacking))
