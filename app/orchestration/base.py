@@ -125,8 +125,8 @@ class BaseOrchestrator(ABC):
         return None
 
     def loops_in(self, context: RunContext) -> bool:
-        """Whether this run of it `loops`."""
-        return self.loops
+        """Whether this run of it `loops`: always, or as its members act with tools."""
+        return self.loops or context.acts
 
     @property
     def runtime(self) -> Runtime:

@@ -73,7 +73,7 @@ def charge(
     if not counts(limits, budget):
         return Charge(Claim(context.run_id, request.tenant, limits))
     found, stated = foreseen(strategy, request, context)
-    if strategy.loops_in(context) or context.acts:
+    if strategy.loops_in(context):
         found = found.first_stage
     _check_prices(found, limits, budget)
     partial = budget.on_budget == "best_so_far"
