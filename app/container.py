@@ -23,6 +23,7 @@ from app.jobs.training import TrainingJob
 from app.listening import is_loopback
 from app.observability.metrics import CONFIG_RELOADS
 from app.orchestration.admission import Admission
+from app.orchestration.approving.approvals import Approvals
 from app.orchestration.bundles.tools import Bundles
 from app.orchestration.conversations.conversations import Conversations
 from app.orchestration.engine import Engine
@@ -40,12 +41,13 @@ from app.reliability.breakers import Breakers
 from app.reliability.policies import StandardPolicies
 from app.reliability.standings import LocalStandings
 from app.state.answers import AnswerStore
+from app.state.approvals import ApprovalStore, Ready
 from app.state.audit import AuditStore
 from app.state.breakers import BreakerStore
 from app.state.client import StateClient
 from app.state.conversations import ConversationStore
 from app.state.dynamic_providers import DynamicProviders, ProviderFeed
-from app.state.idempotency import IdempotencyRecords
+from app.state.idempotency import IdempotencyRecords, RequestId
 from app.state.key_ring import KeyRing
 from app.state.ledger import Ledger
 from app.state.reloading import ReloadFeed
@@ -152,6 +154,9 @@ class Container:
         self._tools = Toolbox(spec.tools, self._clock, settings.data_dir, recorder=self._audit, more=self._bundles.tools)
         self._conversations = Conversations(ConversationStore(self._state), spec)
         turns = TurnStore(self._state)
+        self._approvals = Approvals(
+            ApprovalStore(self._state), self._clock, spec.approvals, self._audit, self._tools, self._go_on
+        )
         self._engine = Engine(
             self._registry,
             strategies,
@@ -161,7 +166,7 @@ class Container:
             standings,
             draining,
             self._learning.lessons,
-            (*self._learning.observers, self._reviews),
+            (*self._learning.observers, self._reviews, self._approvals),
             self._tools,
             turns,
         )
@@ -169,7 +174,8 @@ class Container:
         records = RunRecords(self._state)
         self._host = RunHost(records, RunOrders(self._state), spec.runs)
         requests = IdempotencyRecords(self._state)
-        self.executions = Executions(requests, secret.sealer("request"), spec.idempotency)
+        self._runs = StoredRuns(self._host, records, requests, self._approvals.closed)
+        self.executions = Executions(requests, secret.sealer("request"), spec.idempotency, self._runs.close)
         draining.at_end(self.executions.leave)  # before their runs: who waits for them is told by the requests
         draining.at_end(self._host.leave)
         stored = DynamicProviders(self._state, secret)
@@ -184,7 +190,7 @@ class Container:
             settings=settings,
             engine=self._engine,
             host=self._host,
-            runs=StoredRuns(self._host, records, requests),
+            runs=self._runs,
             registry=self._registry,
             keys=self._keys,
             state=self._state,
@@ -195,10 +201,12 @@ class Container:
             reviews=self._reviews,
             conversations=self._conversations,
             turns=turns,
+            approvals=self._approvals,
             audit=self._audit,
             trail=TrailReader(trail, self._audit.key, self._clock),
             tools=self._tools,
             draining=draining,
+            hold=self.executions.hold,
             learned=self._learning.memory.versions,
             reload=self._reload,
             announce_reload=self._reloads.announce,
@@ -241,6 +249,8 @@ class Container:
             stack.push_async_callback(self._host.close, self.services.draining, self._drain_s)
             await self.executions.start()
             stack.push_async_callback(self.executions.close, self.services.draining, self._drain_s)
+            self._approvals.start()
+            stack.push_async_callback(self._approvals.close)
             for warning in await self._warnings():
                 _log.warning(warning)
             yield self.services
@@ -292,11 +302,18 @@ class Container:
         self._training.spec = spec
         self._reviews.config = spec.reviews
         self._conversations.configure(spec)
+        self._approvals.config = spec.approvals
         self._audit.config = self._audit_keeping.config = spec.audit
         self.executions.config = spec.idempotency
         self._admission.local_share = spec.limits.local_share
         self._registry.apply(spec)
         self._keys.configure(spec.keys)
+
+    async def _go_on(self, ready: Ready) -> bool:
+        """Go on with a run that waits for nothing any more. False where that is to be tried again, as where it is about to be
+        paused."""
+        told = await self.executions.resume(RequestId(ready.tenant, ready.digest))
+        return told == "due" or (told == "over" and await self._runs.over(ready.tenant, ready.run_id))
 
     async def _sync(self, stored: Mapping[str, LLMProvider]) -> None:
         """Make the registry's dynamic providers those that are stored."""

@@ -15,6 +15,7 @@ from app.api.edge import Edge
 from app.api.errors import answer_error
 from app.api.idempotency.middleware import Idempotency
 from app.api.routes import (
+    approvals,
     audit,
     breakers,
     catalogue,
@@ -42,6 +43,7 @@ ROUTERS = (
     conversations.router,
     learning.router,
     reviews.router,
+    approvals.router,
     tools.router,
     catalogue.router,
     providers.router,

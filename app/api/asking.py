@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
-from dataclasses import dataclass
+from contextlib import aclosing
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypedDict, TypeVar
 
@@ -12,22 +13,25 @@ from fastapi import Request
 
 from app.api.body import wanted
 from app.api.deadline import DEADLINE, LONGEST_MS, deadline_ms
+from app.api.idempotency.request import KeyedRequest, own_request
 from app.api.native_events import NativeFrames
 from app.api.ratelimit import ratelimit_headers
 from app.api.services import Services
 from app.api.sse import Encoder, EventStream, StreamTimes
-from app.core.errors import InvalidRequest
-from app.core.lifecycle import TICKET, UNREPEATABLE, Ticket
+from app.core.budgets import NOTHING
+from app.core.errors import ConversationBusy, Gone, InvalidRequest, LimitExceeded, QuorumError, StateUnavailable
+from app.core.lifecycle import AGAIN, BODY, PAUSED, TICKET, UNREPEATABLE, Pause, Ticket
 from app.core.principal import Principal
-from app.core.run_events import RunEvent
+from app.core.run_events import RunEvent, RunPaused
 from app.core.run_fold import unfold
 from app.core.run_json import LoggedEvent
-from app.core.runs import OrchestrationOutput, RunRequest, cache_word
+from app.core.runs import Budget, OrchestrationOutput, RunRequest, cache_word
 from app.orchestration.base import BaseOrchestrator
 from app.orchestration.engine import Run, new_run_id
 from app.orchestration.runs.hosted import HostedRun
 from app.orchestration.runs.run_log import OnDisconnect
 from app.orchestration.runs.taking import Taken
+from app.reliability.purse import booked
 
 T = TypeVar("T")
 
@@ -91,54 +95,131 @@ async def begin(request: Request, services: Services, asking: RunRequest, strate
         QuorumError: it is refused.
     """
     ticket: Ticket | None = request.scope.get(TICKET)
+    if ticket is not None and ticket.epoch > 1:
+        return await _gone_on(request, services, asking, strategy, ticket)
     run_id = ticket.run_id if ticket else None
-    ended = await services.runs.ended(asking.tenant, ticket.run_id) if ticket and ticket.epoch > 1 else None
-    if asking.conversation_id is None or ended:
-        return await _begun(request, services, _prepared(services, asking, strategy, run_id), ended)
+    if asking.conversation_id is None:
+        return await _begun(request, services, _made(services, asking, strategy, run_id))
     run_id = run_id or new_run_id()
     async with services.conversations.joining(asking, run_id) as conversation:
-        run = _prepared(services, conversation.request, strategy, run_id)
+        run = _made(services, conversation.request, strategy, run_id)
         run.context.conversation = conversation
-        return await _begun(request, services, run, None)
+        return await _begun(request, services, run)
 
 
-def _prepared(services: Services, asking: RunRequest, strategy: BaseOrchestrator | None, run_id: str | None) -> Run:
+def _made(services: Services, asking: RunRequest, strategy: BaseOrchestrator | None, run_id: str | None) -> Run:
     return services.engine.begin_with(strategy, asking, run_id) if strategy else services.engine.begin(asking, run_id)
 
 
-async def _begun(request: Request, services: Services, run: Run, ended: OrchestrationOutput | None) -> Begun:
+async def _begun(request: Request, services: Services, run: Run) -> Begun:
     ticket: Ticket | None = request.scope.get(TICKET)
-    if ticket is None:
-        return Begun(await services.engine.admit(run))
-    run.context.taken = ticket.epoch > 1
-    run.context.writing = partial(request.scope.__setitem__, UNREPEATABLE, True)
+    own = None
+    if ticket is not None:
+        run.context.writing = partial(request.scope.__setitem__, UNREPEATABLE, True)
+    if run.strategy.may_pause(run.context):
+        if ticket is None:
+            asked_by = run.request
+            who = Principal(asked_by.tenant, asked_by.key_id, asked_by.key_name, asked_by.scopes)
+            own = own_request(request.scope, run.id, request.scope[BODY], who)
+        digest = ticket.digest if ticket else own.id.digest if own else ""
+        run.context.approvals = services.approvals.of_run(digest)
+    return Begun(await services.engine.admit(run), request, ticket, own)
+
+
+async def _gone_on(
+    request: Request, services: Services, asking: RunRequest, strategy: BaseOrchestrator | None, ticket: Ticket
+) -> Begun:
+    """The continuation of a run that another process has begun.
+
+    One that is paused is left so where it cannot go on now, as while its tenant's limits are reached, and tried again; where it
+    never can, it fails.
+    """
+    tenant, run_id, scope = asking.tenant, ticket.run_id, request.scope
+    ended = await services.runs.ended(tenant, run_id)
     if ended:
-        return Begun(run, ticket.digest, ended=ended)
-    taken = await services.host.take(run) if ticket.epoch > 1 else None
+        return Begun(_made(services, asking, strategy, run_id), request, ticket, ended=ended)
+    kept, before = await services.runs.paused(tenant, run_id)
+    if ticket.own and not kept:
+        raise Gone(f"{run_id} was deleted")
+    if before is not None:
+        asking = replace(asking, budget=_left(asking.budget, before))
+        scope[AGAIN] = True
+        scope[UNREPEATABLE] = True  # a person has decided on it
+    try:
+        if asking.conversation_id is None:
+            return await _taken(request, services, _made(services, asking, strategy, run_id), ticket, before)
+        async with services.conversations.joining(asking, run_id) as conversation:
+            run = _made(services, conversation.request, strategy, run_id)
+            run.context.conversation = conversation
+            return await _taken(request, services, run, ticket, before)
+    except (ConversationBusy, LimitExceeded, StateUnavailable):
+        raise
+    except QuorumError:
+        scope[AGAIN] = False
+        raise
+
+
+async def _taken(request: Request, services: Services, run: Run, ticket: Ticket, before: OrchestrationOutput | None) -> Begun:
+    """`run`, taken over. `before` is what had come of it when it was last paused, which is settled."""
     await services.engine.admit(run)
-    return Begun(run, ticket.digest, taken=taken)
+    context, scope = run.context, request.scope
+    context.writing = partial(scope.__setitem__, UNREPEATABLE, True)
+    if before is not None or run.strategy.may_pause(context):
+        context.approvals = services.approvals.of_run(ticket.digest, before)
+    if before is not None:
+        context.settled_ids, context.before_ms = frozenset(one.id for one in before.candidates), before.timing.total_ms
+        context.settled_calls = before.calls
+        if context.purse is not None:
+            context.purse.book_apart(NOTHING, booked(before.usage, before.cost_usd))
+    taken = await services.host.take(run, ticket.digest)
+    context.taken = taken is None or not taken.paused
+    scope[AGAIN] = False
+    return Begun(run, request, ticket, taken=taken)
+
+
+def _left(budget: Budget, before: OrchestrationOutput) -> Budget:
+    """What is left of the seconds of `budget`: those that the run was paused are not counted."""
+    if budget.seconds is None:
+        return budget
+    return replace(budget, seconds=max(0.001, budget.seconds - before.timing.total_ms / 1000))
 
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A run that may go. One that is `keyed` (the digest of its request) goes on whoever leaves, also in another process
-    (`taken`), which may have come to its end already (`ended`): it is only to be answered."""
+    """A run that may go. One with a `ticket` goes on whoever leaves, also in another process (`taken`), which may have come to
+    its end already (`ended`): it is only to be answered. `own` is the request as somebody can go on with it who has no ticket
+    for it, where the run may be paused."""
 
     run: Run
-    keyed: str = ""
+    request: Request
+    ticket: Ticket | None = None
+    own: KeyedRequest | None = None
     taken: Taken | None = None
     ended: OrchestrationOutput | None = None
 
     @property
     def logged(self) -> bool:
-        """Whether it is kept in the log although nobody asked for that: so that no answer of several has to be paid twice."""
-        return bool(self.keyed) and self.run.strategy.models_needed != 1
+        """Whether it is kept in the log although nobody asked for that: so that no answer of several has to be paid twice, and
+        that it may be paused."""
+        several = self.ticket is not None and self.run.strategy.models_needed != 1
+        return several or self.run.context.approvals is not None
 
-    async def host(self, services: Services, on_disconnect: OnDisconnect) -> HostedRun:
-        """Have the process run it."""
-        if self.keyed:
-            on_disconnect = "continue"
-        return await services.host.begin(self.run, on_disconnect=on_disconnect, resumable=self.keyed, taken=self.taken)
+    async def host(self, services: Services, on_disconnect: OnDisconnect, *, native: bool = False) -> HostedRun:
+        """Have the process run it. `native` says whether its reader waits for what follows a pause."""
+        return await services.host.begin(
+            self.run,
+            on_disconnect="continue" if self.ticket else on_disconnect,
+            resumable=self.ticket.digest if self.ticket else "",
+            taken=self.taken,
+            pausing=partial(self._paused, services, native),
+        )
+
+    async def _paused(self, services: Services, native: bool, event: RunPaused, number: int) -> None:
+        pause = Pause(self.run.id, event.expires_at, number, native)
+        if self.ticket is not None:
+            self.request.scope[PAUSED] = pause
+        elif self.own is not None:
+            await services.hold(self.own, pause)
 
 
 async def result_of(request: Request, services: Services, begun: Begun) -> OrchestrationOutput:
@@ -150,25 +231,49 @@ async def result_of(request: Request, services: Services, begun: Begun) -> Orche
     """
     if begun.ended:
         return begun.ended
-    if begun.logged:
-        return await (await begun.host(services, "continue")).ended()
-    return await wanted(request, begun.run.result())
+    if not begun.logged:
+        return await wanted(request, begun.run.result())
+    run = await begun.host(services, "continue")
+    if begun.ticket:
+        return await run.ended()
+    try:
+        return await wanted(request, run.ended())
+    finally:
+        run.cancel("request")  # who waited has left, if it goes on
 
 
 async def streamed(request: Request, services: Services, begun: Begun, encoder: Encoder[RunEvent]) -> EventStream[RunEvent]:
     """The run's events as they happen. It ends when its reader leaves."""
     if begun.ended:
         events = _told_again(begun.ended)
+    elif begun.logged:
+        run = await begun.host(services, "continue")
+        events = run.happening() if begun.ticket else _as_read(run)
     else:
-        events = (await begun.host(services, "continue")).happening() if begun.logged else begun.run.events()
+        events = begun.run.events()
     return _stream(request, services, begun.run, events, encoder)
 
 
 async def hosted(request: Request, services: Services, begun: Begun, on_disconnect: OnDisconnect) -> EventStream[LoggedEvent]:
     """The events of a run that goes on for a while, or to its end, when its reader leaves."""
-    run = None if begun.ended else await begun.host(services, on_disconnect)
-    events = services.runs.events(begun.run.request.tenant, begun.run.id, 0, run)
+    run = None if begun.ended else await begun.host(services, on_disconnect, native=True)
+    events = services.runs.events(begun.run.request.tenant, begun.run.id, 0, run, while_hosted=begun.ticket is not None)
     return _stream(request, services, begun.run, events, NativeFrames())
+
+
+def location_of(run_id: str) -> dict[str, str]:
+    """Where a run that goes on is found."""
+    return {"location": f"/v1/orchestrations/{run_id}"}
+
+
+async def _as_read(run: HostedRun) -> AsyncGenerator[RunEvent]:
+    """The events of a run that ends when its reader leaves."""
+    try:
+        async with aclosing(run.happening()) as events:
+            async for event in events:
+                yield event
+    finally:
+        run.cancel("request")
 
 
 async def _told_again(result: OrchestrationOutput) -> AsyncGenerator[RunEvent]:

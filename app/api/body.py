@@ -15,6 +15,7 @@ from app.api.errors import validation_fault
 from app.api.services import Services
 from app.api.sse import WATCH_AFTER_S, client_gone
 from app.core.errors import InvalidRequest
+from app.core.lifecycle import BODY
 from app.core.streams import in_time, supervise
 
 T = TypeVar("T")
@@ -37,6 +38,7 @@ async def read_json(request: Request, model: type[B], services: Services) -> B:
     limits = services.engine.spec.limits
     content = await read_body(request, limits.max_body_bytes, services.settings.body_s)
     check_depth(content, limits.max_json_depth)
+    request.scope[BODY] = content
     if not content:
         raise InvalidRequest("the body is empty; send a JSON object")
     try:

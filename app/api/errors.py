@@ -69,6 +69,8 @@ _ROWS: dict[str, Row] = {
     "tool_unavailable": Row(503, _API, "A tool cannot be reached now", retry=True),
     "tool_forbidden": Row(403, "permission_error", "No rule allows this tool"),
     "approval_needed": Row(403, "permission_error", "A person must agree first"),
+    "approval_denied": Row(403, "permission_error", "A person has said no"),
+    "approval_expired": Row(403, "permission_error", "Nobody has agreed in time"),
     "effect_uncertain": Row(409, _BAD, "Whether a tool took effect is not known"),
     "internal_error": Row(500, _API, "An internal error"),
 }

@@ -158,6 +158,15 @@ REVIEWS: dict[str, Any] = {
     "reject": {"summary": "No answer stands", "value": {"decision": "reject"}},
 }
 
+APPROVALS: dict[str, Any] = {
+    "approve": {"summary": "The call is made; run something that needs an approval first", "value": {"decision": "approve"}},
+    "deny": {"summary": "It is not", "value": {"decision": "deny", "reason": "too expensive"}},
+    "edit": {
+        "summary": "It is made with other arguments",
+        "value": {"decision": "edit", "arguments": {"expression": "17 * 24"}, "approver": "ann@example.com"},
+    },
+}
+
 TOOLS: dict[str, Any] = {
     "calculator": {"summary": "For the tool calculator", "value": {"arguments": {"expression": "(17 * 23 + 4) / 5"}}},
 }

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from app.api.errors import openai_error
 from app.core.chat import Choice
 from app.core.errors import ErrorReport
 from app.core.messages import ToolCallPart
-from app.core.run_events import OutputDelta, OutputReset, RunEvent, RunFailed, RunFinished
+from app.core.run_events import OutputDelta, OutputReset, RunEvent, RunFailed, RunFinished, RunPaused
 from app.core.run_json import json_bytes
 from app.core.runs import OrchestrationOutput, Output, cache_word
 from app.core.usage import Usage
@@ -31,6 +32,15 @@ def completion(result: OrchestrationOutput, model: str) -> bytes:
             "quorum": summary(result),
         }
     )
+
+
+def approval_needed(run_id: str, approvals: Sequence[str]) -> ErrorReport:
+    """What a client of this dialect is told where the run waits for a person: it has no word for an answer that comes later."""
+    message = (
+        f"the run {run_id} waits for a person to decide {', '.join(approvals)} (POST /v1/approvals/<id>); then"
+        f" its answer is at /v1/orchestrations/{run_id}, or given to this request if it comes again with its Idempotency-Key"
+    )
+    return ErrorReport("ApprovalNeeded", "approval_needed", message)
 
 
 def summary(result: OrchestrationOutput) -> dict[str, Any]:
@@ -111,6 +121,7 @@ class ChunkEncoder:
         self._tail = b'],"usage":null}\n\n' if include_usage else b"]}\n\n"
         self._text_head = self._head + b'{"index":0,"delta":{"content":'
         self._text_tail = b'},"logprobs":null,"finish_reason":null}' + self._tail
+        self._run_id = run_id
         self._begun: set[int] = set()
         self._tool_calls: set[tuple[int, int]] = set()
         self.broken = False
@@ -119,6 +130,8 @@ class ChunkEncoder:
         return isinstance(event, (OutputDelta, RunFinished))
 
     def failure(self, event: RunEvent) -> ErrorReport | None:
+        if isinstance(event, RunPaused):
+            return approval_needed(self._run_id, event.approvals)
         return event.error if isinstance(event, RunFailed) else None
 
     def encode(self, event: RunEvent) -> bytes:
@@ -133,6 +146,8 @@ class ChunkEncoder:
                 return self._finish(event)
             case RunFailed():
                 return self._fail(event.error)
+            case RunPaused():
+                return self._fail(approval_needed(self._run_id, event.approvals))
             case OutputReset(aside=True):
                 return self._delta(OutputDelta(0, "text", "\n\n")) if 0 in self._begun else b""
             case OutputReset():

@@ -8,9 +8,11 @@ from typing import cast
 
 from fastapi import Request
 
+from app.api.idempotency.request import KeyedRequest
 from app.config.loading import Loaded
 from app.config.settings import Settings
-from app.core.lifecycle import Draining
+from app.core.lifecycle import Draining, Pause
+from app.orchestration.approving.approvals import Approvals
 from app.orchestration.conversations.conversations import Conversations
 from app.orchestration.engine import Engine
 from app.orchestration.learning.feedback import Feedback
@@ -35,7 +37,7 @@ class Services:
 
     `reload` reads the configuration anew and raises ConfigError where it is bad; the old one then stays. `announce_reload`
     has every other process do the same. `sync_providers` brings the registry up to what is stored, at once instead of
-    within a second. `learned` are the versions in force for a tenant.
+    within a second. `learned` are the versions in force for a tenant. `hold` has somebody go on later with a paused run.
     """
 
     settings: Settings
@@ -52,10 +54,12 @@ class Services:
     reviews: Reviews
     conversations: Conversations
     turns: TurnStore
+    approvals: Approvals
     audit: AuditTrail
     trail: TrailReader
     tools: Toolbox
     draining: Draining
+    hold: Callable[[KeyedRequest, Pause], Awaitable[None]]
     learned: Callable[[str], tuple[str, ...]]
     reload: Callable[[], Awaitable[Loaded]]
     announce_reload: Callable[[], Awaitable[None]]

@@ -15,7 +15,7 @@ from app.config.conversations import ConversationsConfig
 from app.config.learning import LearningConfig, ReviewsConfig
 from app.config.planning import PlannerConfig
 from app.config.shape import Name, Scope, Spec
-from app.config.tools import ToolsConfig
+from app.config.tools import ApprovalsConfig, ToolsConfig
 from app.core.chat import CacheMode
 
 ProviderKind = Literal["openai", "openai_compatible", "anthropic", "gemini", "mock", "replay"]
@@ -334,3 +334,4 @@ class QuorumSpec(Spec):
     audit: AuditConfig = AuditConfig()
     tools: ToolsConfig = ToolsConfig()
     planner: PlannerConfig = PlannerConfig()
+    approvals: ApprovalsConfig = ApprovalsConfig()

@@ -160,6 +160,16 @@ class FamilyTuning(Spec):
     )
 
 
+class ApprovalsConfig(Spec):
+    """Calls of tools that a person must agree to, and that their runs wait for."""
+
+    expire_s: int = Field(
+        default=86_400, ge=1, le=2_592_000, description="What nobody has decided by then is not done, and the model is told."
+    )
+    keep_s: int = Field(default=2_592_000, ge=60, le=31_536_000, description="Decided ones are listed for so long.")
+    by_asker: bool = Field(default=True, description="Whether the key whose run asks may decide, if it has the scope `review`.")
+
+
 class ToolsConfig(Spec):
     """The tools of the service. Those of clients are none of it."""
 

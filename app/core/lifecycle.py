@@ -33,8 +33,17 @@ REQUIRED: Final = "quorum.required"
 UNREPEATABLE: Final = "quorum.unrepeatable"
 """In an ASGI scope: true once something was begun that must not be done twice, so that the answer is kept whatever it is."""
 
+PAUSED: Final = "quorum.paused"
+"""In an ASGI scope with a ticket: the `Pause` of its run, once that waits for somebody."""
+
+AGAIN: Final = "quorum.again"
+"""In an ASGI scope with a ticket: true where its paused run cannot be gone on with now, so that it is to be tried again."""
+
 INTERRUPT: Final = "quorum.interrupt"
 """In an ASGI scope with a ticket: makes of an `ErrorReport` the frame that tells the reader of a stream that it breaks off."""
+
+BODY: Final = "quorum.body"
+"""In an ASGI scope: the body of the request, once it was read."""
 
 PRINCIPAL: Final = "quorum.principal"
 """In an ASGI scope: who asks, where that is known already."""
@@ -44,12 +53,25 @@ PRINCIPAL: Final = "quorum.principal"
 class Ticket:
     """A request that runs apart from its connection: whoever takes it over gives its run the same id.
 
-    `epoch` counts the processes that have run it, from 1 on; `digest` names it in the store, within its tenant.
+    `epoch` counts the processes that have run it, from 1 on; `digest` names it in the store, within its tenant. It is the
+    service's `own` where nobody asks for it under that name: its run was paused, and its client has long been answered.
     """
 
     run_id: str
     epoch: int
     digest: str
+    own: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """A run waits for somebody, until `expires_at` (Unix time in seconds) at the latest. `after` is the number of the event
+    that says so; readers of a `native` stream wait for those that follow it."""
+
+    run_id: str
+    expires_at: float
+    after: int
+    native: bool
 
 
 class Draining:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
+from app.core.approvals import Approval
 from app.core.chat import FinishReason, JsonObject
 from app.core.errors import ErrorReport
 from app.core.runs import (
@@ -23,8 +24,8 @@ from app.core.runs import (
     PlanDecision,
     RunStatus,
     Timing,
-    ToolRun,
 )
+from app.core.tool_runs import ToolRun
 from app.core.tools import SideEffect
 
 DeltaKind = Literal["text", "reasoning", "refusal", "tool_call"]
@@ -150,8 +151,18 @@ class ToolReturned:
 
 @dataclass(frozen=True, slots=True)
 class ApprovalRequested:
+    """A call of a tool waits for a person."""
+
     type: ClassVar[str] = "approval.requested"
-    approval: JsonObject
+    approval: Approval
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalDecided:
+    """What became of it, as the run has found it."""
+
+    type: ClassVar[str] = "approval.decided"
+    approval: Approval
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,8 +234,17 @@ class Warning:  # noqa: A001 - the contract's name for this event
 
 @dataclass(frozen=True, slots=True)
 class RunPaused:
+    """The run waits, and no process has it. It is not over: what follows comes into the same log.
+
+    `approvals` are the ids of those that it waits for, until `expires_at` (Unix time in seconds).
+    """
+
     type: ClassVar[str] = "run.paused"
     reason: str
+    approvals: tuple[str, ...] = ()
+    expires_at: float = 0.0
+    status: RunStatus = "needs_approval"
+    timing: Timing = Timing()
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +308,7 @@ RunEvent = (
     | ToolCalled
     | ToolReturned
     | ApprovalRequested
+    | ApprovalDecided
     | StepStarted
     | StepFinished
     | StepSkipped

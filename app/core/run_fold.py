@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
+from app.core.approvals import Approval
 from app.core.chat import Choice
 from app.core.model_events import (
     ReasoningDelta,
@@ -18,6 +19,7 @@ from app.core.model_events import (
 )
 from app.core.run_events import (
     AnalysisFinished,
+    ApprovalDecided,
     ApprovalRequested,
     CandidateDelta,
     CandidateFailed,
@@ -59,8 +61,8 @@ from app.core.runs import (
     PlanDecision,
     RunStatus,
     Timing,
-    ToolRun,
 )
+from app.core.tool_runs import ToolRun
 from app.core.usage import NO_USAGE, Usage
 
 
@@ -104,9 +106,11 @@ class RunFold:
         self._evidence: EvidenceBundle | None = None
         self._path: list[PathLink] = []
         self._tool_calls: dict[str, ToolRun] = {}
+        self._approvals: dict[str, Approval] = {}
         self._warnings: list[str] = []
         self._output = ResponseBuilder()
         self._end: RunFinished | RunFailed | None = None
+        self._paused: RunPaused | None = None
 
     def add(self, event: RunEvent) -> None:
         match event:
@@ -156,15 +160,18 @@ class RunFold:
                 self._restart()
             case RunFinished() | RunFailed():
                 self._end = event
-            case (
-                ApprovalRequested()
-                | StepStarted()
-                | StepFinished()
-                | StepSkipped()
-                | StepCompensated()
-                | RunPaused()
-                | RunResumed()
-            ):
+            case ApprovalRequested():
+                self._approvals[event.approval.id] = event.approval
+                call = self._tool_calls.get(event.approval.call_id)
+                if call is not None and call.status == "running":
+                    self._tool_calls[call.id] = replace(call, status="needs_approval")
+            case ApprovalDecided():
+                self._approvals[event.approval.id] = event.approval
+            case RunPaused():
+                self._paused = event
+            case RunResumed():
+                self._paused = None
+            case StepStarted() | StepFinished() | StepSkipped() | StepCompensated():
                 pass
 
     def _restart(self) -> None:
@@ -172,6 +179,7 @@ class RunFold:
         self._output = ResponseBuilder()
         self._analysis = None
         self._calls, self._path, self._tool_calls, self._warnings = [], [], {}, []
+        self._approvals, self._paused = {}, None
 
     def candidate(self, candidate_id: str) -> Candidate | None:
         """What is known of a candidate; None where it has not begun."""
@@ -183,14 +191,18 @@ class RunFold:
 
     def result(self) -> OrchestrationOutput:
         candidates, tool_calls = tuple(self._candidates.values()), tuple(self._tool_calls.values())
+        approvals = tuple(self._approvals.values())
         if self._end:  # who was still at work was stopped with the run, and could not say so
             candidates = tuple(replace(c, status="cancelled") if c.status == "running" else c for c in candidates)
-            tool_calls = tuple(replace(t, status="cancelled") if t.status == "running" else t for t in tool_calls)
+            open_ = ("running", "needs_approval")
+            tool_calls = tuple(replace(t, status="cancelled") if t.status in open_ else t for t in tool_calls)
+            approvals = tuple(replace(a, status="withdrawn") if a.status == "pending" else a for a in approvals)
         paid = (*candidates, *self._calls)
         answered = {link.candidate_id for link in self._path if link.outcome == "answered"}
         given_up = {link.candidate_id for link in self._path} - answered
         wasted = [c for c in candidates if c.status == "cancelled" or c.id in given_up]
-        status: RunStatus = self._end.status if self._end else "running"
+        end = self._end or self._paused
+        status: RunStatus = end.status if end else "running"
         return OrchestrationOutput(
             id=self._run_id,
             status=status,
@@ -205,10 +217,11 @@ class RunFold:
             plan=self._plan,
             path=tuple(self._path),
             tool_calls=tool_calls,
+            approvals=approvals,
             usage=total_usage(paid),
             cost_usd=_spent(paid, tool_calls),
             wasted_cost_usd=_wasted(paid, (*wasted, *(call for call in self._calls if call.status == "cancelled"))),
-            timing=self._end.timing if self._end else Timing(),
+            timing=end.timing if end else Timing(),
             warnings=tuple(self._warnings),
             error=self._end.error if isinstance(self._end, RunFailed) else None,
             metadata=self._started.metadata,
@@ -326,8 +339,12 @@ def unfold(result: OrchestrationOutput) -> Iterator[RunEvent]:
         yield EvidenceUpdated("bundle_ready", result.evidence, result.consensus)
     for tool in result.tool_calls:
         yield ToolCalled(tool.id, tool.step, tool.name, tool.arguments, tool.version, tool.side_effect, tool.candidate_id)
-        if tool.status != "running":
+        if tool.status not in ("running", "needs_approval"):
             yield ToolReturned(tool)
+    for approval in result.approvals:
+        yield ApprovalRequested(approval)
+        if approval.status != "pending":
+            yield ApprovalDecided(approval)
     for message in result.warnings:
         yield Warning(message)
     yield from _unfold_output(result)
@@ -342,7 +359,10 @@ def _unfold_output(result: OrchestrationOutput) -> Iterator[RunEvent]:
         yield from output_deltas(choice)
     if result.error:
         yield RunFailed(result.error, result.status, result.timing, result)
-    elif result.status not in ("queued", "running", "needs_approval"):
+    elif result.status == "needs_approval":
+        waiting = tuple(approval.id for approval in result.approvals if approval.status == "pending")
+        yield RunPaused("", waiting, timing=result.timing)
+    elif result.status not in ("queued", "running"):
         endings = tuple(Ending(choice.index, choice.finish_reason, choice.native_finish_reason) for choice in output.choices)
         if not endings and (output.finish_reason or result.status != "cancelled"):
             endings = (Ending(0, output.finish_reason or "stop"),)

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from app.core.approvals import Approval
 from app.core.chat import (
     DEFAULT_GENERATION,
     Attempt,
@@ -22,15 +23,12 @@ from app.core.chat import (
     ToolDefinition,
 )
 from app.core.errors import ErrorReport
-from app.core.messages import Message, ToolCallPart
-from app.core.tools import SideEffect
+from app.core.messages import Message, ReasoningPart, ToolCallPart
+from app.core.tool_runs import ToolRun
 from app.core.usage import NO_USAGE, Usage
 
 RunStatus = Literal["queued", "running", "succeeded", "failed", "cancelled", "needs_review", "needs_approval"]
 CandidateStatus = Literal["running", "succeeded", "failed", "cancelled"]
-ToolRunStatus = Literal["running", "succeeded", "failed", "invalid", "refused", "repeated", "cancelled"]
-"""`invalid`: the arguments do not fit, or there is no such tool. `refused`: no permission. `repeated`: asked for twice in a
-row. Those three were not run."""
 CallRole = Literal["analysis", "ranking", "synthesis", "judge", "embedding", "replicate"]
 """`replicate`: an answer inside of a bundle tool, which is a candidate there and none of the run."""
 OnBudget = Literal["fail", "best_so_far"]
@@ -202,7 +200,8 @@ class Candidate:
     """One model's answer inside a run, with what it took. Times in milliseconds since the candidate started.
 
     A `cached` answer was not asked for: it came from the cache or was shared with another call, and costs nothing here.
-    `wasted_cost_usd` is what hedges took whose answer was not waited for; it is not part of `cost_usd`.
+    `wasted_cost_usd` is what hedges took whose answer was not waited for; it is not part of `cost_usd`. `sealed_reasoning`
+    stands beside calls of tools: its vendor wants it back with their results.
     """
 
     id: str
@@ -225,6 +224,7 @@ class Candidate:
     attempts: tuple[Attempt, ...] = ()
     error: ErrorReport | None = None
     wasted_cost_usd: float | None = None
+    sealed_reasoning: tuple[ReasoningPart, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,37 +242,6 @@ class HelperCall:
     error: ErrorReport | None = None
     cached: bool = False
     wasted_cost_usd: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ToolRun:
-    """One call of a tool of the service, as a model asked for it in its `step`, and what came of it.
-
-    `candidate_id` is the candidate that asked for it; of several that asked for the same, the one for which it was made.
-    `arguments` is the JSON text as the model wrote it. `version` and `side_effect` are None where there is no such tool.
-    `started_at` is Unix time in seconds, 0 where it was not run.
-    """
-
-    id: str
-    step: int
-    name: str
-    arguments: str
-    version: str | None = None
-    side_effect: SideEffect | None = None
-    status: ToolRunStatus = "running"
-    result: Any = None
-    error: ErrorReport | None = None
-    truncated: bool = False
-    started_at: float = 0.0
-    latency_ms: float = 0.0
-    cost_usd: float = 0.0
-    candidate_id: str | None = None
-
-    @property
-    def may_have_written(self) -> bool:
-        """Whether it may have changed the world: it writes, and was run, here or by a process that died."""
-        uncertain = self.error is not None and self.error.code == "effect_uncertain"
-        return self.side_effect == "write" and (self.started_at > 0 or uncertain)
 
 
 CacheWord = Literal["hit", "partial", "miss"]
@@ -384,6 +353,7 @@ class OrchestrationOutput:
     plan: PlanDecision | None = None
     path: tuple[PathLink, ...] = ()
     tool_calls: tuple[ToolRun, ...] = ()
+    approvals: tuple[Approval, ...] = ()
     usage: Usage = NO_USAGE
     cost_usd: float | None = None
     wasted_cost_usd: float | None = None

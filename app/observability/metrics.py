@@ -102,6 +102,15 @@ REVIEWS_PENDING = Gauge(
     "quorum_reviews_pending", "Reviews that are to be decided, of all tenants.", multiprocess_mode="livemostrecent"
 )
 REVIEW_OLDEST = Gauge("quorum_review_oldest_seconds", "How long the oldest of them waits.", multiprocess_mode="livemostrecent")
+APPROVALS_REQUESTED = Counter("quorum_approvals_requested_total", "Calls of tools that a person was asked to agree to.")
+APPROVALS_DECIDED = Counter("quorum_approvals_decided_total", "What became of them.", ["decision"])
+APPROVAL_SECONDS = Histogram(
+    "quorum_approval_wait_seconds",
+    "Seconds until one was decided, or had expired.",
+    buckets=(1, 15, 60, 900, 3600, 14400, 86400),
+)
+APPROVALS_PENDING = Gauge("quorum_approvals_pending", "Approvals that are to be decided.", multiprocess_mode="livemostrecent")
+APPROVAL_OLDEST = Gauge("quorum_approval_oldest_seconds", "How long the oldest waits.", multiprocess_mode="livemostrecent")
 TRAININGS = Counter("quorum_trainings_total", "Trainings that came by themselves, by what became of them.", ["outcome"])
 BAD_ARTEFACTS = Counter("quorum_bad_artefacts_total", "Lessons that could not be used, so that the priors held.")
 ARTEFACTS = Gauge(

@@ -110,6 +110,10 @@ class BaseOrchestrator(ABC):
             InvalidRequest: naming the member at fault.
         """
 
+    def may_pause(self, context: RunContext) -> bool:
+        """Whether a run may have to wait for a person, so that it is kept from its beginning on."""
+        return False
+
     def plan(self, request: RunRequest, context: RunContext) -> PlanDecision:
         """What would run and why, as estimates show it. Nothing is called."""
         names = tuple(model.profile.name for model in context.models)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from app.core.chat import ChatRequest, ChatResponse, Choice
 from app.core.clock import Clock
 from app.core.errors import OrchestratorError, QuorumError, report
-from app.core.messages import ToolCallPart
+from app.core.messages import ReasoningPart, ToolCallPart
 from app.core.model_events import (
     Delta,
     ReasoningDelta,
@@ -197,7 +197,13 @@ class CandidateCall(ModelCall):
             ttft_ms=None if self._first is None else (self._first - self._started) * 1000,
             attempts=tuple(self.request.context.attempts),
             error=report(self.error) if self.error else None,
+            sealed_reasoning=choice.reasoning_parts if choice.tool_calls and sealed(choice.reasoning_parts) else (),
         )
+
+
+def sealed(parts: Sequence[ReasoningPart]) -> bool:
+    """Whether a vendor has sealed any of the reasoning."""
+    return any(part.signature or part.redacted for part in parts)
 
 
 class Consultation(ModelCall):

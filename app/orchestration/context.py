@@ -16,9 +16,11 @@ from app.core.messages import Message, shown_to
 from app.core.models import Call, Model
 from app.core.run_events import RunEvent
 from app.core.run_fold import RunFold
-from app.core.runs import CallRole, Candidate, Output, RunRequest, ToolRun
+from app.core.runs import CallRole, Candidate, HelperCall, Output, RunRequest
 from app.core.standing import Standings
+from app.core.tool_runs import ToolRun
 from app.core.tools import EnclosingRun, Unheard
+from app.orchestration.approving.asking import RunApprovals
 from app.orchestration.calls import CandidateCall, Consultation
 from app.orchestration.conversations.conversations import OpenConversation
 from app.orchestration.learning.lessons import Lessons, Priors
@@ -47,11 +49,13 @@ class RunContext:
     most that a call may ask for. `standings` knows how models have been doing. Where a budget applies, `purse` is what the
     calls draw on, `default_max_tokens` bounds those whose generation does not, and `needs_prices` says that dollars are
     counted, so that only models of known prices may be asked. `finished` are candidates of this run that had answered when it
-    was `taken` over from another process: who is asked the same again says the same; and `returned` are the calls of tools that
-    were over by then, by their ids. `writing` is told before a tool is run that writes. `draining` tells whether the process
-    stops. `lessons` are what was learned of models and tasks; `taught` is what the strategy has to say so that one may learn
-    from the run. `settled` is the strategy's own: what it has decided of this run already, which its plan and the run must
-    agree on. `inside` is the run that this one is a part of, as a replicate of a bundle tool is: it draws on that one, and its
+    was `taken` over from another process, or paused: who is asked the same again says the same; and `returned` are the calls of
+    tools that were over by then, by their ids. What it used before it was paused is settled: `settled_ids` are the candidates
+    that are paid, `settled_calls` the calls beside them, and `before_ms` is how long it ran. `approvals` asks people; without
+    it nobody can be asked. `writing` is told before a tool is run that writes. `draining` tells whether the process stops.
+    `lessons` are what was learned of models and tasks; `taught` is what the strategy has to say so that one may learn from the
+    run. `settled` is the strategy's own: what it has decided of this run already, which its plan and the run must agree on.
+    `inside` is the run that this one is a part of, as a replicate of a bundle tool is: it draws on that one, and its
     answers are in the cache as those of replicates from `first_replicate` on. `toolbox` has the tools of the service, and
     `turns` keeps what was said with them between two requests of a conversation; there are none in a run from Python that was
     given none. `conversation` is the stored one in which the run takes its turn, where the request names one.
@@ -91,6 +95,10 @@ class RunContext:
     first_replicate: int = 0
     delegates: Delegates | None = None
     unplanned: bool = False
+    approvals: RunApprovals | None = None
+    settled_ids: frozenset[str] = frozenset()
+    settled_calls: tuple[HelperCall, ...] = ()
+    before_ms: float = 0.0
     _task: TaskProfile | None = None
 
     def within(self, outer: RunContext) -> None:
@@ -197,11 +205,14 @@ class RunContext:
 
     def _recalled(self, model: Model, replicate: int, layer: int) -> Call | None:
         generation = self.request.generation
-        if generation.n > 1 or generation.logprobs:  # a candidate holds the first choice without them
+        if generation.n > 1:  # a candidate holds the first choice
             return None
         for number, candidate in enumerate(self.finished):
             if (candidate.model, candidate.replicate, candidate.layer) == (model.profile.name, replicate, layer):
-                return recalled(model.profile, self.finished.pop(number))
+                if generation.logprobs and not candidate.tool_calls:  # it holds the answer without them
+                    return None
+                known = self.finished.pop(number)
+                return recalled(model.profile, known, paid=known.id in self.settled_ids)
         return None
 
     def consult(

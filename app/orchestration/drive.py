@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Final
 
 import structlog
 
 from app.core.errors import DeadlineExceeded, OrchestratorError, QuorumError, report
 from app.core.lifecycle import stopping
-from app.core.run_events import OutputDelta, RunEvent, RunFailed, RunFinished, RunStarted, Warning
+from app.core.run_events import OutputDelta, RunEvent, RunFailed, RunFinished, RunPaused, RunStarted, Warning
 from app.core.run_fold import RunFold, parse_json
 from app.core.runs import RunRequest, Timing
 from app.core.streams import close, with_deadline
@@ -29,7 +30,7 @@ _log = structlog.get_logger("quorum.run")
 async def drive(
     strategy: BaseOrchestrator, request: RunRequest, context: RunContext, fold: RunFold | None = None
 ) -> AsyncIterator[RunEvent]:
-    """The events of a run, numbered by their order: `RunStarted`, the strategy's own, and exactly one end.
+    """The events of a run, numbered by their order: `RunStarted`, the strategy's own, and exactly one end, or what pauses it.
 
     The end carries the result, which is the fold of all events before it. They are added to `fold` before they are told.
     """
@@ -50,11 +51,11 @@ async def drive(
         fold.add(Warning(note))
         yield Warning(note)
     first_output: float | None = None
-    end: RunFinished | RunFailed | None = None
+    end: RunFinished | RunFailed | RunPaused | None = None
     try:
         async with aclosing(_events(strategy, request, context)) as source:
             async for event in source:
-                if isinstance(event, (RunFinished, RunFailed)):
+                if isinstance(event, (RunFinished, RunFailed, RunPaused)):
                     end = event
                     break
                 if first_output is None and isinstance(event, OutputDelta):
@@ -81,7 +82,13 @@ async def drive(
             fold.add(Warning(note))
             yield Warning(note)
     watched = first_output if request.deltas != "none" else None
-    yield _completed(end, fold, request, Timing((clock.monotonic() - began) * 1000, watched))
+    timing = Timing(context.before_ms + (clock.monotonic() - began) * 1000, watched)
+    if isinstance(end, RunPaused):
+        end = replace(end, timing=timing)
+        fold.add(end)
+        yield end
+    else:
+        yield _completed(end, fold, request, timing)
 
 
 async def _events(strategy: BaseOrchestrator, request: RunRequest, context: RunContext) -> AsyncGenerator[RunEvent]:

@@ -17,7 +17,7 @@ from app.core.chat import NamedTool
 from app.core.clock import Clock
 from app.core.errors import InvalidRequest
 from app.core.lifecycle import Draining
-from app.core.run_events import RunEvent, RunFailed, RunFinished
+from app.core.run_events import RunEvent, RunFailed, RunFinished, RunPaused
 from app.core.run_fold import RunFold
 from app.core.runs import Budget, OrchestrationOutput, RunRequest, Timing
 from app.core.standing import Standings
@@ -65,17 +65,18 @@ class Run:
     observers: Sequence[Observer] = ()
 
     async def events(self) -> AsyncGenerator[RunEvent]:
-        """What happens, to its end. Closing this cancels the run."""
+        """What happens, to its end, or until it pauses. Closing this cancels the run."""
         permit, conversation = self._begun(), self.context.conversation
         clock, fold = self.context.clock, RunFold(self.id)
         began = clock.monotonic()
-        end: RunFinished | RunFailed | None = None
+        end: RunFinished | RunFailed | RunPaused | None = None
         source = drive(self.strategy, self.request, self.context, fold)
         try:
             async for event in source:
-                if isinstance(event, (RunFinished, RunFailed)):
+                if isinstance(event, (RunFinished, RunFailed, RunPaused)):
                     end = event
-                    self._note(event)
+                    if not isinstance(event, RunPaused):
+                        self._note(event)
                     if permit is not None:  # before the caller hears of the end, and may ask again
                         await permit.settle(self._used())
                     if conversation is not None:

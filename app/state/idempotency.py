@@ -4,7 +4,8 @@ A record is `running` under a lease, or `done` with its answer. It belongs to th
 one epoch. Whoever finds a lease that has passed may take the request over, which counts the epoch up; from then on every write
 of the operation before is refused. A record that was `dropped` leaves a mark for a while: what comes late finds that it was
 there, which is not so where the whole store was emptied. One whose run was `deleted` leaves a mark until its key would have
-expired. All times are the server's.
+expired. One whose run is `paused` has an answer that says so, and nobody runs it: its lease is how long the run waits, and who
+finds that it has passed goes on with it. All times are the server's.
 """
 
 # pyright: reportUnknownMemberType=false
@@ -55,12 +56,13 @@ class Asked:
 @dataclass(frozen=True, slots=True)
 class Begun:
     """It is the caller's to run, by this operation, in this epoch, under this run id. `request` is what was stored when it
-    first began."""
+    first began; `waited_s` how long its run was paused until now."""
 
     operation: str
     epoch: int
     run_id: str
     request: str
+    waited_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,16 @@ class Busy:
     left_s: float
 
 
-Outcome = Begun | Answered | Busy | Literal["other", "absent", "deleted"]
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """Its run waits for a person. `head` is that of the answer which says so."""
+
+    head: bytes
+    scope: str
+    run_id: str
+
+
+Outcome = Begun | Answered | Busy | Paused | Literal["other", "absent", "deleted"]
 """`other`: the key was used for another request. `absent`: there is nothing to take over. `deleted`: with its run."""
 
 Told = Literal["ok", "lost", "missing"]
@@ -93,7 +104,8 @@ class Write:
         operation, epoch: those of `Begun`.
         head: of the answer, once it is known; `scope` is what a reader's key must allow.
         first: the number of the first of `pieces`, from 1 on.
-        end: `keep` stores the answer, `drop` forgets the request, so that it may be asked again.
+        end: `keep` stores the answer, `drop` forgets the request, so that it may be asked again; `pause` stores the answer
+            until somebody goes on with the run, in `wait_s` seconds at the latest.
         keep_s: how long it is kept from now on.
         release: somebody else may go on with it, at once.
         again: where the store was emptied, what it is to know again; then `pieces` are all.
@@ -107,7 +119,8 @@ class Write:
     scope: str = ""
     first: int = 1
     pieces: Sequence[bytes] = ()
-    end: Literal["", "keep", "drop"] = ""
+    end: Literal["", "keep", "drop", "pause"] = ""
+    wait_s: float = 0.0
     release: bool = False
     again: Asked | None = None
 
@@ -126,6 +139,7 @@ class IdempotencyRecords:
         self._lease = state.script("idem_lease")
         self._due = state.script("idem_due")
         self._delete = state.script("idem_delete")
+        self._resume = state.script("idem_resume")
 
     async def begin(self, request: RequestId, *, operation: str, keep_s: int, asked: Asked | None = None) -> Outcome:
         """Begin `request`, or learn what has become of it. Without `asked` only what is there is taken over.
@@ -151,7 +165,7 @@ class IdempotencyRecords:
         def queue(pipe: Any) -> None:
             going = [write.id.member for write in writes if not write.end and not write.release]
             left = [write.id.member for write in writes if write.release]
-            over = [write.id.member for write in writes if write.end]
+            over = [write.id.member for write in writes if write.end in ("keep", "drop")]
             for write in writes:
                 keys = idempotency_keys(write.id.tenant, write.id.digest)
                 evalsha(pipe, self._write, [keys.record, keys.body], _arguments(write))
@@ -159,6 +173,9 @@ class IdempotencyRecords:
                 evalsha(pipe, self._lease, [IDEMPOTENT_LEASES], [int(LEASE_S * 1000), "CH", *going])
             if left:
                 evalsha(pipe, self._lease, [IDEMPOTENT_LEASES], [0, "CH", *left])
+            for write in writes:
+                if write.end == "pause":
+                    evalsha(pipe, self._lease, [IDEMPOTENT_LEASES], [int(write.wait_s * 1000), "CH", write.id.member])
             if over:
                 pipe.zrem(IDEMPOTENT_LEASES, *over)
 
@@ -174,6 +191,15 @@ class IdempotencyRecords:
         keys = idempotency_keys(request.tenant, request.digest)
         with reaching_state():
             await self._delete(keys=[keys.record, keys.body], args=[run_id])
+
+    async def resume(self, request: RequestId) -> Literal["due", "busy", "over"]:
+        """Have a request that is paused be gone on with by whoever looks next. `busy`: somebody runs it."""
+        keys = idempotency_keys(request.tenant, request.digest)
+        with reaching_state():
+            told = cast("bytes", await self._resume(keys=[keys.record])).decode()
+        if told == "due":
+            await self._look_after([request], 0)
+        return cast('Literal["due", "busy", "over"]', told)
 
     async def due(self, most: int) -> list[RequestId]:
         """Requests whose lease has passed, `most` at most."""
@@ -235,7 +261,7 @@ class IdempotencyRecords:
 
 
 def _arguments(write: Write) -> list[Any]:
-    lease_ms = 0 if write.release else int(LEASE_S * 1000)
+    lease_ms = 0 if write.release else int((write.wait_s if write.end == "pause" else LEASE_S) * 1000)
     keep_ms = write.keep_s * 1000
     mark_ms = int(DROPPED_S * 1000) if write.epoch == 1 else keep_ms
     what = write.again or _NOTHING
@@ -245,8 +271,10 @@ def _arguments(write: Write) -> list[Any]:
 
 def _outcome(found: Any, operation: str) -> Outcome:
     match found:
-        case [b"run", epoch, run_id, request]:
-            return Begun(operation, int(epoch), run_id.decode(), request.decode())
+        case [b"run", epoch, run_id, request, waited_ms]:
+            return Begun(operation, int(epoch), run_id.decode(), request.decode(), waited_ms / 1000)
+        case [b"paused", head, scope, run_id]:
+            return Paused(head, scope.decode(), run_id.decode())
         case [b"done", head, scope]:
             return Answered(head, scope.decode())
         case [b"busy", left_ms]:

@@ -204,3 +204,40 @@ def audit_keys(tenant: str) -> AuditKeys:
     """The keys of a tenant's audit trail."""
     tag = f"quorum:{{audit:{tenant}}}"
     return AuditKeys(f"{tag}:records", f"{tag}:checkpoint")
+
+
+APPROVING: Final = "quorum:{approving}:tenants"
+"""A set of the tenants that ever had an approval asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalKeys:
+    """The approvals of a tenant: entries, decisions, expiries in milliseconds, who has used them (hashes), both indices by time
+    (sorted sets), and the runs that wait for none of theirs any more, each with the digest of its request (a hash)."""
+
+    entries: str
+    decisions: str
+    pending: str
+    decided: str
+    expiries: str
+    ready: str
+    used: str
+
+
+def approval_keys(tenant: str) -> ApprovalKeys:
+    """The keys of a tenant's approvals."""
+    tag = f"quorum:{{approvals:{tenant}}}"
+    return ApprovalKeys(
+        f"{tag}:entries",
+        f"{tag}:decisions",
+        f"{tag}:pending",
+        f"{tag}:decided",
+        f"{tag}:expiries",
+        f"{tag}:ready",
+        f"{tag}:used",
+    )
+
+
+def approvals_of_run(tenant: str, run_id: str) -> str:
+    """A set of the ids of a run's approvals."""
+    return f"quorum:{{approvals:{tenant}}}:run:{run_id}"

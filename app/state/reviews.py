@@ -5,19 +5,15 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, cast
+from typing import Any, Literal, cast
 
 from app.state.client import StateClient, reaching_state
+from app.state.indices import Depth, Position, depth_of, newest
 from app.state.keys import REVIEWING, ReviewKeys, review_keys
 
 Queue = Literal["pending", "decided"]
-Position = tuple[int, str]
-"""Where a review stands: the microsecond when it came, and its id."""
-_SAME_TIME: Final = 16
-"""Reviews that may have come in one microsecond."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +22,6 @@ class StoredReview:
 
     entry: bytes
     decision: bytes | None
-
-
-@dataclass(frozen=True, slots=True)
-class Depth:
-    """How many reviews of all tenants are pending, and when the oldest came, in seconds since the epoch."""
-
-    pending: int
-    oldest: float | None
 
 
 class ReviewStore:
@@ -59,22 +47,7 @@ class ReviewStore:
     ) -> list[tuple[Position, StoredReview | None]]:
         """Up to `most` reviews that came before `below`, the newest first; None in place of one that has gone meanwhile."""
         keys = review_keys(tenant)
-        highest = "+inf" if below is None else below[0]
-        found: list[list[Position]] = []
-        for queue in queues:
-            with reaching_state():
-                rows: Any = await self._state.commands.zrange(
-                    getattr(keys, queue),
-                    highest,
-                    "-inf",
-                    desc=True,
-                    byscore=True,
-                    offset=0,
-                    num=most + _SAME_TIME,
-                    withscores=True,
-                )
-            found.append(sorted(((int(score), name.decode()) for name, score in rows), reverse=True))
-        merged = [place for place in heapq.merge(*found, reverse=True) if below is None or place < below][:most]
+        merged = await newest(self._state, [getattr(keys, queue) for queue in queues], below, most)
         stored = await self._read(keys, [review_id for _, review_id in merged])
         return list(zip(merged, stored, strict=True))
 
@@ -102,16 +75,7 @@ class ReviewStore:
         """How long the queue is, over all tenants."""
         with reaching_state():
             tenants: Any = await self._state.commands.smembers(REVIEWING)
-            if not tenants:
-                return Depth(0, None)
-            pipe = self._state.commands.pipeline(transaction=False)
-            for tenant in tenants:
-                key = review_keys(tenant.decode()).pending
-                pipe.zcard(key)
-                pipe.zrange(key, 0, 0, withscores=True)
-            replies: list[Any] = await pipe.execute()
-        firsts = [found[0][1] / 1_000_000 for found in replies[1::2] if found]
-        return Depth(sum(replies[::2]), min(firsts, default=None))
+        return await depth_of(self._state, [review_keys(tenant.decode()).pending for tenant in tenants])
 
     async def _read(self, keys: ReviewKeys, ids: Sequence[str]) -> list[StoredReview | None]:
         if not ids:

@@ -23,6 +23,9 @@ from app.state.keys import RUN_OWNERS, run_index, run_keys
 LEASE_S: Final = 15.0
 """An owner that has not renewed its lease for so long counts as dead."""
 
+PAUSED: Final = "needs_approval"
+"""The status of a run that nobody has, and that is not over."""
+
 TAKEOVER_S: Final = 15.0
 """How long a run that somebody is to go on with may be without an owner: leases are looked after more often than that."""
 
@@ -59,7 +62,7 @@ class Append:
     Parameters:
         record: the fields of a new record; None where it must be there.
         snapshot, drop_below: what is known at some event, and the number of the oldest event that is kept then.
-        status, result: of a run that has ended.
+        status, result: of a run that has ended, or is paused.
         keep_ms, events_keep_ms: how long the record and the events are kept from now on.
     """
 
@@ -95,9 +98,14 @@ class Standing:
     resumable: bool = False
 
     @property
+    def goes_on(self) -> bool:
+        """Whether it has not ended: somebody runs it, or it is paused."""
+        return self.status in ("running", PAUSED)
+
+    @property
     def lost(self) -> bool:
         """Whether its owner is dead and nobody has taken it over in time."""
-        return self.lease_left_s <= (-TAKEOVER_S if self.resumable else 0)
+        return self.status == "running" and self.lease_left_s <= (-TAKEOVER_S if self.resumable else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +122,20 @@ class Record:
     result: bytes | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class TakenOver:
+    """A run that was taken over: the epoch of this ownership, and the number of the log's last event.
+
+    `paused` says that nobody had it, so that nothing of it was under way; `before` is the JSON of what had come of it when it
+    was last paused, empty if it never was.
+    """
+
+    epoch: int
+    last_seq: int
+    paused: bool
+    before: bytes
+
+
 class RunRecords:
     """The stored runs. Every method raises `StateUnavailable` while Redis is away."""
 
@@ -122,6 +144,7 @@ class RunRecords:
         self._append = state.script("run_append")
         self._look = state.script("run_look")
         self._lose = state.script("run_lose")
+        self._close = state.script("run_close")
         self._cancel = state.script("run_cancel")
         self._take = state.script("run_take")
         self._delete = state.script("run_delete")
@@ -163,20 +186,42 @@ class RunRecords:
             return None
         return Standing(found[0].decode(), int(found[1]), found[2] / 1000, found[3], bool(found[4]))
 
-    async def take(self, whose: tuple[str, str, str], keep_s: int, events_keep_s: int) -> tuple[int, int] | None:
-        """Go on with a run that another process has lost: the epoch of this ownership, and the number of the log's last event.
-
-        None where there is nothing to go on with.
+    async def take(self, whose: tuple[str, str, str], resumable: str, *, keep_s: int, events_keep_s: int) -> TakenOver | None:
+        """Go on with a run that another process has lost, or that is paused; None where there is nothing to go on with.
 
         Parameters:
             whose: tenant, run id, and the new owner.
+            resumable: the digest of the request that has it.
         """
         tenant, run_id, owner = whose
         keys = run_keys(tenant, run_id)
-        args = [owner, int(LEASE_S * 1000), keep_s * 1000, events_keep_s * 1000]
+        args = [owner, int(LEASE_S * 1000), keep_s * 1000, events_keep_s * 1000, resumable]
         with reaching_state():
-            found = await self._take(keys=[keys.record, keys.events], args=args)
-        return (int(found[0]), int(found[1])) if found else None
+            found: Any = await self._take(keys=[keys.record, keys.events], args=args)
+        return TakenOver(int(found[0]), int(found[1]), bool(found[2]), found[3]) if found else None
+
+    async def paused(self, tenant: str, run_id: str) -> tuple[bool, bytes]:
+        """Whether a run of that id is kept, and the JSON of what had come of it when it was last paused, empty if it never was
+        or is over."""
+        with reaching_state():
+            values: Any = await self._state.commands.hmget(run_keys(tenant, run_id).record, "status", "result", "paused")
+        status, result, before = values
+        return status not in (None, b"deleted"), (result if status == PAUSED.encode() else before) or b""
+
+    async def close(
+        self, tenant: str, run_id: str, epoch: int, event: tuple[str, bytes, bytes], end: tuple[str, bytes], events_keep_s: int
+    ) -> bool:
+        """End a run that is paused. True where this call has done it.
+
+        Parameters:
+            epoch: the ownership that was seen to be over.
+            event: the type of its last event, and its JSON before and after the number.
+            end: its status and the JSON of its result.
+        """
+        keys = run_keys(tenant, run_id)
+        args = [epoch, *event, *end, events_keep_s * 1000]
+        with reaching_state():
+            return bool(await self._close(keys=[keys.record, keys.events], args=args))
 
     async def events(self, tenant: str, run_id: str, after: int, *, most: int = 256, wait_s: float = 0) -> list[LoggedEvent]:
         """The events that follow number `after`; waits for the first of them up to `wait_s`."""

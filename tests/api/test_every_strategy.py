@@ -95,8 +95,7 @@ CASES: dict[str, list[dict[str, Any]]] = {
     "tools": [
         {},
         {"input": f"{QUESTION} Use the calculator."},
-        {"input": f"{QUESTION} Use the calculator.", "options": {"approval": "all"}},
-        {"input": f"{QUESTION} Use the calculator.", "options": {"approval": "all", "on_tool_error": "fail"}},
+        {"input": f"{QUESTION} Use the calculator.", "options": {"on_tool_error": "fail"}},
         {"input": "What is 17 and 23 in each calculator?", "options": {"tools": ["calculator"], "max_steps": 2}},
         {"input": "Look it up.", "tools": [BROWSER], "options": {"tools": []}, "models": ["mock/mock-swift"]},
         {"input": "Use both the calculator and the browser: 17 * 23", "tools": [BROWSER]},

@@ -13,7 +13,7 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import GenerationMode
 
-from app.api.examples import ORCHESTRATIONS, REVIEWS
+from app.api.examples import APPROVALS, ORCHESTRATIONS, REVIEWS
 from app.state.embedded import EmbeddedValkey
 from tests.support.frames import frames
 from tests.support.serving import serving_in_thread
@@ -31,6 +31,10 @@ BOUNDED = settings(
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory, valkey: EmbeddedValkey) -> Iterator[str]:
     with serving_in_thread(tmp_path_factory.mktemp("openapi"), valkey.url) as url:
+        calculated = ORCHESTRATIONS["tools"]["value"]
+        for _ in APPROVALS:
+            httpx.post(f"{url}/v1/orchestrations", json={**calculated, "options": {"approval": "all"}})
+        httpx.post(f"{url}/v1/orchestrations", json={**calculated, "stream": True})  # the newest is not one that waits
         for _ in REVIEWS:  # each decides one, and feedback is on the newest
             httpx.post(f"{url}/v1/orchestrations", json=ORCHESTRATIONS["consensus"]["value"])
         yield url

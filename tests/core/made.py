@@ -7,6 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from app.core.approvals import Approval
 from app.core.chat import Attempt, ChatResponse, Choice
 from app.core.errors import ErrorReport
 from app.core.messages import ReasoningPart, ToolCallPart
@@ -22,8 +23,8 @@ from app.core.runs import (
     Output,
     PlanDecision,
     Timing,
-    ToolRun,
 )
+from app.core.tool_runs import ToolRun
 from app.core.usage import Usage
 
 words = st.text(max_size=12)
@@ -135,6 +136,26 @@ def tool_runs(draw: st.DrawFn, number: int) -> ToolRun:
 
 
 @st.composite
+def approvals(draw: st.DrawFn, number: int) -> Approval:
+    status = draw(st.sampled_from(["approved", "edited", "denied", "expired", "withdrawn"]))
+    return Approval(
+        f"apr_{number}",
+        "run_1",
+        f"t{number}",
+        draw(st.integers(1, 3)),
+        draw(names),
+        "1.0.0",
+        "write",
+        "00",
+        draw(json_objects),
+        status=status,
+        by=draw(st.none() | some),
+        comment=draw(st.none() | words),
+        edited=draw(json_objects) if status == "edited" else None,
+    )
+
+
+@st.composite
 def outputs(draw: st.DrawFn, *, answered: bool) -> Output:
     """An answer; where there are several choices the first is what stands beside them. Without an end it has no reasons."""
     several = draw(st.integers(2, 3)) if answered and draw(st.booleans()) else 1
@@ -161,13 +182,18 @@ def results(draw: st.DrawFn) -> OrchestrationOutput:
     reason; a consensus comes with its evidence; a run that is not over has neither timing nor error; what is over has no
     candidate at work.
     """
-    status = draw(st.sampled_from(["succeeded", "needs_review", "cancelled", "failed", "running"]))
-    failed, over = status == "failed", status != "running"
+    status = draw(st.sampled_from(["succeeded", "needs_review", "cancelled", "failed", "running", "needs_approval"]))
+    failed, paused = status == "failed", status == "needs_approval"
+    over = not paused and status != "running"
     made = tuple(draw(candidates(number)) for number in range(draw(st.integers(0, 3))))
     if not over:
         made = (*made, Candidate("c9", draw(names), "p", 1, layer=2))
     calls = tuple(draw(st.lists(helpers(), max_size=2)))
     tools = tuple(draw(tool_runs(number)) for number in range(draw(st.integers(0, 2))))
+    asked = tuple(draw(approvals(number)) for number in range(draw(st.integers(0, 2))))
+    if paused:
+        tools = (*tools, ToolRun("t9", 2, draw(names), draw(words), "1.0.0", "write", "needs_approval"))
+        asked = (*asked, replace(draw(approvals(9)), status="pending", by=None, comment=None, edited=None))
     cost = total_cost((*made, *calls))
     meta = BundleMetadata("t", 3, ("fast",))
     evidence = draw(st.none() | st.builds(EvidenceBundle, st.just(meta), st.just(()), json_objects))
@@ -186,10 +212,11 @@ def results(draw: st.DrawFn) -> OrchestrationOutput:
         evidence=evidence,
         plan=draw(st.none() | plan),
         tool_calls=tools,
+        approvals=asked,
         usage=total_usage((*made, *calls)),
         cost_usd=None if cost is None else cost + 0 + sum(tool.cost_usd for tool in tools),
         wasted_cost_usd=total_cost(c for c in (*made, *calls) if c.status == "cancelled"),
-        timing=draw(st.builds(Timing, milliseconds, st.none() | milliseconds)) if over else Timing(),
+        timing=draw(st.builds(Timing, milliseconds, st.none() | milliseconds)) if over or paused else Timing(),
         warnings=tuple(draw(st.lists(words, max_size=2))),
         error=draw(errors) if failed else None,
         metadata=draw(json_objects),

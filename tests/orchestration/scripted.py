@@ -10,9 +10,10 @@ from typing import Any
 from app.core.chat import DEFAULT_GENERATION, ChatRequest, ChatResponse, Choice, FinishReason, Generation, ToolDefinition
 from app.core.clock import SystemClock
 from app.core.errors import ProviderError
-from app.core.messages import Message, ToolCallPart, user
+from app.core.messages import Message, ReasoningPart, ToolCallPart, user
 from app.core.model_events import (
     ModelEvent,
+    ReasoningDelta,
     RefusalDelta,
     ResponseFinished,
     ResponseStarted,
@@ -50,6 +51,7 @@ class Reply:
     tool_calls: tuple[ToolCallPart, ...] = ()
     finish_reason: FinishReason = "stop"
     hold: asyncio.Event | None = None
+    reasoning: tuple[ReasoningPart, ...] = ()
 
 
 def failure(name: str, failure: Any = "overloaded") -> Reply:
@@ -94,6 +96,8 @@ class Scripted:
     async def _events(self, reply: Reply, incremental: bool) -> AsyncIterator[ModelEvent]:
         if incremental:
             yield ResponseStarted("r", self.name)
+            for part in reply.reasoning:
+                yield ReasoningDelta(part.text, 0, part.signature, part.redacted)
             for piece in reply.pieces:
                 await asyncio.sleep(0)
                 yield TextDelta(piece)
@@ -105,7 +109,9 @@ class Scripted:
             await reply.hold.wait()
         if reply.error:
             raise reply.error
-        choice = Choice(0, "".join(reply.pieces), "", reply.refusal, reply.tool_calls, reply.finish_reason)
+        thought = "".join(part.text for part in reply.reasoning)
+        choice = Choice(0, "".join(reply.pieces), thought, reply.refusal, reply.tool_calls, reply.finish_reason)
+        choice = replace(choice, reasoning_parts=reply.reasoning)
         yield ResponseFinished(ChatResponse("r", self.name, (choice,), Usage(3, 2)))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -14,8 +15,8 @@ from starlette.types import ASGIApp, Message, Send
 from app.api.errors import row_of
 from app.api.idempotency.request import KeyedRequest
 from app.api.sse import COMMENT
-from app.core.errors import ErrorReport
-from app.core.lifecycle import FAILED, PRINCIPAL, REQUIRED, TICKET, UNREPEATABLE, Ticket
+from app.core.errors import ErrorReport, OrchestratorError, QuorumError
+from app.core.lifecycle import AGAIN, FAILED, PAUSED, PRINCIPAL, REQUIRED, TICKET, UNREPEATABLE, Pause, Ticket
 from app.core.streams import in_time
 from app.state.idempotency import Asked, Begun, Write
 
@@ -87,7 +88,7 @@ class Execution:
         notify: Callable[[], None],
     ) -> None:
         self.request = request
-        self.ticket = Ticket(begun.run_id, begun.epoch, request.id.digest)
+        self.ticket = Ticket(begun.run_id, begun.epoch, request.id.digest, request.own)
         self.head: Head | None = None
         self.over = False
         self.lost = False
@@ -166,9 +167,13 @@ class Execution:
     def next_write(self, *, last: bool = False, again: Asked | None = None) -> Write:
         """What the store lacks; with `again` all of it. Short of its end, a whole answer waits for it; only streams are
         stored as they come."""
-        going, stored = self._streamed or last, 0 if again else self._stored
+        hurdle = bool(self.scope.get(AGAIN))
+        going = (self._streamed or last) and not (hurdle or self.request.own)
+        stored = 0 if again else self._stored
         pieces = self._pieces[stored:] if going else []
-        kept = self.head and not self._error and (self.scope.get(UNREPEATABLE) or self._fits(self.head))
+        kept = (
+            not self.request.own and self.head and not self._error and (self.scope.get(UNREPEATABLE) or self._fits(self.head))
+        )
         return Write(
             self.request.id,
             self._operation,
@@ -178,10 +183,28 @@ class Execution:
             self.scope.get(REQUIRED, ""),
             stored + 1,
             pieces,
-            "" if not last else "keep" if kept else "drop",
-            release=self.released,
+            "" if not last or hurdle else "pause" if self.paused else "keep" if kept else "drop",
+            wait_s=max(0.0, self.paused.expires_at - time.time()) if self.paused else 0.0,
+            release=self.released or (last and hurdle),
             again=again,
         )
+
+    @property
+    def refusal(self) -> QuorumError | None:
+        """Why a run that was begun elsewhere cannot be gone on with here or anywhere; None where it was, or may be later."""
+        head, scope = self.head, self.scope
+        if self.ticket.epoch == 1 or self.paused or scope.get(AGAIN) or head is None or head.status < 400:
+            return None
+        try:
+            error = orjson.loads(b"".join(self._pieces))["error"]
+            return OrchestratorError(str(error["message"]), code=str(error["code"]))
+        except (orjson.JSONDecodeError, LookupError, TypeError):
+            return OrchestratorError(f"it could not be gone on with: {head.status}")
+
+    @property
+    def paused(self) -> Pause | None:
+        """How its run is paused, if it is. Then nobody has it once it is over here."""
+        return self.scope.get(PAUSED)
 
     def _fits(self, head: Head) -> bool:
         return self._size <= self._most_bytes and keeps(head, self.scope.get(FAILED))
@@ -198,7 +221,8 @@ class Execution:
     # ---- who reads it
 
     async def relay(self, send: Send, stalled_s: float, *more: tuple[bytes, bytes]) -> None:
-        """Send the answer from its beginning on, as it comes, with `more` headers.
+        """Send the answer from its beginning on, as it comes, with `more` headers. The native stream of a run that is paused is
+        left open: there will be more of it.
 
         Raises:
             Lost: it will not be answered here.
@@ -217,7 +241,8 @@ class Execution:
             if over and self._error:
                 raise self._error
             if pieces or over:
-                message = {"type": "http.response.body", "body": b"".join(pieces), "more_body": not over}
+                last = over and not (self.paused and self.paused.native)
+                message = {"type": "http.response.body", "body": b"".join(pieces), "more_body": not last}
                 await in_time(send(message), stalled_s, TimeoutError)
             if over:
                 return

@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import secrets
 import time
-from typing import Final
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Final, Literal
 
 import structlog
 from starlette.types import ASGIApp
@@ -15,8 +17,8 @@ from app.api.idempotency.execution import Execution, Lost
 from app.api.idempotency.late import Late
 from app.api.idempotency.request import KeyedRequest, unpacked
 from app.config.spec import IdempotencyConfig
-from app.core.errors import ConfigError, StateUnavailable
-from app.core.lifecycle import Draining
+from app.core.errors import ConfigError, QuorumError, StateUnavailable
+from app.core.lifecycle import UNREPEATABLE, Draining, Pause
 from app.observability.metrics import TAKEOVERS
 from app.orchestration.engine import new_run_id
 from app.state.idempotency import LEASE_S, Asked, Begun, Busy, IdempotencyRecords, Outcome, RequestId, Told, Write
@@ -41,9 +43,17 @@ class Executions:
     Parameters:
         records: what is stored of requests.
         sealer: requests are stored encrypted, since another process may have to run them.
+        close: ends a run that is paused and can never go on. Whether there was one.
     """
 
-    def __init__(self, records: IdempotencyRecords, sealer: Sealer, config: IdempotencyConfig) -> None:
+    def __init__(
+        self,
+        records: IdempotencyRecords,
+        sealer: Sealer,
+        config: IdempotencyConfig,
+        close: Callable[[str, str, QuorumError], Awaitable[bool]],
+    ) -> None:
+        self._close = close
         self.records = records
         self.config = config
         self._sealer = sealer
@@ -54,6 +64,7 @@ class Executions:
         self._app: ASGIApp | None = None
         self._root: object = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._leaving = False
 
     def serve(self, app: ASGIApp, root: object) -> None:
         """Requests are run by `app`, which is a part of the application `root`."""
@@ -65,6 +76,7 @@ class Executions:
 
     def leave(self) -> None:
         """Stop what runs, so that other processes go on with it; `close` tells them."""
+        self._leaving = True
         for execution in self._running.values():
             execution.stop(released=True)
 
@@ -85,6 +97,30 @@ class Executions:
         for task in (*self._tasks, *([sweep] if sweep else [])):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def hold(self, request: KeyedRequest, pause: Pause) -> None:
+        """Have somebody go on later with a run whose request came without a key.
+
+        Raises:
+            StateUnavailable: Redis is away.
+        """
+        operation, keep_s = secrets.token_hex(8), self.config.keep_s
+        asked = self._asked(request, pause.run_id)
+        begun = await self.records.begin(request.id, operation=operation, keep_s=keep_s, asked=asked)
+        if isinstance(begun, Begun):  # else it was begun before a reply was lost, and whoever sweeps pauses it again
+            wait_s = max(0.0, pause.expires_at - time.time())
+            await self.records.write([Write(request.id, operation, begun.epoch, keep_s, end="pause", wait_s=wait_s)])
+
+    async def resume(self, request: RequestId) -> Literal["due", "busy", "over"]:
+        """Go on with a request whose run is paused: here, or elsewhere where this process stops.
+
+        Raises:
+            StateUnavailable: Redis is away.
+        """
+        told = await self.records.resume(request)
+        if told == "due" and not self._leaving:
+            await self._take(request)
+        return told
 
     async def begin(self, request: KeyedRequest) -> Outcome:
         """Begin `request`, or learn what has become of it. What has begun is to be given to `run`.
@@ -136,6 +172,9 @@ class Executions:
     async def _finished(self, execution: Execution) -> None:
         """Store the end. While Redis is away it is stored later, and the answer given all the same."""
         try:
+            refusal = execution.refusal
+            if refusal is not None and await self._close(execution.request.id.tenant, execution.ticket.run_id, refusal):
+                execution.scope[UNREPEATABLE] = True  # that was the end of it: the request does not begin another
             if await self._tell_end(execution) == "lost":
                 raise Lost
         except StateUnavailable:
@@ -245,6 +284,8 @@ class Executions:
             _log.error("a request cannot be taken over", run_id=found.run_id, reason=error.message)
             await self.records.write([Write(request, operation, found.epoch, self.config.keep_s, end="drop")])
             return
+        if keyed.deadline is not None:  # which does not run while nobody could do anything
+            keyed = replace(keyed, deadline=keyed.deadline + found.waited_s)
         self.run(keyed, found, f"req_{secrets.token_hex(12)}", None)
 
 

@@ -13,21 +13,24 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.api.access import identify
 from app.api.body import check_depth, read_body
 from app.api.errors import answer_error
-from app.api.idempotency.execution import Execution, Lost
+from app.api.idempotency.execution import Execution, Lost, unpacked_head
 from app.api.idempotency.executions import Executions
 from app.api.idempotency.replay import Replay
 from app.api.idempotency.request import KeyedRequest, keyed_request, read_key, wait_of
+from app.api.native_events import NativeFrames
 from app.api.services import Services, services_of
-from app.api.sse import WATCH_AFTER_S, break_off, client_gone
+from app.api.sse import WATCH_AFTER_S, EventStream, StreamTimes, break_off, client_gone
 from app.core.errors import ErrorReport, Forbidden, Gone, InProgress, InvalidRequest, OrchestratorError, QuorumError, report
 from app.core.lifecycle import INTERRUPT, REQUIRED
 from app.core.streams import Abandoned, supervise
 from app.observability.metrics import CONFLICTS, REPLAYS
-from app.state.idempotency import Answered, Begun
+from app.state.idempotency import Answered, Begun, Paused
 
 T = TypeVar("T")
 Interrupt = Callable[[ErrorReport], bytes]
 PREFIX: Final = "/v1/"
+NATIVE: Final = "/v1/orchestrations"
+"""Where streams are those of a run's log."""
 AGAIN_S: Final = 1.0
 """After which a client may ask again for an answer that is under way."""
 _APPLIED: Final = (b"preference-applied", b"wait")
@@ -79,11 +82,16 @@ class Idempotency:
             outcome = await executions.begin(keyed)
             if isinstance(outcome, Begun):
                 execution = executions.run(keyed, outcome, reader.scope["request_id"], reader.scope["traceparent"])
-                await reader.relayed(execution)
+                await self._relayed(keyed, execution, reader, services)
                 return
             if isinstance(outcome, Answered):
                 replay = Replay(executions.records, keyed.id, partial(_check, keyed), reader.stalled_s)
                 if await reader.watched(replay.answered(reader.take, outcome.head, outcome.scope)):
+                    REPLAYS.inc()
+                    return
+                continue
+            if isinstance(outcome, Paused):
+                if await self._shown(keyed, outcome, reader, services):
                     REPLAYS.inc()
                     return
                 continue
@@ -96,11 +104,32 @@ class Idempotency:
             if loop.time() >= until:
                 CONFLICTS.labels("in_progress").inc()
                 raise InProgress(AGAIN_S)
-            if await self._joined(keyed, until, reader):
+            if await self._joined(keyed, until, reader, services):
                 REPLAYS.inc()
                 return
 
-    async def _joined(self, keyed: KeyedRequest, until: float, reader: Reader) -> bool:
+    async def _relayed(
+        self, keyed: KeyedRequest, execution: Execution, reader: Reader, services: Services, *more: tuple[bytes, bytes]
+    ) -> None:
+        """The answer of `execution`, and where its run pauses while it is streamed, what comes when that goes on."""
+        await reader.relayed(execution, *more)
+        pause = execution.paused
+        if pause is not None and pause.native:
+            await reader.following(services, keyed.id.tenant, pause.run_id, pause.after)
+
+    async def _shown(self, keyed: KeyedRequest, paused: Paused, reader: Reader, services: Services) -> bool:
+        """That the run waits for somebody; its events from the first on, where they are asked for. False where it goes on."""
+        _check(keyed, paused.scope)
+        head = unpacked_head(paused.head)
+        native = keyed.path == NATIVE and any(value.startswith("text/event-stream") for _, value in head.headers)
+        if not native:
+            replay = Replay(self._executions.records, keyed.id, partial(_check, keyed), reader.stalled_s)
+            return await reader.watched(replay.answered(reader.take, paused.head, paused.scope))
+        await reader.take(dict(head.message(_REPLAYED)))
+        await reader.following(services, keyed.id.tenant, paused.run_id, 0)
+        return True
+
+    async def _joined(self, keyed: KeyedRequest, until: float, reader: Reader, services: Services) -> bool:
         """Whether the answer that is under way was given; False where it was not there in time, or was not to be kept."""
         execution = self._executions.find(keyed.id)
         if execution is None:
@@ -109,7 +138,7 @@ class Idempotency:
         if not await reader.watched(execution.begins(until)):
             return False
         _check(keyed, execution.scope.get(REQUIRED, ""))
-        await reader.relayed(execution, _REPLAYED, _APPLIED)
+        await self._relayed(keyed, execution, reader, services, _REPLAYED, _APPLIED)
         return True
 
 
@@ -133,6 +162,23 @@ class Reader:
             await self.watched(execution.relay(self.take, self.stalled_s, *more), execution)
         finally:
             self.scope["route"] = execution.scope.get("route")
+
+    async def following(self, services: Services, tenant: str, run_id: str, after: int) -> None:
+        """What follows number `after` of the events of a run, on an answer that has begun."""
+        settings = services.settings
+        stream = EventStream(
+            services.runs.events(tenant, run_id, after),
+            NativeFrames(at_once=True),
+            request_id=self.scope["request_id"],
+            times=StreamTimes(settings.keep_alive_s, settings.stalled_s, hold_headers_s=0),
+            draining=services.draining,
+        )
+
+        async def go_on(message: Message) -> None:
+            if message["type"] != "http.response.start":
+                await self.take(message)
+
+        await stream(self.scope, self._receive, go_on)
 
     async def watched(self, work: Coroutine[Any, Any, T], execution: Execution | None = None) -> T:
         """Await `work`, which reads the answer (of `execution`, where that is here), for as long as the reader is there.

@@ -46,14 +46,14 @@ class Replay:
         self.begun = False
 
     async def answered(self, send: Send, packed_head: bytes, scope: str) -> bool:
-        """The answer, which is there as a whole. False where it is not there any more.
+        """The answer, which is there as a whole, for now where its run is paused. False where it is not there any more.
 
         Raises:
             Lost: it went away after something had been sent.
         """
         self._allowed(scope)
         pieces = await self._records.pieces(self._request, 0)
-        if not pieces and (await self._records.standing(self._request))[0] != "done":
+        if not pieces and (await self._records.standing(self._request))[0] not in ("done", "paused"):
             return False
         head = unpacked_head(packed_head)
         await send(self._head(head))
@@ -103,7 +103,7 @@ class Replay:
         """Wait for pieces, and send on what there is. The request's state; `given up` where its answer will not go on."""
         pieces = await self._next(wait_s)
         state, epoch, head, scope = await self._records.standing(self._request)  # after them: they are of this epoch at most
-        if state not in ("running", "done"):
+        if state not in ("running", "done", "paused") or (state == "paused" and not self.begun):
             return state
         if self.begun and epoch != self._epoch:
             return "given up"
@@ -114,11 +114,12 @@ class Replay:
             self._allowed(scope)
             await send(self._head(unpacked_head(head)))
             self.begun, self._epoch = True, epoch
-        if state == "done":
+        if state in ("done", "paused"):
             while pieces := await self._stored():
                 self._after = pieces[-1][0]
                 await self._send_on(send, _joined(pieces), more=True)
             await self._send_on(send, b"", more=False)
+            return "done"
         return state
 
     async def _next(self, wait_s: float) -> list[tuple[int, bytes]]:

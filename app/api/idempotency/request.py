@@ -10,7 +10,7 @@ import hashlib
 import re
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, cast
 
 import orjson
@@ -37,7 +37,8 @@ _EXACT: Final = 2**53
 class KeyedRequest:
     """A request with an idempotency key, whole.
 
-    `fingerprint` says what was asked; `deadline` is Unix time in seconds, None where it may take what it takes.
+    `fingerprint` says what was asked; `deadline` is Unix time in seconds, None where it may take what it takes. One that came
+    without a key gets one of the service's `own` where somebody must go on with it later.
     """
 
     id: RequestId
@@ -49,6 +50,7 @@ class KeyedRequest:
     body: bytes
     principal: Principal
     deadline: float | None
+    own: bool = False
 
     def packed(self) -> str:
         """All that another process needs to run it. Keys and cookies are not in it; who asked is."""
@@ -62,6 +64,7 @@ class KeyedRequest:
                 "body": self.body.decode("latin-1"),
                 "who": [who.tenant, who.key_id, who.name, sorted(who.scopes)],
                 "deadline": self.deadline,
+                "own": self.own,
             }
         ).decode()
 
@@ -139,6 +142,11 @@ def keyed_request(scope: Scope, key: str, body: bytes, principal: Principal) -> 
     )
 
 
+def own_request(scope: Scope, run_id: str, body: bytes, principal: Principal) -> KeyedRequest:
+    """The request of `scope`, which came without a key, as somebody else can go on with its run. No client has such a key."""
+    return replace(keyed_request(scope, f"\0{run_id}", body, principal), own=True)
+
+
 def _fingerprint(query: bytes, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> str:
     given = dict(headers)
     streamed = b"event-stream" if b"text/event-stream" in given.get(b"accept", b"") else b""
@@ -184,4 +192,5 @@ def unpacked(request: RequestId, packed: str) -> KeyedRequest:
         body,
         Principal(tenant, key_id, name, frozenset(scopes)),
         held["deadline"],
+        held.get("own", False),
     )

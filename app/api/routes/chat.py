@@ -8,12 +8,12 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from app.api.access import authorize
-from app.api.asking import asked, begin, result_of, run_headers, streamed
+from app.api.asking import asked, begin, location_of, result_of, run_headers, streamed
 from app.api.body import read_json
 from app.api.describe import described
 from app.api.errors import problem
 from app.api.examples import CHAT
-from app.api.openai_chat import ChunkEncoder, completion
+from app.api.openai_chat import ChunkEncoder, approval_needed, completion
 from app.api.plain import PlainRoute
 from app.api.schemas.answers import ChatCompletion
 from app.api.schemas.chat import ChatBody
@@ -48,4 +48,8 @@ async def chat_completions(request: Request) -> Response:
     result = await result_of(request, services, begun)
     if result.error:
         return problem(result.error, request.scope["request_id"], run_id=run.id, headers=run_headers(run))
+    if result.status == "needs_approval":
+        ids = [approval.id for approval in result.approvals if approval.status == "pending"]
+        headers = {**run_headers(run), **location_of(run.id)}
+        return problem(approval_needed(run.id, ids), request.scope["request_id"], run_id=run.id, headers=headers)
     return Response(completion(result, body.model), media_type="application/json", headers=run_headers(run, result))

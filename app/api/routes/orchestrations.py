@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from app.api.access import authorize
-from app.api.asking import asked, begin, hosted, result_of, run_headers
+from app.api.asking import asked, begin, hosted, location_of, result_of, run_headers
 from app.api.body import read_json
 from app.api.describe import described
 from app.api.errors import problem
@@ -15,7 +15,7 @@ from app.api.plain import PlainRoute
 from app.api.schemas.orchestrations import OrchestrationBody
 from app.api.services import Services, services_of
 from app.core.errors import InvalidRequest
-from app.core.lifecycle import TICKET
+from app.core.lifecycle import TICKET, Ticket
 from app.core.run_json import json_bytes
 from app.core.runs import OrchestrationConfig, OrchestrationOutput
 from app.orchestration.estimating import Estimate
@@ -41,8 +41,9 @@ async def orchestrate(request: Request) -> Response:
     who = asked(request, principal)  # before the body is read: its deadline counts from here
     body = await read_json(request, OrchestrationBody, services)
     watched = body.stream or "text/event-stream" in request.headers.get("accept", "")
-    keyed = TICKET in request.scope
-    if keyed and body.on_disconnect == "cancel":
+    ticket: Ticket | None = request.scope.get(TICKET)
+    keyed = ticket is not None
+    if ticket is not None and not ticket.own and body.on_disconnect == "cancel":
         message = "on_disconnect is 'cancel', but a run with an Idempotency-Key goes on without its reader; leave one out"
         raise InvalidRequest(message, param="on_disconnect")
     if body.on_disconnect == "continue" and not (watched or keyed):
@@ -55,6 +56,9 @@ async def orchestrate(request: Request) -> Response:
     run, result = begun.run, await result_of(request, services, begun)
     if result.error:
         return problem(result.error, request.scope["request_id"], run_id=run.id, result=result, headers=run_headers(run))
+    if result.status == "needs_approval":
+        headers = {**run_headers(run, result), **location_of(run.id)}
+        return Response(json_bytes(result), 202, media_type="application/json", headers=headers)
     return Response(json_bytes(result), media_type="application/json", headers=run_headers(run, result))
 
 

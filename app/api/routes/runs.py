@@ -157,6 +157,7 @@ async def _delete(services: Services, tenant: str, run_id: str) -> None:
         kept = True
     except NotFound:  # it was not streamed; something else may be kept of it
         pass
+    await services.approvals.forget(tenant, run_id)
     reviewed = await services.reviews.forget(tenant, run_id)
     observed = await services.feedback.forget(tenant, run_id)
     said = await services.turns.delete(tenant, run_id)

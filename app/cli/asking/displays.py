@@ -19,6 +19,8 @@ from app.cli.asking.escaping import escaped, escaped_json
 from app.cli.asking.wrapping import WordWrap
 from app.core.run_events import (
     AnalysisFinished,
+    ApprovalDecided,
+    ApprovalRequested,
     CandidateDelta,
     CandidateFailed,
     CandidateFinished,
@@ -33,7 +35,8 @@ from app.core.run_events import (
     Warning,
 )
 from app.core.run_json import plain
-from app.core.runs import Analysis, Candidate, Deltas, OrchestrationOutput, ToolRun
+from app.core.runs import Analysis, Candidate, Deltas, OrchestrationOutput
+from app.core.tool_runs import ToolRun
 
 _TOOL_CHARACTERS: Final = 160
 """Of a call of a tool and what it said."""
@@ -104,6 +107,10 @@ class Screen(Display):
                     self._show_answer(event.text)
             case ToolReturned():
                 self._show_tool(event.call)
+            case ApprovalRequested() | ApprovalDecided():
+                self._settle()
+                self._phase = "waiting for a person"
+                self._say(Text(f"? {escaped(words.asked(event.approval))}", style="yellow"))
             case OutputReset(aside=True):
                 self._pause_answer()
             case OutputReset():
@@ -216,6 +223,8 @@ class Plain(Display):
                 self._say(f"{told.model}: answered in {words.seconds(told.latency_ms)}, {words.cost(told.cost_usd)}")
             case CandidateFailed():
                 self._say(f"{event.candidate.model}: {words.reason(event.candidate)}")
+            case ApprovalRequested() | ApprovalDecided():
+                self._say(words.asked(event.approval))
             case ToolReturned():
                 self._say(f"{event.call.name}: {event.call.error.message if event.call.error else event.call.status}")
             case AnalysisFinished():

@@ -15,6 +15,8 @@ from app.cli.asking.question import Question
 from app.core.errors import Forbidden, InvalidRequest, OrchestratorError, QuorumError, Unauthorized
 from app.core.run_events import (
     AnalysisFinished,
+    ApprovalDecided,
+    ApprovalRequested,
     CandidateDelta,
     CandidateFailed,
     CandidateFinished,
@@ -42,6 +44,8 @@ _READ: Final = (
     CandidateFailed,
     AnalysisFinished,
     ToolReturned,
+    ApprovalRequested,
+    ApprovalDecided,
     OutputDelta,
     OutputReset,
     Warning,

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
+import orjson
+
 from app.cli.asking.escaping import escaped
+from app.core.approvals import Approval
 from app.core.run_events import RunFailed
 from app.core.runs import Candidate, OrchestrationOutput
 
@@ -27,6 +30,15 @@ def seconds(ms: float) -> str:
 def answer(result: OrchestrationOutput) -> str:
     """The text of the answer; of one that is a refusal, the refusal."""
     return result.output.text or result.output.refusal
+
+
+def asked(approval: Approval) -> str:
+    """What is asked of a person, and how to answer; or what was decided."""
+    call = f"{approval.tool}@{approval.version} {orjson.dumps(approval.edited or approval.arguments).decode()[:_MOST_CHARS]}"
+    if approval.status == "pending":
+        return f"{call} needs a person: decide it with POST /v1/approvals/{approval.id}"
+    said = f": {approval.comment}" if approval.comment else ""
+    return f"{call}: {approval.status}{f' by {approval.by}' if approval.by else ''}{said}"
 
 
 def summary(result: OrchestrationOutput) -> str:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, cast
 
 import orjson
 import structlog
 
 from app.core.errors import ErrorReport, NotFound
-from app.core.run_json import event_parts, json_bytes
+from app.core.run_events import RunFailed, RunFinished
+from app.core.run_fold import RunFold, unfold
+from app.core.run_json import event_parts, json_bytes, payload
 from app.core.runs import OrchestrationOutput, RunStatus
-from app.observability.metrics import RUNS_LOST
+from app.observability.metrics import RUNS_LOST, run_ended
 from app.orchestration.runs.host import RunHost
-from app.state.run_records import Record, RunRecords, Standing
+from app.orchestration.runs.taking import read_paused
+from app.state.run_records import PAUSED, Record, RunRecords, Standing
 
 _log = structlog.get_logger("quorum.run")
 
@@ -33,7 +37,7 @@ class Endings:
         standing = await self._records.look(tenant, run_id)
         if standing is None:
             raise unknown(run_id)
-        if standing.status != "running":
+        if not standing.goes_on:
             return True
         return standing.lost and await self.lose(tenant, run_id, standing, 0)
 
@@ -56,6 +60,28 @@ class Endings:
             RUNS_LOST.inc()
             _log.warning("a run has lost its process", run_id=run_id)
         return ended
+
+    async def close(self, tenant: str, run_id: str, error: ErrorReport | None) -> bool:
+        """End a run that is paused: as failed with `error`, else as cancelled. False where it is not paused any more."""
+        standing = await self._records.look(tenant, run_id)
+        if standing is None or standing.status != PAUSED:
+            return False
+        _, content = await self._records.paused(tenant, run_id)
+        before = read_paused(content)
+        if before is None:
+            return False
+        fold = RunFold(run_id)
+        for event in unfold(before):
+            fold.add(event)
+        end = RunFailed(error, timing=before.timing) if error else RunFinished("cancelled", endings=(), timing=before.timing)
+        fold.add(end)
+        end = replace(end, result=fold.result())
+        told = (end.type, *event_parts(end.type, run_id, payload(end)))
+        keep_s = self._host.config.events_keep_s
+        closed = await self._records.close(tenant, run_id, standing.epoch, told, (end.status, json_bytes(end.result)), keep_s)
+        if closed:
+            run_ended(end)
+        return closed
 
 
 def known_of(record: Record, error: ErrorReport | None = None) -> OrchestrationOutput:

@@ -14,9 +14,9 @@ from app.core.errors import StateUnavailable
 from app.core.lifecycle import Draining
 from app.observability.metrics import HOSTED_RUNS, LOG_APPEND_SECONDS, LOG_DROPPED_EVENTS
 from app.orchestration.engine import Run
-from app.orchestration.runs.hosted import HostedRun
+from app.orchestration.runs.hosted import HostedRun, Pausing
 from app.orchestration.runs.run_log import OnDisconnect
-from app.orchestration.runs.taking import UNLOGGED, Taken, finished_work
+from app.orchestration.runs.taking import UNLOGGED, Taken, finished_work, read_paused
 from app.state.run_orders import RunOrders
 from app.state.run_records import LEASE_S, RunRecords
 
@@ -68,29 +68,37 @@ class RunHost:
         await self._orders.start(self.owner, self._ordered)
         self._task = asyncio.create_task(self._write_on(), name="run log")
 
-    async def take(self, run: Run) -> Taken | None:
-        """Make `run` the continuation of the one of that id that another process has lost: what its log shows finished is not
-        asked again. None where the log has nothing of it.
+    async def take(self, run: Run, digest: str) -> Taken | None:
+        """Make `run` the continuation of the one of that id that another process has lost, or that is paused: what its log
+        shows finished is not asked again. None where the log has nothing of it. `digest` is that of the request that has it.
 
         Raises:
             StateUnavailable: Redis is away.
         """
         tenant, config = run.request.tenant, self._config
-        found = await self._records.take((tenant, run.id, self.owner), config.keep_s, config.events_keep_s)
+        whose = (tenant, run.id, self.owner)
+        found = await self._records.take(whose, digest, keep_s=config.keep_s, events_keep_s=config.events_keep_s)
         if found is None:
             return None
-        epoch, last = found
-        run.context.finished, run.context.returned = await finished_work(self._records, tenant, run.id)
-        return Taken(epoch, last + UNLOGGED)
+        before = read_paused(found.before)
+        run.context.finished, run.context.returned = await finished_work(self._records, tenant, run.id, before)
+        return Taken(found.epoch, found.last_seq + (0 if found.paused else UNLOGGED), found.paused)
 
     async def begin(
-        self, run: Run, *, on_disconnect: OnDisconnect = "cancel", resumable: str = "", taken: Taken | None = None
+        self,
+        run: Run,
+        *,
+        on_disconnect: OnDisconnect = "cancel",
+        resumable: str = "",
+        taken: Taken | None = None,
+        pausing: Pausing | None = None,
     ) -> HostedRun:
         """Start a run; it is known to the log when this returns, unless Redis is away (which costs 250 ms once).
 
         Parameters:
             resumable: where somebody goes on with it when this process dies: the digest of the request that has it.
             taken: where it was taken over.
+            pausing: awaited where the run pauses, once its log says so.
         """
         hosted = HostedRun(
             run,
@@ -101,7 +109,11 @@ class RunHost:
             resumable=resumable,
             epoch=taken.epoch if taken else 1,
             after=taken.after if taken else 0,
+            goes_on=taken is not None and taken.paused,
+            pausing=pausing,
         )
+        if run.id in self._runs:  # it was paused here a moment ago
+            HOSTED_RUNS.dec()
         self._runs[run.id] = hosted
         HOSTED_RUNS.inc()
         self._wake.set()
@@ -115,9 +127,9 @@ class RunHost:
         return hosted
 
     def find(self, tenant: str, run_id: str) -> HostedRun | None:
-        """The run, if it is hosted here."""
+        """The run, if it is hosted here: not one that was paused, and handed over."""
         hosted = self._runs.get(run_id)
-        return hosted if hosted and hosted.whose.tenant == tenant else None
+        return hosted if hosted and hosted.whose.tenant == tenant and not hosted.handed_over else None
 
     def _ordered(self, tenant: str, run_id: str) -> None:
         hosted = self.find(tenant, run_id)

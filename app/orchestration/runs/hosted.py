@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Final, Literal
@@ -11,7 +11,7 @@ from typing import Final, Literal
 import structlog
 
 from app.config.spec import RunsConfig
-from app.core.errors import OrchestratorError, report
+from app.core.errors import OrchestratorError, StateUnavailable, report
 from app.core.lifecycle import stopping
 from app.core.run_events import (
     CandidateDelta,
@@ -20,7 +20,9 @@ from app.core.run_events import (
     RunEvent,
     RunFailed,
     RunFinished,
+    RunPaused,
     RunRestarted,
+    RunResumed,
     Warning,
 )
 from app.core.run_fold import RunFold
@@ -35,6 +37,11 @@ from app.state.run_records import Append, Appended, Ownership, Snapshot
 _FIRST_READER_S: Final = 5.0
 """How long the first reader may take, however short the grace period is."""
 
+_AGAIN_S: Final = 0.5
+
+Pausing = Callable[[RunPaused, int], Awaitable[None]]
+"""Has somebody go on with a paused run later; told the event that pauses it, and its number. Raises `StateUnavailable`."""
+
 Why = Literal["request", "unread", "draining", "lost", "released"]
 
 _log = structlog.get_logger("quorum.run")
@@ -45,7 +52,7 @@ class HostedRun:
 
     Its end is one of: what the strategy made of it; `run.finished` with the status `cancelled`; `run.failed` with the code
     `draining`, or `internal_error` where something of it cannot be written down; or none at all here, where the process has
-    lost it to another (`lost`), whose log then has the end.
+    lost it to another (`lost`), whose log then has the end, or where it is `paused`, so that none has it.
 
     Parameters:
         run: what to run. Nothing of it has begun.
@@ -55,6 +62,8 @@ class HostedRun:
             the digest of the request that has it.
         epoch: the number of this ownership: 1 for a new run, more for one taken over from a dead process.
         after: the number that its events follow, where it was taken over.
+        goes_on: whether it was taken over from nobody: it was paused.
+        pausing: awaited where it pauses, once its log says so; then it is over here.
         notify: called, in the event loop, when the log lacks something.
     """
 
@@ -69,6 +78,8 @@ class HostedRun:
         resumable: str = "",
         epoch: int = 1,
         after: int = 0,
+        goes_on: bool = False,
+        pausing: Pausing | None = None,
     ) -> None:
         self.run = run
         self.config = config
@@ -81,12 +92,14 @@ class HostedRun:
         self._on_disconnect = on_disconnect
         self.resumable = resumable
         self._after = after
+        self._goes_on = goes_on
+        self._pausing = pausing
         self._notify = notify
         self._loop = asyncio.get_running_loop()
         self._began = run.context.clock.monotonic()
         self._fold = RunFold(run.id)
         self._speaking: dict[str, dict[str, list[str]]] = {}
-        self._end: RunFinished | RunFailed | None = None
+        self._end: RunFinished | RunFailed | RunPaused | None = None
         self._why: Why | None = None
         self._fault: BaseException | None = None
         self._waiting: list[asyncio.Future[None]] = []
@@ -107,6 +120,8 @@ class HostedRun:
     # ---- running
 
     async def _pump(self) -> None:
+        if self._goes_on:
+            self._take(RunResumed("what it waited for is decided, or has expired"))
         if self.whose.epoch > 1:
             self._take(RunRestarted(self.whose.epoch))
         source = self.run.events()
@@ -115,6 +130,30 @@ class HostedRun:
                 self._take(event)
         finally:
             await close(source)
+        if isinstance(self._end, RunPaused):
+            await self._hand_over(self._end)
+
+    async def _hand_over(self, paused: RunPaused) -> None:
+        """Once the log has all of it, it belongs to nobody: who goes on with it is told by the store."""
+        await self.log.written.wait()
+        while self._pausing is not None:
+            try:
+                await self._pausing(paused, self.window.last)
+            except StateUnavailable as error:
+                _log.warning("a paused run waits for the store", run_id=self.run.id, reason=error.message)
+                await asyncio.sleep(_AGAIN_S)
+            else:
+                return
+
+    @property
+    def paused(self) -> bool:
+        """Whether it goes on some time, from its log, here or elsewhere."""
+        return isinstance(self._end, RunPaused)
+
+    @property
+    def handed_over(self) -> bool:
+        """Whether it is paused and belongs to nobody any more."""
+        return self.paused and self.over.is_set()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """The last event where the run itself did not come to it."""
@@ -161,6 +200,8 @@ class HostedRun:
         else:
             entry = logged(event, self.run.id, self.window.last + 1)
             self._fold.add(event)
+            if isinstance(event, RunPaused):
+                self._end = event
         if isinstance(event, CandidateDelta):
             if event.choice == 0:
                 self._speaking.setdefault(event.candidate_id, {}).setdefault(event.kind, []).append(event.text)
@@ -220,6 +261,8 @@ class HostedRun:
         """The events themselves, for a reader in this process that keeps up with them."""
         async with aclosing(self.read(self._after)) as events:
             async for logged_event in events:
+                if isinstance(logged_event.event, RunPaused):
+                    await self.over.wait()  # nobody is told before it is kept
                 if logged_event.event is not None:
                     yield logged_event.event
 
@@ -256,7 +299,7 @@ class HostedRun:
 
     def _now(self) -> Snapshot:
         """The state of all events but the last one of the run, which every reader gets as an event."""
-        seq = self.window.last - (1 if self._end else 0)
+        seq = self.window.last - (1 if self._end and not self.paused else 0)
         return Snapshot(seq, json_bytes(self.result()))
 
     def _wake(self) -> None:

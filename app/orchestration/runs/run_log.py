@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any, Final, Literal
 
 import orjson
 
 from app.config.spec import RunsConfig
-from app.core.run_events import RunFailed, RunFinished
+from app.core.run_events import RunFailed, RunFinished, RunPaused
 from app.core.run_json import RESYNC, LoggedEvent, event_json, json_bytes
 from app.core.runs import OrchestrationOutput
 from app.orchestration.engine import Run
@@ -40,6 +41,8 @@ class RunLog:
         """Set once the log knows the run."""
         if whose.epoch > 1:
             self.recorded.set()
+        self.written = asyncio.Event()
+        """Set once the log knows that the run has ended, or is paused."""
         self.settled = False
         """The log has all of it, or will never have."""
         self.renewed = 0.0
@@ -65,21 +68,22 @@ class RunLog:
             return False
         return self._window.last > self._window.stored or over or now - self.renewed >= heartbeat_s
 
-    def next_append(self, end: RunFinished | RunFailed | None, result: Callable[[], OrchestrationOutput]) -> Append:
+    def next_append(self, end: RunFinished | RunFailed | RunPaused | None, result: Callable[[], OrchestrationOutput]) -> Append:
         """What the log lacks, or as much of it as is sent at once.
 
         Parameters:
-            end: the run's last event, once it is there.
+            end: the run's last event, or the one that pauses it, once it is there.
             result: what has come of the run.
         """
         window = self._window
         self._take_snapshot()
         events = window.pending(CHUNK_EVENTS, CHUNK_BYTES)
         last = end is not None and window.stored + len(events) == window.last
+        waits_ms = max(0, int((end.expires_at - time.time()) * 1000)) if isinstance(end, RunPaused) else 0
         return Append(
             self._whose,
-            self._config.keep_s * 1000,
-            self._config.events_keep_s * 1000,
+            self._config.keep_s * 1000 + waits_ms,
+            self._config.events_keep_s * 1000 + waits_ms,
             events,
             None if self.recorded.is_set() else self._record,
             self._snapshot,
@@ -105,6 +109,7 @@ class RunLog:
             self._snapshot, self._snapshot_sent, self._window.lost = None, append.snapshot.seq, 0
         if append.status:
             self.settled = True
+            self.written.set()
 
     def _take_snapshot(self) -> None:
         """When the log has come to half of its bound, or lacks dropped events: the state now, for who wants older ones.

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from functools import partial
 from typing import Any, Final
 
-from app.core.errors import ErrorReport, Gone, NotFound, StateUnavailable
+from app.core.errors import ErrorReport, Gone, NotFound, QuorumError, StateUnavailable, report
 from app.core.run_json import LoggedEvent, event_json, json_bytes
 from app.core.run_reading import read_result
 from app.core.runs import OrchestrationOutput
@@ -18,8 +18,9 @@ from app.orchestration.runs.endings import Endings, known_of, unknown
 from app.orchestration.runs.host import RunHost
 from app.orchestration.runs.hosted import HostedRun
 from app.orchestration.runs.run_log import resync_event
+from app.orchestration.runs.taking import read_paused
 from app.state.idempotency import IdempotencyRecords, RequestId
-from app.state.run_records import Record, RunRecords
+from app.state.run_records import PAUSED, Record, RunRecords
 
 _LOOK_S: Final = 2.0
 """How often a reader says that it is there and looks whether the owner lives; oftener where the grace period is short."""
@@ -30,9 +31,16 @@ _END_S: Final = 2.0
 
 
 class StoredRuns:
-    """The runs of all processes. Raises `StateUnavailable` while Redis is away, unless the run is hosted here."""
+    """The runs of all processes. Raises `StateUnavailable` while Redis is away, unless the run is hosted here.
 
-    def __init__(self, host: RunHost, records: RunRecords, requests: IdempotencyRecords) -> None:
+    Parameters:
+        closed: told the tenant and the id of a run that has ended while it was paused.
+    """
+
+    def __init__(
+        self, host: RunHost, records: RunRecords, requests: IdempotencyRecords, closed: Callable[[str, str], Awaitable[None]]
+    ) -> None:
+        self._closed = closed
         self._host = host
         self._records = records
         self._requests = requests
@@ -58,9 +66,29 @@ class StoredRuns:
     async def ended(self, tenant: str, run_id: str) -> OrchestrationOutput | None:
         """The result of a run that has ended; None where nothing of that id is kept for `tenant`, or it has not."""
         record = await self._records.get(tenant, run_id)
-        if record is None or record.status == "running" or record.result is None:
+        if record is None or record.status in ("running", PAUSED) or record.result is None:
             return None
         return read_result(record.result)
+
+    async def over(self, tenant: str, run_id: str) -> bool:
+        """Whether a run has ended, if need be because its process is dead; or nothing of that id is kept."""
+        try:
+            return await self._endings.settled(tenant, run_id)
+        except NotFound:
+            return True
+
+    async def paused(self, tenant: str, run_id: str) -> tuple[bool, OrchestrationOutput | None]:
+        """Whether a run of that id is kept for `tenant`, and what had come of it when it was last paused; None where it never
+        was, or is over."""
+        kept, content = await self._records.paused(tenant, run_id)
+        return kept, read_paused(content)
+
+    async def close(self, tenant: str, run_id: str, error: QuorumError | None = None) -> bool:
+        """End a run that is paused: with `error`, else as cancelled. False where it is not paused any more."""
+        closed = await self._endings.close(tenant, run_id, None if error is None else report(error))
+        if closed:
+            await self._closed(tenant, run_id)
+        return closed
 
     async def page(
         self, tenant: str, *, cursor: str | None, limit: int, status: str | None = None, strategy: str | None = None
@@ -107,15 +135,17 @@ class StoredRuns:
         hosted = self._host.find(tenant, run_id)
         if hosted:
             hosted.cancel("request")
-            return await _within(hosted.over.wait(), _END_S)
-        if await self._endings.settled(tenant, run_id):
+            ended = await _within(hosted.over.wait(), _END_S)
+            if not hosted.paused:
+                return ended
+        if await self.close(tenant, run_id) or await self._endings.settled(tenant, run_id):
             return True
         if await self._records.cancel(tenant, run_id) is None:
             raise unknown(run_id)
         until = asyncio.get_running_loop().time() + _END_S
         while asyncio.get_running_loop().time() < until:
             standing = await self._records.look(tenant, run_id)
-            if standing is None or standing.status != "running":
+            if standing is None or not standing.goes_on or await self.close(tenant, run_id):
                 return True
             await asyncio.sleep(0.05)
         return False
@@ -145,13 +175,13 @@ class StoredRuns:
         """
         hosted = self._host.find(tenant, run_id)
         if hosted:
-            if hosted.over.is_set() and hosted.window.last == after and not hosted.lost:
+            if hosted.over.is_set() and hosted.window.last == after and not (hosted.lost or hosted.paused):
                 return None
             return self.events(tenant, run_id, after, hosted)
         standing = await self._records.look(tenant, run_id, reading=True)
         if standing is None:
             raise unknown(run_id)
-        if standing.status != "running":
+        if not standing.goes_on:
             if standing.last_seq == after:
                 return None
             if await self._records.last_event(tenant, run_id) is None:
@@ -160,23 +190,28 @@ class StoredRuns:
         return self.events(tenant, run_id, after)
 
     async def events(
-        self, tenant: str, run_id: str, after: int, hosted: HostedRun | None = None
+        self, tenant: str, run_id: str, after: int, hosted: HostedRun | None = None, *, while_hosted: bool = False
     ) -> AsyncGenerator[LoggedEvent]:
         """As `follow`, of a run that is known to be there: from memory where it is hosted here, else from the log.
 
-        A reader who is too far behind gets a `resync`.
+        A reader who is too far behind gets a `resync`. Where the run pauses one waits for the rest of it, unless only what
+        comes `while_hosted` is wanted.
         """
         while True:
             if hosted is None or hosted.lost:
                 hosted = self._host.find(tenant, run_id)
-            if hosted and not hosted.lost and hosted.window.holds(after):
+            if hosted and hosted.handed_over and after >= hosted.window.last:
+                if while_hosted:
+                    return
+                hosted = None
+            elif hosted and not hosted.lost and hosted.window.holds(after):
                 async with aclosing(hosted.read(after)) as live:
                     async for event in live:
                         yield event
                         after = event.seq
                         if event.ends:
                             return
-                if hosted.over.is_set() and not hosted.lost and after >= hosted.window.last:
+                if hosted.over.is_set() and not (hosted.lost or hosted.paused) and after >= hosted.window.last:
                     return
                 continue
             async with aclosing(self._logged(tenant, run_id, after, hosted)) as stored:
@@ -232,7 +267,7 @@ class StoredRuns:
             report = ErrorReport("Gone", "gone", f"{run_id} was deleted")
             members = {"error": report, "status": "failed", "timing": None, "result": None}
             return LoggedEvent(after + 1, "run.failed", event_json("run.failed", run_id, after + 1, members))
-        if standing.status == "running":
+        if standing.goes_on:
             if standing.lost:
                 await self._endings.lose(tenant, run_id, standing, after)
             return None

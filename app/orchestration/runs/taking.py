@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import orjson
 from pydantic import TypeAdapter
 
-from app.core.runs import Candidate, ToolRun
+from app.core.run_reading import read_result
+from app.core.runs import Candidate, OrchestrationOutput
+from app.core.tool_runs import ToolRun
 from app.state.run_records import RunRecords
 
 _CANDIDATE = TypeAdapter(Candidate)
@@ -23,21 +25,34 @@ class Taken:
 
     That is far above the number of the log's last event: the dead process may have sent events that never came into the log,
     and who has read those must not find their numbers taken by others.
+
+    One that was `paused` had no process, so nothing of it was under way.
     """
 
     epoch: int
     after: int
+    paused: bool = False
 
 
-async def finished_work(records: RunRecords, tenant: str, run_id: str) -> tuple[list[Candidate], dict[str, ToolRun]]:
+def read_paused(content: bytes) -> OrchestrationOutput | None:
+    """What had come of a run when it was last paused; None where it never was."""
+    return read_result(content) if content else None
+
+
+async def finished_work(
+    records: RunRecords, tenant: str, run_id: str, before: OrchestrationOutput | None
+) -> tuple[list[Candidate], dict[str, ToolRun]]:
     """The candidates that have answered, in the order in which they did, and the calls of tools that are over, by their ids.
-    Of a log that was trimmed, those that it still has.
+    Of a log that was trimmed, those that it still has, and all that had come of the run when it was last paused (`before`).
 
     Raises:
         StateUnavailable: Redis is away.
     """
     found: dict[str, Candidate] = {}
     returned: dict[str, ToolRun] = {}
+    if before is not None:
+        found = {one.id: one for one in before.candidates if one.status == "succeeded"}
+        returned = {one.id: one for one in before.tool_calls if one.status not in ("running", "needs_approval")}
     after = 0
     while events := await records.events(tenant, run_id, after, most=_AT_ONCE):
         after = events[-1].seq

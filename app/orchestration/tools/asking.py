@@ -14,6 +14,7 @@ from app.orchestration.calls import CandidateCall
 from app.orchestration.context import RunContext
 from app.orchestration.fallback.options import DEFAULT_ON
 from app.orchestration.tools.offering import Offer
+from app.orchestration.tools.pausing import going_on
 from app.orchestration.tools.turns import Turn, for_model
 
 
@@ -61,6 +62,8 @@ class Asking:
             BudgetExceeded: the budget does not hold the call.
             QuorumError: no model answers.
         """
+        if self._seat is None:
+            self._models = going_on(self._models, self._context.finished, step)
         while True:
             asked = self.asked = self._call(turns, step, choice, unplanned=unplanned, at_most=at_most)
             shown = False

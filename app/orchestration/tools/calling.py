@@ -13,13 +13,15 @@ from typing import Any, Final
 
 import orjson
 
+from app.core.approvals import Approval as CallApproval
 from app.core.budgets import Amount, nano_usd
 from app.core.errors import BudgetExceeded, ConflictError, Forbidden, InvalidRequest, QuorumError, ToolExecutionError, report
 from app.core.messages import TextPart, ToolCallPart, ToolResultPart
-from app.core.run_events import EvidenceUpdated, RunEvent, ToolCalled, ToolReturned, Warning
-from app.core.runs import ToolRun, ToolRunStatus
+from app.core.run_events import ApprovalDecided, ApprovalRequested, EvidenceUpdated, RunEvent, ToolCalled, ToolReturned, Warning
 from app.core.streams import telling
+from app.core.tool_runs import ToolRun, ToolRunStatus
 from app.core.tools import EnclosingRun, ToolCaller
+from app.orchestration.approving.entries import Asked, refusal_of
 from app.orchestration.context import RunContext
 from app.orchestration.tools.offering import enclosing
 from app.orchestration.tools.options import Approval
@@ -74,6 +76,13 @@ class ServedCall:
             candidate_id=candidate_id,
         )
         self._warnings: tuple[str, ...] = ()
+        self._asked: Asked | None = None
+
+    @property
+    def waits_for(self) -> CallApproval | None:
+        """What it waits for, if it does: then it was not made, and the run is to be paused."""
+        asked = self._asked
+        return asked.approval if asked is not None and asked.decision is None else None
 
     def called(self) -> ToolCalled:
         run = self.run
@@ -92,6 +101,12 @@ class ServedCall:
                     yield event
         else:
             await self._make()
+        if self._asked is not None:
+            approval = self._asked.approval
+            if self._asked.decision is None:
+                yield ApprovalRequested(approval)
+                return
+            yield ApprovalDecided(approval)
         for warning in self._warnings:
             yield Warning(warning)
         yield ToolReturned(self.run)
@@ -126,8 +141,8 @@ class ServedCall:
     async def _make(self, tell: Callable[[RunEvent], None] | None = None) -> None:
         """Make the call, and `tell` what happens in it, where it asks models."""
         try:
-            prepared = await self._prepared()
-            if tell is not None:
+            prepared = await self._agreed(await self._prepared())
+            if prepared is not None and tell is not None:
                 prepared = replace(prepared, caller=replace(prepared.caller, inside=self._inside(tell)))
         except Forbidden as error:
             self._end("refused", error)
@@ -136,7 +151,8 @@ class ServedCall:
         except QuorumError as error:
             self._end("failed", error)
         else:
-            await self._run(prepared)
+            if prepared is not None:
+                await self._run(prepared)
 
     def _inside(self, tell: Callable[[RunEvent], None]) -> EnclosingRun:
         def named(event: RunEvent) -> None:
@@ -149,7 +165,7 @@ class ServedCall:
 
         Raises:
             InvalidRequest: there is no such tool, or its arguments do not fit.
-            Forbidden: it is not permitted, or not without a person's approval.
+            Forbidden: it is not permitted.
             ToolExecutionError: it is not there now.
         """
         terms, registered = self._terms, self._registered
@@ -160,10 +176,32 @@ class ServedCall:
         prepared = await toolbox.prepare(registered.spec.reference, arguments_of(self.run.arguments), terms.caller)
         if self._unwanted is not None and prepared.spec.side_effect == "write":
             raise Forbidden(f"{self._unwanted}; it was not run", param="name", code="tool_forbidden")
-        reason = _needs_approval(prepared, terms.approval)
-        if reason is not None:
-            raise Forbidden(f"{reason}; it was not run", param="name", code=APPROVAL_NEEDED)
         return prepared
+
+    async def _agreed(self, prepared: PreparedCall) -> PreparedCall | None:
+        """The call as it may be made, with the arguments that a person may have put in place of its own; None while it waits
+        for one.
+
+        Raises:
+            Forbidden: nobody can be asked, or the answer was no.
+            StateUnavailable: it cannot be asked.
+        """
+        terms, context = self._terms, self._terms.context
+        approvals, toolbox, reason = context.approvals, context.toolbox, _needs_approval(prepared, terms.approval)
+        if self._repeated or (reason is None and (approvals is None or self.run.id not in approvals.known)):
+            return prepared
+        if approvals is None or toolbox is None:
+            raise Forbidden(f"{reason}; it was not run", param="name", code=APPROVAL_NEEDED)
+        asked = self._asked = await approvals.ask(prepared, self.run, reason or prepared.decision.reason)
+        if asked.decision is None:
+            return None
+        refusal = refusal_of(asked)
+        if refusal is not None:
+            raise refusal
+        if asked.approval.edited is None:
+            return prepared
+        self.run = replace(self.run, edited=asked.approval.edited)
+        return await toolbox.prepare(prepared.spec.reference, asked.approval.edited, terms.caller)
 
     async def _run(self, prepared: PreparedCall) -> None:
         context, spec = self._terms.context, prepared.spec
@@ -176,7 +214,12 @@ class ServedCall:
             self._end("repeated", ConflictError(message, code="repeated_call"))
             return
         self._tell_of_writing()
-        if context.taken and spec.side_effect == "write":
+        try:
+            first = await self._first(prepared)
+        except QuorumError as error:
+            self._end("failed", error)
+            return
+        if not first:
             toolbox.uncertain(prepared)
             message = f"the process that ran {spec.reference!r} has died: its effect is not known, and it is not run again"
             self._end("failed", ConflictError(message, code="effect_uncertain"))
@@ -201,6 +244,22 @@ class ServedCall:
             cost_usd=result.cost_usd,
         )
 
+    async def _first(self, prepared: PreparedCall) -> bool:
+        """Whether nobody can have made the call before. An approval, which is used once, says so for certain.
+
+        Raises:
+            Forbidden: the approval is for another call.
+            StateUnavailable: nobody knows.
+        """
+        context, asked = self._terms.context, self._asked
+        if asked is None or context.approvals is None:
+            return not (context.taken and prepared.spec.side_effect == "write")
+        used = await context.approvals.use(asked, prepared)
+        if used == "unbound":
+            message = f"the approval {asked.approval.id} is not for this call of {prepared.spec.reference!r}"
+            raise Forbidden(message, code="approval_denied")
+        return used == "ok"
+
     def _end(self, status: ToolRunStatus, error: QuorumError) -> None:
         self.run = replace(self.run, status=status, error=report(error))
 
@@ -223,13 +282,16 @@ def result_part(run: ToolRun, room: int) -> ToolResultPart:
 def _told(run: ToolRun, room: int) -> str:
     if run.error is not None:
         return _json({"error": {"code": run.error.code, "message": run.error.message[:_MAX_ERROR]}})
-    told = _json({"result": run.result, "truncated": True} if run.truncated else {"result": run.result})
+    beside: dict[str, Any] = {"truncated": True} if run.truncated else {}
+    if run.edited is not None:
+        beside["approved_with_arguments"] = run.edited
+    told = _json({"result": run.result, **beside})
     if len(told.encode()) <= room:
         return told
     text = run.result if isinstance(run.result, str) else _json(run.result)
     most = room
     while True:  # what has to be escaped is longer than it was
-        told = _json({"result": text.encode()[:most].decode("utf-8", "ignore"), "truncated": True})
+        told = _json({"result": text.encode()[:most].decode("utf-8", "ignore"), **beside, "truncated": True})
         if len(told.encode()) <= room or most < LEAST_RESULT_BYTES:
             return told
         most = most * 3 // 4

@@ -5,6 +5,7 @@ A step is one call of a model, and the calls of tools that it asks for:
 1. The model is asked, with all that was said so far. Where it fails, the run's next model goes on in its place.
 2. Its calls are sorted: those of tools of the service are made here, at once; those of the client's own end the run, and are
    handed to the client after the others were made.
+   Where some of them need a person first, the run pauses then: the others were made, and who goes on with it makes these.
 3. What the tools said goes back to the model, in the order of its calls, and the next step begins.
 
 An answer without calls ends the loop. In the last step, and where a model goes round in circles, no tool may be called.
@@ -19,11 +20,12 @@ from hashlib import blake2s
 from itertools import chain, count
 from typing import Final
 
+from app.core.approvals import Approval
 from app.core.chat import ToolChoice
 from app.core.errors import BudgetExceeded, InvalidRequest, OrchestratorError
 from app.core.messages import Message, ToolCallPart
 from app.core.models import Model
-from app.core.run_events import OutputDelta, OutputReset, RunEvent, RunFinished, Warning
+from app.core.run_events import OutputDelta, OutputReset, RunEvent, RunFinished, RunPaused, Warning
 from app.core.run_fold import output_deltas
 from app.core.streams import merge
 from app.orchestration.calls import CandidateCall
@@ -32,6 +34,7 @@ from app.orchestration.tools.asking import Asking, Seat
 from app.orchestration.tools.calling import LEAST_RESULT_BYTES, STEP_RESULT_BYTES, ServedCall, Terms, key_of, result_part
 from app.orchestration.tools.offering import Offer, caller_of
 from app.orchestration.tools.options import LoopOptions
+from app.orchestration.tools.pausing import paused_by
 from app.orchestration.tools.turns import Kept, Turn, handed_over, keep, said, speaker_of, transcript
 from app.tools.execution import arguments_of, checked
 
@@ -46,7 +49,8 @@ CIRCLES: Final = 2
 
 
 class ToolLoop:
-    """The steps of `models` with tools. When `events` is over, `ending` is there, or `held` are calls that wait to be chosen.
+    """The steps of `models` with tools. When `events` is over, `ending` is there (its end, or that it
+    waits for a person), or `held` are calls that wait to be chosen.
 
     Parameters:
         turns: the conversation.
@@ -55,7 +59,7 @@ class ToolLoop:
         output: whether what is said is the run's answer.
     """
 
-    ending: RunFinished
+    ending: RunFinished | RunPaused
     said: tuple[Message, ...] = ()
     """Once it is over: all that was said in it, as a stored conversation has it."""
     held: tuple[ToolCallPart, ...] = ()
@@ -90,6 +94,7 @@ class ToolLoop:
         self._repairs = 0
         self._spoken: CandidateCall | None = None
         self._wrote = False
+        self._pending: tuple[Approval, ...] = ()
 
     async def events(self) -> AsyncGenerator[RunEvent]:
         """Ask and act, until there is an answer; after `go_on`, from where it has stopped.
@@ -123,6 +128,9 @@ class ToolLoop:
             async with aclosing(self._acted(self.asking.answer, calls)) as events:
                 async for event in events:
                     yield event
+            if self._pending:
+                self.ending = paused_by(self._pending)
+                return
             if self._handed:
                 async with aclosing(self._hand_over(self.asking.answer)) as events:
                     async for event in events:
@@ -225,6 +233,7 @@ class ToolLoop:
                 async for event in events:
                     yield event
             self._check(served)
+            self._pending = tuple(call.waits_for for call in served if call.waits_for is not None)
         self._note(asked, calls, served)
 
     def _served(self, call: ToolCallPart, asked: CandidateCall) -> ServedCall:

@@ -123,7 +123,9 @@ class ToolMember:
             self._context.conversation.said = self._loop.said
 
     def ending(self, *, is_synthesized: bool = False) -> RunFinished:
-        return replace(self._loop.ending, is_synthesized=is_synthesized)
+        ending = self._loop.ending
+        assert isinstance(ending, RunFinished)  # noqa: S101 - no panel pauses
+        return replace(ending, is_synthesized=is_synthesized)
 
     def _failed(self, end: CandidateFinished | CandidateFailed | None, error: QuorumError) -> CandidateFailed:
         """How it ends where it fails: by its model's failure, or though its model has answered, as where a tool has failed."""

@@ -16,7 +16,7 @@ from typing import ClassVar, cast
 from app.core.chat import NamedTool, ToolDefinition
 from app.core.errors import InvalidRequest
 from app.core.models import Model
-from app.core.run_events import PlanMade, RunEvent, Warning
+from app.core.run_events import HelperFinished, PlanMade, RunEvent, Warning
 from app.core.runs import PlanDecision, RunRequest
 from app.orchestration.base import BaseOrchestrator, StrategyOptions
 from app.orchestration.context import RunContext
@@ -53,6 +53,14 @@ class ToolOrchestrator(BaseOrchestrator):
             raise InvalidRequest(f"tool_choice names {choice.name!r}, which is not among the tools", param="tool_choice")
         context.settled = offer
 
+    def may_pause(self, context: RunContext) -> bool:
+        options: ToolOptions = context.options
+        offer: Offer = context.settled
+        box = context.toolbox
+        if box is None or not offer.served:
+            return False
+        return options.approval != "policy" or any(rule.effect == "approve" for rule in box.config.permissions)
+
     def plan(self, request: RunRequest, context: RunContext) -> PlanDecision:
         options: ToolOptions = context.options
         offer: Offer = context.settled
@@ -79,6 +87,8 @@ class ToolOrchestrator(BaseOrchestrator):
     async def run(self, request: RunRequest, context: RunContext) -> AsyncIterator[RunEvent]:
         offer = await permitted(context.settled, context.toolbox, caller_of(context))
         yield PlanMade(self.plan(request, context))
+        for call in context.settled_calls:  # of tools that asked models, which are not run again
+            yield HelperFinished(call)
         turns, notes = await conversation(context)
         for note in (*offer.notes, *notes):
             yield Warning(note)

@@ -2,7 +2,7 @@
 -- Safe to repeat: pieces that are there are not added again.
 -- KEYS: record, body.
 -- ARGV: operation that began it, epoch, lease in ms, ms to keep, the answer's head ("" for none yet), scope that its reader
---       needs, end ("" while it goes on, "keep", "drop"), number of the first piece,
+--       needs, end ("" while it goes on, "keep", "drop", "pause": the lease is how long it waits), number of the first piece,
 --       fingerprint ("" unless it is to be recorded again), the request, run id, ms that the mark of a drop stays, pieces.
 -- Returns "ok", "lost", or "missing": the store has lost the record, or pieces before these. Then all is to be told again.
 local held = redis.call("HMGET", KEYS[1], "state", "operation", "epoch", "chunks")
@@ -13,7 +13,7 @@ local drop, first = ARGV[7] == "drop", tonumber(ARGV[8])
 if held[1] and (held[2] ~= ARGV[1] or held[3] ~= ARGV[2] or (held[1] == "dropped" and not drop)) then
   return "lost"
 end
-if held[1] == "done" then
+if held[1] == "done" or held[1] == "paused" then
   return "ok"
 end
 if drop then
@@ -48,6 +48,11 @@ if ARGV[7] == "keep" then
   redis.call("HSET", KEYS[1], "state", "done")
   redis.call("HDEL", KEYS[1], "request")
 end
-redis.call("PEXPIRE", KEYS[1], ARGV[4])
-redis.call("PEXPIRE", KEYS[2], ARGV[4])
+local keep = tonumber(ARGV[4])
+if ARGV[7] == "pause" then
+  redis.call("HSET", KEYS[1], "state", "paused", "paused_at", string.format("%.0f", now))
+  keep = keep + tonumber(ARGV[3])
+end
+redis.call("PEXPIRE", KEYS[1], keep)
+redis.call("PEXPIRE", KEYS[2], keep)
 return "ok"

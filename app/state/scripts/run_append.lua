@@ -3,7 +3,7 @@
 -- KEYS: record, events.
 -- ARGV: owner, epoch, lease in ms, ms to keep the record, ms to keep the events,
 --       snapshot's number ("" for none), snapshot, number below which events are dropped,
---       status at the end ("" while it runs), result,
+--       status at the end or while it is paused ("" while it runs), result,
 --       count of the fields of a new record (0: it must be there), those fields, then number, type, data of each event.
 -- Returns {outcome, cancel, reader}: outcome is ok, missing (nothing is stored of the run), lost (it belongs to somebody else or
 -- was deleted); cancel is 1 when it was asked for; reader is the ms since a reader elsewhere was last seen, or -1.
@@ -36,8 +36,11 @@ if ARGV[6] ~= "" then
   redis.call("HSET", record, "snapshot_seq", ARGV[6], "snapshot", ARGV[7])
   redis.call("XTRIM", events, "MINID", ARGV[8] .. "-0")
 end
-if ARGV[9] ~= "" then
+if ARGV[9] == "needs_approval" then
+  redis.call("HSET", record, "status", ARGV[9], "result", ARGV[10])
+elseif ARGV[9] ~= "" then
   redis.call("HSET", record, "status", ARGV[9], "result", ARGV[10], "finished_at", time[1])
+  redis.call("HDEL", record, "paused")
 end
 redis.call("PEXPIRE", record, ARGV[4])
 redis.call("PEXPIRE", events, ARGV[5])

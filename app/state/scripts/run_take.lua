@@ -1,14 +1,24 @@
--- Takes over a run that somebody else ran, who has lost the right to it. From then on his writes are refused.
--- KEYS: record, events.  ARGV: new owner, lease in ms, ms to keep the record, ms to keep the events.
--- Returns {epoch, number of the last event}, or nothing where the run is not stored or has ended.
-local held = redis.call("HMGET", KEYS[1], "status", "epoch", "last_seq")
-if held[1] ~= "running" then
+-- Takes over a run that somebody else ran, who has lost the right to it, or that was paused. From then on his writes are refused.
+-- KEYS: record, events.
+-- ARGV: new owner, lease in ms, ms to keep the record, ms to keep the events, digest of the request that has it.
+-- Returns {epoch, number of the last event, 1 if it was paused, so that nothing of it was under way, what had come of it when it
+-- was last paused ("" if it never was)}, or nothing where the run is not stored or has ended.
+local held = redis.call("HMGET", KEYS[1], "status", "epoch", "last_seq", "result", "paused")
+local paused = held[1] == "needs_approval"
+if held[1] ~= "running" and not paused then
   return false
 end
 local time = redis.call("TIME")
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local epoch = tonumber(held[2]) + 1
-redis.call("HSET", KEYS[1], "owner", ARGV[1], "epoch", epoch, "lease_until", string.format("%.0f", now + ARGV[2]))
+redis.call("HSET", KEYS[1], "status", "running", "owner", ARGV[1], "epoch", epoch,
+  "lease_until", string.format("%.0f", now + ARGV[2]), "resumable", ARGV[5])
+local before = held[5] or ""
+if paused then
+  before = held[4]
+  redis.call("HSET", KEYS[1], "paused", before)
+  redis.call("HDEL", KEYS[1], "result")
+end
 redis.call("PEXPIRE", KEYS[1], ARGV[3])
 redis.call("PEXPIRE", KEYS[2], ARGV[4])
-return {epoch, tonumber(held[3] or "0")}
+return {epoch, tonumber(held[3] or "0"), paused and 1 or 0, before}

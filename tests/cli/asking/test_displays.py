@@ -11,9 +11,12 @@ from rich.console import Console
 from app.cli.asking import lanes
 from app.cli.asking.displays import Json, Plain, Screen
 from app.cli.asking.words import cost, seconds
+from app.core.approvals import Approval
 from app.core.errors import ErrorReport
 from app.core.run_events import (
     AnalysisFinished,
+    ApprovalDecided,
+    ApprovalRequested,
     CandidateDelta,
     CandidateFailed,
     CandidateFinished,
@@ -26,7 +29,8 @@ from app.core.run_events import (
     ToolReturned,
     Warning,
 )
-from app.core.runs import Analysis, Candidate, OrchestrationOutput, Output, PlanDecision, Timing, ToolRun
+from app.core.runs import Analysis, Candidate, OrchestrationOutput, Output, PlanDecision, Timing
+from app.core.tool_runs import ToolRun
 from app.core.usage import Usage
 
 SAD = ErrorReport("ProviderError", "overloaded", "provider 'v' (two): try later")
@@ -118,6 +122,21 @@ def test_of_a_model_with_tools_there_are_its_calls_before_the_answer():
     ]
     assert "391." in lines
     assert not any("layer" in line for line in lines)
+
+
+def test_what_waits_for_a_person_is_said_with_how_to_decide_it():
+    asked = Approval("apr_1", "run_1", "t1", 1, "order", "1.0.0", "write", "00", {"title": "Emma\x07"})
+    decided = replace(asked, status="denied", by="ann", comment="too dear")
+    events = [BEGINNING[1], ApprovalRequested(asked), ApprovalDecided(decided)]
+    said = [
+        'order@1.0.0 {"title":"Emma\\u0007"} needs a person: decide it with POST /v1/approvals/apr_1',
+        'order@1.0.0 {"title":"Emma\\u0007"}: denied by ann: too dear',
+    ]
+    assert shown(events, 120)[:2] == [f"? {line}" for line in said]
+    err = io.StringIO()
+    for event in events:
+        Plain(io.StringIO(), err).show(event)
+    assert err.getvalue().splitlines() == said
 
 
 def test_a_new_layer_begins_below_the_one_before():

@@ -13,7 +13,8 @@ from app.core.chat import Generation, ResponseFormat
 from app.core.errors import InvalidRequest
 from app.core.models import Capabilities
 from app.core.run_events import OutputReset, PlanMade, ToolCalled, ToolReturned
-from app.core.runs import Budget, ToolRun
+from app.core.runs import Budget
+from app.core.tool_runs import ToolRun
 from app.core.tools import EnclosingRun
 from app.core.usage import FlatPrice
 from app.observability.paces import tool_took

@@ -11,7 +11,8 @@ from app.config.tools import ToolsConfig
 from app.core.chat import ChatRequest, ToolDefinition
 from app.core.clock import SystemClock
 from app.core.messages import Message, ToolCallPart, ToolResultPart, user
-from app.core.runs import OrchestrationConfig, RunRequest, ToolRun
+from app.core.runs import OrchestrationConfig, RunRequest
+from app.core.tool_runs import ToolRun
 from app.orchestration.context import RunContext
 from app.orchestration.drive import drive
 from app.orchestration.prompts import Prompts
@@ -58,7 +59,9 @@ def context_of(
 ) -> tuple[RunRequest, RunContext]:
     """A run, ready to begin. `more` are options, and members of the request and of the context."""
     request = {name: more.pop(name) for name in ("tool_choice", "generation", "deltas", "recipe") if name in more}
-    context = {name: more.pop(name) for name in ("turns", "taken", "returned", "purse", "finished") if name in more}
+    context = {
+        name: more.pop(name) for name in ("turns", "taken", "returned", "purse", "finished", "settled_calls") if name in more
+    }
     options = ToolOptions.model_validate(more)
     config = OrchestrationConfig("tools", tuple(model.name for model in models), recipe=request.pop("recipe", None))
     run = RunRequest(config, messages, tools=client, **{"deltas": "all", **request}, scopes=frozenset({"run"}))

@@ -14,7 +14,7 @@ from app.core.chat import Generation, NamedTool, ToolDefinition
 from app.core.errors import InvalidRequest
 from app.core.messages import ReasoningPart, ToolCallPart, ToolResultPart
 from app.core.run_events import OutputDelta, OutputReset, ToolCalled, ToolReturned, Warning
-from app.core.runs import ToolRun
+from app.core.tool_runs import ToolRun
 from app.tools.python_tools import tool_of
 from tests.orchestration.scripted import Reply, Scripted, failure
 from tests.orchestration.tools.acting import act, asks, call, context_of, ends, only, script, told, toolbox
