@@ -100,6 +100,10 @@ ORCHESTRATIONS: dict[str, Any] = {
             "options": {"tools": ["calculator", "clock"]},
         },
     },
+    "approval": {
+        "summary": "A call of a tool that waits for a person",
+        "value": {"input": "Use the calculator: what is 17 * 23?", "strategy": "tools", "options": {"approval": "all"}},
+    },
     "conversation": {
         "summary": "The next turn of a conversation that is kept",
         "value": {"input": "What did I ask before?", "strategy": "direct", "conversation_id": "demo"},
@@ -159,7 +163,7 @@ REVIEWS: dict[str, Any] = {
 }
 
 APPROVALS: dict[str, Any] = {
-    "approve": {"summary": "The call is made; run something that needs an approval first", "value": {"decision": "approve"}},
+    "approve": {"summary": "The call is made; run the example 'approval' first", "value": {"decision": "approve"}},
     "deny": {"summary": "It is not", "value": {"decision": "deny", "reason": "too expensive"}},
     "edit": {
         "summary": "It is made with other arguments",

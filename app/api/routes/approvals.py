@@ -32,7 +32,7 @@ ApprovalId = Annotated[
     Path(
         alias="id",
         description="`latest` is the newest that is pending, else the newest.",
-        openapi_examples={"latest": {"summary": "The newest; run something that needs one first", "value": "latest"}},
+        openapi_examples={"latest": {"summary": "The newest; run the example 'approval' first", "value": "latest"}},
     ),
 ]
 Status = Annotated[
