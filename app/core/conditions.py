@@ -2,7 +2,8 @@
 
 An expression is a caller's own text, so it may neither hang nor crash the process. What cel 0.10 was seen to do: it evaluates
 while it holds Python's lock, and `map` copies its result for every item, so 20,000 items took 11 s in which nothing else ran.
-Hence the bounds below, on the text, on its loops, and on the values that a loop may walk.
+A sum copies both of its sides, and `matches` compiles its pattern each time. Hence the bounds below and in `condition_shape`:
+on the text, on its loops and patterns, on the values that it may read, and on how much of them it may write out.
 """
 
 from __future__ import annotations
@@ -14,34 +15,27 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from app.core.condition_shape import LOOPS, MAX_DEPTH, Shape, is_pattern, pieces, place, shape_of
 from app.core.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from cel import Program
 
 MAX_CHARACTERS: Final = 2_000
-MAX_LOOPS: Final = 4
-"""Comprehensions in one expression, none inside or on top of another: with the next bound that is tens of milliseconds."""
 MAX_ITEMS: Final = 300
 MAX_VALUE_CHARACTERS: Final = 200_000
 """Bounds on all values that an expression is given, together."""
 MAX_PATH_ITEMS: Final = 20_000
 """The first bound for an expression that gives a value and does not loop: 50,000 items took it 0.1 s."""
-MAX_DEPTH: Final = 32
+MAX_COPIED: Final = 50_000_000
+"""Characters that an expression may write out, by what its text says at most: 0.3 s. Without it 285 sums of a list of 20,000
+items took 33 s and 690 MB."""
+ITEM_CHARACTERS: Final = 32
+"""What copying an item takes, in characters."""
 
-_LOOPS: Final = frozenset({"all", "exists", "exists_one", "existsOne", "map", "filter", "transformList", "transformMap"})
-_TOKEN = re.compile(
-    r"""(?P<space>\s+|//[^\n]*)
-    |(?P<raw>[bB]?[rR][bB]?(?:\"\"\".*?\"\"\"|'''.*?'''|\"[^\"\n]*\"|'[^'\n]*'))
-    |(?P<long>[bB]?(?:\"\"\"(?:\\.|[^\\])*?\"\"\"|\'\'\'(?:\\.|[^\\])*?\'\'\'))
-    |(?P<text>[bB]?(?:\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'))
-    |(?P<word>[A-Za-z_][A-Za-z0-9_]*)
-    |(?P<number>[0-9][0-9A-Za-z.]*)
-    |(?P<other>.)""",
-    re.VERBOSE | re.DOTALL,
-)
 _PLACE = re.compile(r"ERROR: <input>:(\d+):(\d+): (?:Syntax error: )?([^\n]*)")
 _REASON = re.compile(r"(?m)^error: ([^.\n]*)")
+_BOUND = re.compile(rf"\.\s*(?:{'|'.join(LOOPS)})\s*\(\s*([A-Za-z_]\w*)\s*,")
 _EXPECTING = re.compile(r" expecting \{.*")
 
 
@@ -54,8 +48,12 @@ class Condition:
     """A compiled expression. `loops` says whether it walks over values."""
 
     source: str
-    loops: bool
+    shape: Shape
     _program: Program
+
+    @property
+    def loops(self) -> bool:
+        return bool(self.shape.loops)
 
     async def holds(self, values: Mapping[str, Any]) -> bool:
         """Whether it is true of `values`; one that loops is evaluated off the event loop.
@@ -69,7 +67,7 @@ class Condition:
 
     def decide(self, values: Mapping[str, Any]) -> bool:
         """As `holds`, here and now."""
-        _check_size(values)
+        _check_size(values, self.shape)
         found = _executed(self._program, values)
         if not isinstance(found, bool):
             raise Unanswerable(f"it gives {type(found).__name__}, not true or false")
@@ -81,8 +79,12 @@ class Expression:
     """A compiled expression that gives any value. `loops` says whether it walks over values."""
 
     source: str
-    loops: bool
+    shape: Shape
     _program: Program
+
+    @property
+    def loops(self) -> bool:
+        return bool(self.shape.loops)
 
     async def value(self, values: Mapping[str, Any]) -> Any:
         """What it gives for `values`; one that loops is evaluated off the event loop.
@@ -95,7 +97,7 @@ class Expression:
         return self._evaluate(values, MAX_PATH_ITEMS)
 
     def _evaluate(self, values: Mapping[str, Any], most: int) -> Any:
-        _check_size(values, most=most, what="the value")
+        _check_size(values, self.shape, most=most, gives=True)
         return _executed(self._program, values)
 
 
@@ -106,8 +108,8 @@ def compiled(source: str, known: frozenset[str]) -> Condition:
     Raises:
         InvalidRequest: it is no expression, too long, nests loops, or names a variable that there is not; says where.
     """
-    program, loops = _program(source, known)
-    condition = Condition(source, loops, program)
+    program, shape = _program(source, known)
+    condition = Condition(source, shape, program)
     if not program.variables():
         try:
             condition.decide({})
@@ -119,14 +121,14 @@ def compiled(source: str, known: frozenset[str]) -> Condition:
 @lru_cache(maxsize=256)
 def compiled_expression(source: str, known: frozenset[str]) -> Expression:
     """As `compiled`, for an expression that gives a value of any kind."""
-    program, loops = _program(source, known)
-    return Expression(source, loops, program)
+    program, shape = _program(source, known)
+    return Expression(source, shape, program)
 
 
-def _program(source: str, known: frozenset[str]) -> tuple[Program, bool]:
+def _program(source: str, known: frozenset[str]) -> tuple[Program, Shape]:
     if len(source) > MAX_CHARACTERS:
         raise InvalidRequest(f"has {len(source)} characters; an expression has at most {MAX_CHARACTERS}")
-    loops = _loops(source)
+    shape = shape_of(source, known)
     from cel import compile as compile_cel  # here: it brings a command line with it, which takes 30 MB and 0.2 s
 
     try:
@@ -139,7 +141,7 @@ def _program(source: str, known: frozenset[str]) -> tuple[Program, bool]:
         listed = ", ".join(sorted(known))
         raise InvalidRequest(f"there is no variable {unknown[0]!r}{_at(source, unknown[0])}; there are {listed}")
     _check_constants(source)
-    return program, loops > 0
+    return program, shape
 
 
 def _executed(program: Program, values: Mapping[str, Any]) -> Any:
@@ -147,6 +149,8 @@ def _executed(program: Program, values: Mapping[str, Any]) -> Any:
         return program.execute(dict(values))
     except KeyError as error:
         raise Unanswerable(f"there is no {error}") from None
+    except IndexError as error:
+        raise Unanswerable(f"there is no such item: {error}") from None
     except (ValueError, TypeError, RuntimeError, ArithmeticError) as error:
         raise Unanswerable(str(error)) from None
 
@@ -155,15 +159,16 @@ def _check_constants(source: str) -> None:
     """Raises InvalidRequest: a pattern that is written in `source` is none."""
     from cel import evaluate
 
-    pieces = [found for found in _TOKEN.finditer(source) if found.lastgroup != "space"]
-    for word, bracket, text in zip(pieces, pieces[1:], pieces[2:], strict=False):
-        if word[0] == "matches" and bracket[0] == "(" and text.lastgroup in ("raw", "long", "text"):
+    found = pieces(source)
+    for at, word in enumerate(found):
+        if word[0] == "matches" and is_pattern(found, at):
+            text = found[at + 2]
             try:
                 evaluate(f"''.matches({text[0]})", {})
             except (ValueError, RuntimeError) as error:
                 reason = _REASON.findall(str(error))
                 why = f": {reason[-1]}" if reason else ""
-                raise InvalidRequest(f"{_place(source, text.start())}: {text[0]} is no pattern{why}") from None
+                raise InvalidRequest(f"{place(source, text.start())}: {text[0]} is no pattern{why}") from None
 
 
 def _said(message: str) -> str:
@@ -175,69 +180,17 @@ def _said(message: str) -> str:
 
 def _at(source: str, name: str) -> str:
     found = re.search(rf"\b{re.escape(name)}\b", source)
-    return "" if found is None else f" ({_place(source, found.start())})"
-
-
-def _place(source: str, offset: int) -> str:
-    line = source.count("\n", 0, offset) + 1
-    return f"line {line}, column {offset - source.rfind(chr(10), 0, offset)}"
-
-
-@dataclass(slots=True)
-class _Group:
-    """An open bracket. `walks` if it holds a loop's body, `looped` once a loop is in it, `chain` while its operand has one."""
-
-    walks: bool = False
-    looped: bool = False
-    chain: bool = False
-
-
-def _loops(source: str) -> int:
-    """How many loops there are.
-
-    Raises:
-        InvalidRequest: one is inside another or walks another's result, there are too many, or brackets nest too deep.
-    """
-    groups, count = [_Group()], 0
-    before, word_at, ahead = "", 0, ""
-    for found in _TOKEN.finditer(source):
-        if found.lastgroup == "space":
-            continue
-        piece = found[0]
-        group = groups[-1]
-        if found.lastgroup == "other" and piece in "([{":
-            walks = piece == "(" and ahead in _LOOPS and before == "."
-            if walks:
-                count += 1
-                if group.chain or any(open_.walks for open_ in groups):
-                    raise InvalidRequest(f"{_place(source, word_at)}: {ahead!r} loops inside or over another loop")
-                if count > MAX_LOOPS:
-                    raise InvalidRequest(f"{_place(source, word_at)}: more than {MAX_LOOPS} loops")
-                for open_ in groups:
-                    open_.looped = True
-                group.chain = True
-            groups.append(_Group(walks=walks))
-            if len(groups) > MAX_DEPTH:
-                raise InvalidRequest(f"{_place(source, found.start())}: brackets nest deeper than {MAX_DEPTH}")
-        elif found.lastgroup == "other" and piece in ")]}":
-            closed = groups.pop() if len(groups) > 1 else group
-            groups[-1].chain |= closed.looped
-        elif piece == "in" or (found.lastgroup == "other" and piece != "."):
-            group.chain = False
-        if found.lastgroup == "word":
-            ahead, word_at = piece, found.start()
-        else:
-            before, ahead = piece, ""
-    return count
+    return "" if found is None else f" ({place(source, found.start())})"
 
 
 def _bound_names(source: str) -> frozenset[str]:
     """The names that loops give to what they walk over."""
-    return frozenset(re.findall(rf"\.\s*(?:{'|'.join(_LOOPS)})\s*\(\s*([A-Za-z_]\w*)\s*,", source))
+    return frozenset(_BOUND.findall(source))
 
 
-def _check_size(values: Any, *, most: int = MAX_ITEMS, what: str = "the request's values") -> None:
+def _check_size(values: Any, shape: Shape, *, most: int = MAX_ITEMS, gives: bool = False) -> None:
     items = characters = 0
+    what, verb = ("the value", "is") if gives else ("the request's values", "are")
     waiting: list[tuple[Any, int]] = [(values, 0)]
     while waiting:
         value, depth = waiting.pop()
@@ -254,5 +207,7 @@ def _check_size(values: Any, *, most: int = MAX_ITEMS, what: str = "the request'
             waiting += [(item, depth + 1) for item in rows]
         if items > most or characters > MAX_VALUE_CHARACTERS or depth > MAX_DEPTH:
             bound = f"{most} members and {MAX_VALUE_CHARACTERS} characters"
-            verb = "are" if what.endswith("s") else "is"
             raise Unanswerable(f"{what} {verb} too large: an expression reads {bound}")
+    copied = shape.copies(items, gives=gives) * (characters + ITEM_CHARACTERS * items)
+    if copied > MAX_COPIED:
+        raise Unanswerable(f"{what} would be copied too often: name fewer of them, add up fewer, or ask of a part")

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.conditions import MAX_CHARACTERS, MAX_ITEMS, MAX_LOOPS, Unanswerable, compiled
+from app.core.condition_shape import MAX_LOOPS
+from app.core.conditions import MAX_CHARACTERS, MAX_ITEMS, Unanswerable, compiled, compiled_expression
 from app.core.errors import InvalidRequest
 
 KNOWN = frozenset({"tokens", "tags", "metadata", "text"})
@@ -94,6 +95,83 @@ def test_the_most_that_is_allowed_takes_well_under_a_second() -> None:
     taken = time.perf_counter() - began
     print(f"{MAX_LOOPS} loops over {MAX_ITEMS - 20} items: {taken * 1000:.0f} ms")
     assert taken < 0.5
+
+
+@pytest.mark.parametrize("wrong", ["tags[7] == 'a'", "tags[-1] == 'a'", "tags[9223372036854775807] == 'a'", "[1][tokens] == 1"])
+def test_an_item_that_is_not_there_cannot_be_decided(wrong: str) -> None:
+    with pytest.raises(Unanswerable, match="there is no such item"):
+        compiled(wrong, KNOWN).decide(VALUES)
+
+
+LONG = {"metadata": list(range(18_000))}
+WORDY = {"text": "x" * 190_000}
+SOME = {"tags": ["x"] * 200, "text": "x" * 50_000}
+
+
+@pytest.mark.parametrize(
+    ("source", "values"),
+    [
+        ("size(" + "+".join(["metadata"] * 200) + ")", LONG),  # 16 s
+        ("[" + ",".join(["metadata"] * 200) + "]", LONG),
+        ("[" + ",".join(["true ? metadata : 0"] * 90) + "]", LONG),
+        ("(" + "+".join(["text"] * 250) + ").size()", WORDY),
+        ("+".join(["(true ? text : '')"] * 100), WORDY),
+        ("tags.map(x, text + text + text)", SOME),
+        ("tags.map(x, [" + ",".join(["text"] * 50) + "])", SOME),
+        ("[" + ",".join(["true ? text : x"] * 60).replace(": x", ": ''") + "].map(x, [" + ",".join(["x"] * 60) + "])", SOME),
+    ],
+    ids=lambda value: value[:30] if isinstance(value, str) else None,
+)
+async def test_what_would_copy_its_values_over_and_over_is_not_evaluated(source: str, values: dict[str, Any]) -> None:
+    began = time.perf_counter()
+    with pytest.raises(Unanswerable, match="would be copied too often"):
+        await compiled_expression(source, KNOWN).value(values)
+    assert time.perf_counter() - began < 0.5
+
+
+@pytest.mark.parametrize(
+    ("source", "values"),
+    [
+        ("[" + ",".join(["metadata"] * 60) + "].size()", LONG),
+        ("(" + "+".join(["metadata"] * 7) + ").size()", LONG),
+        ("metadata.map(x, x.a + ' ' + x.b).size()", {"metadata": [{"a": "x" * 900, "b": "y" * 900}] * 90}),
+        ("metadata.filter(x, x.a > text).size()", {"metadata": [{"a": "x" * 100}] * 100, "text": "w" * 100_000}),
+        ("text + ': ' + text + '. '", WORDY),
+    ],
+    ids=lambda value: value[:30] if isinstance(value, str) else None,
+)
+async def test_what_copies_a_little_is_evaluated_in_no_time(source: str, values: dict[str, Any]) -> None:
+    began = time.perf_counter()
+    assert await compiled_expression(source, KNOWN).value(values)
+    assert time.perf_counter() - began < 0.5
+
+
+def test_a_condition_without_sums_copies_nothing_however_long_the_prompt_is() -> None:
+    source = "tags.exists(tag, text.contains(tag)) && (text.size() > 5 || text == 'x')"
+    assert compiled(source, KNOWN).decide({**VALUES, "tags": ["x"] * 250, **WORDY})
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("tags.exists(t, text.matches(t))", "line 1, column 21: inside of a loop 'matches' takes a pattern that is written"),
+        ("tags.exists(t, matches(t, '[a-z]'))", "inside of a loop 'matches' takes"),
+        (r"tags.exists(t, t.matches(r'\w{200}'))", "inside of a loop 'matches' takes"),
+        (r"tags.exists(t, t.matches(r'\w\w\w'))", "inside of a loop 'matches' takes"),
+        (" || ".join(["text.matches('a')"] * 5), "more than 4 'matches'"),
+    ],
+)
+def test_patterns_are_not_compiled_over_and_over(source: str, message: str) -> None:
+    with pytest.raises(InvalidRequest, match=message):
+        compiled(source, KNOWN)
+
+
+def test_a_short_pattern_may_be_looked_for_in_every_item() -> None:
+    values = {**VALUES, "tags": ["x y"] * 280}
+    source = r"tags.all(t, t.matches(r'^\w+ \w+$')) && text.matches(metadata) && text.matches('a{3}') == false"
+    began = time.perf_counter()
+    assert compiled(source, KNOWN).decide({**values, "metadata": "S.y"})
+    assert time.perf_counter() - began < 1
 
 
 async def test_one_that_loops_is_evaluated_off_the_event_loop() -> None:
