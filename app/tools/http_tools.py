@@ -11,7 +11,7 @@ import orjson
 from app.config.tools import HttpToolConfig
 from app.core.conditions import Expression, Unanswerable, compiled_expression
 from app.core.errors import InvalidRequest
-from app.core.templates import Missing, filled, filled_value
+from app.core.templates import Missing, filled, filled_value, placeholders
 from app.core.tools import FIRST, RESULT_VARIABLES, ToolCaller, ToolSpec, Version, parse_reference
 from app.tools.builtins.http_fetch import body_of
 from app.tools.failures import failed
@@ -55,18 +55,23 @@ class HttpTool:
             raise failed(self.spec.name, f"its answer has no {self._config.result!r}: {error}") from None
 
     def _url(self, arguments: dict[str, Any]) -> httpx.URL:
+        path, mark, asked = self._config.url.partition("?")
         try:
-            url = httpx.URL(filled(self._config.url, arguments, self._segment))
+            parts = [self._part(part, arguments) for part in path.split("/")]
+            url = httpx.URL("/".join(parts) + mark + filled(asked, arguments, _encoded))
         except Missing as missing:
             raise InvalidRequest(f"arguments.{missing}: is missing", param=f"arguments.{missing}") from None
         query = filled_value(self._config.query, arguments)
         return url.copy_merge_params(query) if query else url
 
-    def _segment(self, text: str) -> str:
-        """A text as a part of a URL, where it can be neither a path of its own nor a step upwards."""
-        if text in (".", ".."):
-            raise InvalidRequest(f"arguments: {text!r} cannot be a part of a URL", param="arguments")
-        return quote(text, safe="")
+    def _part(self, template: str, arguments: dict[str, Any]) -> str:
+        """A part of the path. What arguments make of it can be neither a path of its own nor a step upwards, nor nothing: then
+        the URL would be that of all there is instead of that of one."""
+        part = filled(template, arguments, _encoded)
+        if part in ("", ".", "..") and part != template:
+            names = ", ".join(repr(name) for name in placeholders(template))
+            raise InvalidRequest(f"arguments: {names}: {part!r} cannot be a part of a URL", param="arguments")
+        return part
 
     def _headers(self, arguments: dict[str, Any], *, sends: bool) -> dict[str, str]:
         headers = {"accept": "application/json, */*;q=0.5", "accept-encoding": "identity", "user-agent": "quorum"}
@@ -83,6 +88,10 @@ class HttpTool:
         if 300 <= answer.status < 400:
             return f"it answered with a redirect to {answer.headers.get('location', '')[:_SHOWN]!r}, which is not followed"
         return f"it answered {answer.status}: {answer.content[:_SHOWN].decode('utf-8', 'replace')!r}"
+
+
+def _encoded(text: str) -> str:
+    return quote(text, safe="")
 
 
 def spec_of(reference: str, config: HttpToolConfig) -> ToolSpec:

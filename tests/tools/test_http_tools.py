@@ -7,6 +7,7 @@ import gzip
 import json
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
@@ -71,6 +72,49 @@ async def test_what_is_missing_is_left_out(toolbox: MakeToolbox) -> None:
         await box.close()
     assert service.received[0].path == "/v1/Rome"
     assert service.received[0].json == {"city": "Rome"}
+
+
+@pytest.mark.parametrize(
+    ("path", "arguments"),
+    [
+        ("/v1/{city}", {"city": ""}),
+        ("/v1/{city}/days", {"city": ""}),
+        ("/v1/{city}{days}", {"city": ".", "days": "."}),
+        ("/v1/.{city}", {"city": "."}),
+        ("/v1/{city}?q={days}", {"city": "..", "days": "x"}),
+    ],
+)
+async def test_a_part_of_the_url_is_neither_nothing_nor_a_step(
+    toolbox: MakeToolbox, path: str, arguments: dict[str, str]
+) -> None:
+    texts = {name: {"type": "string"} for name in ("city", "days")}
+    async with Loopback(as_json({})) as service:
+        box = at(
+            toolbox,
+            service,
+            method="DELETE",
+            url=service.url + path,
+            input={"type": "object", "properties": texts, "required": [name for name in texts if f"{{{name}}}" in path]},
+        )
+        result = await box.execute("weather", arguments, ME)
+        await box.close()
+    assert result.error is not None
+    assert (result.error.code, result.error.param) == ("invalid_request", "arguments")
+    assert "cannot be a part of a URL" in result.error.message
+    assert service.received == []
+
+
+async def test_what_is_asked_in_the_url_may_be_anything(toolbox: MakeToolbox) -> None:
+    async with Loopback(as_json({})) as service:
+        box = at(toolbox, service, url=service.url + "/v1/in-{city}.json?near={city}&unit=C")
+        for city in ("", "..", "a&b=c/#"):
+            assert (await box.execute("weather", {"city": city}, ME)).error is None
+        await box.close()
+    paths = [urlsplit(asked.path).path for asked in service.received]
+    assert [unquote(path) for path in paths] == ["/v1/in-.json", "/v1/in-...json", "/v1/in-a&b=c/#.json"]
+    assert [path.count("/") for path in paths] == [2, 2, 2]
+    said = [parse_qs(urlsplit(asked.path).query, keep_blank_values=True) for asked in service.received]
+    assert said == [{"near": [city], "unit": ["C"]} for city in ("", "..", "a&b=c/#")]
 
 
 @pytest.mark.parametrize("city", [".", ".."])
