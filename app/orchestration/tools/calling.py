@@ -25,6 +25,7 @@ from app.orchestration.approving.entries import Asked, refusal_of
 from app.orchestration.context import RunContext
 from app.orchestration.tools.offering import enclosing
 from app.orchestration.tools.options import Approval
+from app.orchestration.tools.turns import name_to_tell
 from app.tools.execution import APPROVAL_NEEDED, PreparedCall, arguments_of
 from app.tools.registry import Registered
 
@@ -276,7 +277,8 @@ def _needs_approval(prepared: PreparedCall, approval: Approval) -> str | None:
 
 def result_part(run: ToolRun, room: int) -> ToolResultPart:
     """What the model is told of a call, in `room` bytes at most."""
-    return ToolResultPart(run.id, (TextPart(_told(run, room)),), run.name, is_error=run.error is not None)
+    told = (TextPart(_told(run, room)),)
+    return ToolResultPart(run.id, told, name_to_tell(run.name), is_error=run.error is not None)
 
 
 def _told(run: ToolRun, room: int) -> str:

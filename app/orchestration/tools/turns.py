@@ -23,6 +23,8 @@ from app.orchestration.context import RunContext
 
 KEEP_S: Final = 86_400
 """A client has a day to come back with the results of its calls."""
+MOST_NAME: Final = 64
+_NO_NAME: Final = re.compile(r"[^A-Za-z0-9_-]")
 _HANDED: Final = re.compile(r"call_([0-9a-f]{24})_\d+")
 
 
@@ -140,14 +142,21 @@ def _with_own_ids(message: Message, ids: dict[str, str]) -> Message:
 
 
 def said(text: str, reasoning: Sequence[ReasoningPart], calls: Sequence[ToolCallPart]) -> Message:
-    """An assistant's turn. Arguments that are no JSON object are put into one: some vendors refuse to read them back."""
+    """An assistant's turn, as vendors read it back: they refuse arguments that are no JSON object, which are put into one, and
+    names that no function may have, though their own models make them up (`multi_tool_use.parallel`)."""
     parts: list[Part] = [*reasoning]
     if text:
         parts.append(TextPart(text))
     return Message("assistant", (*parts, *(_readable(call) for call in calls)))
 
 
+def name_to_tell(name: str) -> str:
+    """A tool's name as vendors take it: of these letters and so long (OpenAI, "Function calling"; Anthropic, "Tool use")."""
+    return _NO_NAME.sub("_", name)[:MOST_NAME] or "_"
+
+
 def _readable(call: ToolCallPart) -> ToolCallPart:
+    call = replace(call, name=name_to_tell(call.name))
     try:
         readable = not call.arguments.strip() or isinstance(orjson.loads(call.arguments), dict)
     except orjson.JSONDecodeError:

@@ -123,6 +123,20 @@ async def test_arguments_that_do_not_fit_are_told_to_the_model_which_asks_again(
     assert isinstance(json.loads(sent.arguments), dict)  # as every vendor reads it
 
 
+async def test_a_name_that_no_function_may_have_is_told_in_one_that_vendors_read_back(tmp_path: Path) -> None:
+    names = ["multi_tool_use.parallel", "default_api:add", "", "add\n<x>", "é" * 100]
+    calls = [call(name, number) for number, name in enumerate(names)]
+    model = Scripted("a", candidate=script(asks(*calls), asks(call("add", 9, a=2, b=3)), "It is 5."))
+    ran = await act(model, toolbox(tmp_path, add))
+    _, said, results = model.asked[1].messages
+    wanted = ["multi_tool_use_parallel", "default_api_add", "_", "add__x_", "_" * 64]
+    assert [part.name for part in said.parts if isinstance(part, ToolCallPart)] == wanted
+    assert [part.name for part in results.parts if isinstance(part, ToolResultPart)] == wanted
+    assert [run.name for run in ran.result.tool_calls] == [*names, "add"]
+    assert {run.status for run in ran.result.tool_calls[:-1]} == {"invalid"}
+    assert ran.result.output.text == "It is 5."
+
+
 async def test_a_tool_that_fails_is_told_to_the_model(tmp_path: Path) -> None:
     model = Scripted("a", candidate=script(asks(call("broken", what="luck")), "It does not work."))
     ran = await act(model, toolbox(tmp_path, broken))
