@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass
 
-from app.core.budgets import AMOUNTS, NANO, NOTHING, Amount, Claim, Limit, Reserving, nano_usd
+from app.core.budgets import AMOUNTS, NANO, NOTHING, Amount, Claim, Limit, LimitKind, Reserving, nano_usd
 from app.core.errors import BudgetExceeded, InvalidRequest
 from app.core.runs import Budget, RunRequest
+from app.core.tools import ToolSpec
 from app.observability import metrics
 from app.orchestration.base import BaseOrchestrator
 from app.orchestration.context import RunContext
@@ -90,6 +92,19 @@ def charge(
         own = _own(budget)
         ask = Amount(_least(ask.tokens, own.tokens), _least(ask.nano_usd, own.nano_usd))
     return Charge(Claim(context.run_id, request.tenant, limits, ask, found.least if partial else None), found, stated)
+
+
+def claim_of_call(spec: ToolSpec, tenant: str, limits: tuple[Limit, ...]) -> Claim | None:
+    """What a tool that is called by itself asks of its caller's `limits`: its dollars, and to be one request more. None where
+    it needs neither. An orchestration is a request as the run that it makes of itself."""
+    kinds: set[LimitKind] = set()
+    if spec.cost_usd:
+        kinds.add("usd_per_day")
+    if spec.source != "orchestration":
+        kinds.add("requests_per_minute")
+    found = tuple(limit for limit in limits if limit.kind in kinds)
+    cost = Amount(0, nano_usd(spec.cost_usd))
+    return Claim(f"call_{secrets.token_hex(12)}", tenant, found, cost) if found else None
 
 
 def purse_inside(whole: Reserving | None, own: Budget, request: RunRequest) -> RunPurse | None:

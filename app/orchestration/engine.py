@@ -22,12 +22,12 @@ from app.core.run_fold import RunFold
 from app.core.runs import Budget, OrchestrationOutput, RunRequest, Timing
 from app.core.standing import Standings
 from app.core.streams import close
-from app.core.tools import EnclosingRun
+from app.core.tools import EnclosingRun, ToolCaller, ToolSpec
 from app.observability import metrics
 from app.orchestration.admission import Admission, Permit
 from app.orchestration.allowances import Allowances
 from app.orchestration.base import BaseOrchestrator
-from app.orchestration.charging import Charge, charge, check_prices, counts, counts_dollars, purse_inside
+from app.orchestration.charging import Charge, charge, check_prices, claim_of_call, counts, counts_dollars, purse_inside
 from app.orchestration.context import RunContext
 from app.orchestration.delegating import Delegates
 from app.orchestration.drive import drive
@@ -349,6 +349,14 @@ class Engine:
         run.permit = permit
         run.context.purse = run.charge.purse(run.request, permit.granted, partial(self._admission.beside, permit.claim))
         return run
+
+    async def admit_call(self, spec: ToolSpec, caller: ToolCaller) -> Permit | None:
+        """As `admit`, for a tool that is called by itself; None where no limit applies to that. Its permit has begun."""
+        claim = claim_of_call(spec, caller.tenant, self._allowances.of(caller.tenant, caller.key_id, caller.key_name))
+        permit = await self._admission.admit(claim) if claim and self._admission else None
+        if permit is not None:
+            permit.begin()
+        return permit
 
     async def estimate(self, request: RunRequest) -> Estimate:
         """What `request` would run and cost, and whether it would be admitted now. Nothing is called or reserved.

@@ -68,6 +68,34 @@ async def execute(service: Serving, tool: str, arguments: Any, name: str = "ann"
     return await service.client.post(f"/v1/tools/{tool}/execute", json=body, headers={**key(name), **headers})
 
 
+async def test_what_a_tool_costs_is_taken_from_its_callers_budget_of_the_day(
+    tmp_path: Path, valkey: EmbeddedValkey, shop: Loopback
+) -> None:
+    made = config(shop, {**ALLOW, "tools": ["order", "clock"]})
+    made["tools"]["http"]["order"]["cost_usd"] = made["tools"]["http"]["order@2"]["cost_usd"] = 0.01
+    made["tenants"] = {"a": {"budget": {"usd_per_day": 0.025}}}
+    async with serving(tmp_path, valkey.url, made) as service:
+        answers = [await execute(service, "order", {"title": "Emma"}) for _ in range(3)]
+        keyed = [await execute(service, "order", {"title": "Emma"}, **{"Idempotency-Key": "later"}) for _ in range(2)]
+        free = await execute(service, "clock", {})
+    assert [one.status_code for one in answers] == [200, 200, 429]
+    assert answers[2].json()["error"]["code"] == "budget_exceeded"
+    assert '"tenant.usd_per_day";r=5000' in answers[1].headers["ratelimit"]
+    assert len(shop.received) == 2
+    assert [one.status_code for one in keyed] == [429, 429]
+    assert "idempotent-replayed" not in keyed[1].headers  # what was not called is not kept under the key
+    assert free.status_code == 200
+
+
+async def test_calls_of_tools_count_as_requests(tmp_path: Path, valkey: EmbeddedValkey, shop: Loopback) -> None:
+    made = config(shop, ALLOW) | {"tenants": {"a": {"requests_per_minute": 2}}}
+    async with serving(tmp_path, valkey.url, made) as service:
+        answers = [await execute(service, "calculator", {"expression": "1 + 1"}) for _ in range(3)]
+    assert [one.status_code for one in answers] == [200, 200, 429]
+    assert answers[2].json()["error"]["code"] == "limit_exceeded"
+    assert int(answers[2].headers["retry-after"]) > 0
+
+
 async def test_tools_are_listed_with_what_this_key_may_do(tmp_path: Path, valkey: EmbeddedValkey, shop: Loopback) -> None:
     rules = (ALLOW, {"effect": "deny", "name": "dear", "tools": ["order@2"], "when": 'arguments.title == "gold"'})
     async with serving(tmp_path, valkey.url, config(shop, *rules)) as service:

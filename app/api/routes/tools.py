@@ -13,8 +13,10 @@ from app.api.access import ToolUser
 from app.api.asking import asked
 from app.api.body import read_json, wanted
 from app.api.describe import described
+from app.api.ratelimit import ratelimit_headers
 from app.api.schemas.tools import ToolAnswer, ToolCallRequestBody, ToolEntry, ToolList, ToolPermission
 from app.api.services import Services, services_of
+from app.core.budgets import NOTHING
 from app.core.errors import ConflictError
 from app.core.lifecycle import TICKET, UNREPEATABLE, Ticket
 from app.core.principal import Principal
@@ -66,9 +68,18 @@ async def execute_tool(request: Request, name: ToolName, who: ToolUser) -> Respo
     body = await read_json(request, ToolCallRequestBody, services)
     prepared = await services.tools.prepare(name, body.arguments, _caller(request, who))
     approved(prepared.decision)
-    _at_most_once(request, prepared, services)
-    result = raised(await wanted(request, services.tools.run(prepared)))
-    return _json(_answer(result, request.scope["request_id"]))
+    permit, used = await services.engine.admit_call(prepared.spec, prepared.caller), NOTHING
+    try:
+        _at_most_once(request, prepared, services)
+        used = NOTHING if permit is None else permit.claim.ask
+        result = await wanted(request, services.tools.run(prepared))
+        if permit is not None:  # before the caller hears of the end, and may ask again
+            await permit.settle(used)
+    finally:
+        if permit is not None:
+            permit.settle_later(used)
+    headers = {} if permit is None else ratelimit_headers(permit.quotas)
+    return _json(_answer(raised(result), request.scope["request_id"]), headers)
 
 
 def _at_most_once(request: Request, prepared: PreparedCall, services: Services) -> None:
@@ -147,5 +158,5 @@ def _answer(result: ToolResult, request_id: str) -> ToolAnswer:
     }
 
 
-def _json(value: Any) -> Response:
-    return Response(orjson.dumps(value), media_type="application/json")
+def _json(value: Any, headers: dict[str, str] | None = None) -> Response:
+    return Response(orjson.dumps(value), media_type="application/json", headers=headers)
