@@ -97,7 +97,10 @@ def calculated(expression: str) -> Number:
         tree = ast.parse(text, mode="eval")
     except (SyntaxError, ValueError, MemoryError, RecursionError):
         raise ValueError(f"{expression[:100]!r} is no arithmetic expression") from None
-    value = _worked_out(tree.body, 0)
+    try:
+        value = _worked_out(tree.body, 0)
+    except RecursionError:  # where what is no arithmetic is to be shown
+        raise ValueError(f"the expression nests deeper than {MAX_DEPTH} levels") from None
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError("the result is not a finite number")
     return value
