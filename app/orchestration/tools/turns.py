@@ -8,7 +8,7 @@ what their run had said stands in the conversation again, with the vendor's own 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Final
@@ -16,7 +16,7 @@ from typing import Final
 import orjson
 from pydantic import TypeAdapter
 
-from app.core.errors import StateUnavailable
+from app.core.errors import InvalidRequest, StateUnavailable
 from app.core.messages import Message, Part, ReasoningPart, TextPart, ToolCallPart, ToolResultPart, unsealed
 from app.core.models import ModelProfile
 from app.orchestration.context import RunContext
@@ -96,7 +96,11 @@ async def keep(context: RunContext, kept: Kept, *, wrote: bool) -> str | None:
 
 
 async def conversation(context: RunContext) -> tuple[list[Turn], list[str]]:
-    """The messages of the request, with what earlier runs of it had said with tools; and what is to be said of that."""
+    """The messages of the request, with what earlier runs of it had said with tools; and what is to be said of that.
+
+    Raises:
+        InvalidRequest: a call of those runs was handed to the client, and has no result.
+    """
     before, messages = context.request.messages[: context.request.history], context.request.messages[context.request.history :]
     known = [Turn(message) for message in before]  # of a stored conversation, which has all of it
     runs = dict.fromkeys(
@@ -116,7 +120,17 @@ async def conversation(context: RunContext) -> tuple[list[Turn], list[str]]:
             notes.append(f"what the run {run_id!r} had said with tools of the service is not kept any more")
         else:
             kept[run_id] = _kept().validate_json(found)
+    _check_answered(messages, kept.values())
     return [*known, *_restored(messages, kept)], notes
+
+
+def _check_answered(messages: Sequence[Message], kept: Iterable[Kept]) -> None:
+    """Raises InvalidRequest: a call that was handed to the client has no result; vendors refuse that, by ids of their own."""
+    answered = {part.call_id for message in messages for part in message.parts if isinstance(part, ToolResultPart)}
+    missing = [handed for one in kept for handed in one.ids if handed not in answered]
+    if missing:
+        message = f"the calls of one answer are answered together; results are missing for: {', '.join(map(repr, missing))}"
+        raise InvalidRequest(message, param="messages")
 
 
 def _restored(messages: Sequence[Message], kept: dict[str, Kept]) -> list[Turn]:

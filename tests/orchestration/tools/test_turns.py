@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from app.core.chat import ToolDefinition
-from app.core.errors import StateUnavailable
+from app.core.errors import InvalidRequest, StateUnavailable
 from app.core.messages import ImagePart, Message, ReasoningPart, TextPart, ToolCallPart, ToolResultPart, user
 from app.orchestration.tools.turns import Kept, Turn, conversation, keep
 from app.state.client import StateClient
@@ -65,6 +65,19 @@ async def test_what_was_said_stands_again_where_the_calls_of_its_run_are(store: 
     result = Turn(Message("tool", (ToolResultPart("t9", (TextPart("page"),)),)))
     assert turns == [Turn(question), *SAID, result, Turn(thanks)]
     assert notes == []
+
+
+async def test_calls_that_were_handed_to_the_client_are_answered_together(store: TurnStore) -> None:
+    _, context = context_of([Scripted("a")], None, turns=store)
+    first, second = (f"call_{RUN_ID.removeprefix('run_')}_{number}" for number in (1, 2))
+    await keep(context, Kept(SAID, {first: "t8", second: "t9"}), wrote=False)
+    asked = Message("assistant", tuple(ToolCallPart(handed, "browser", "{}") for handed in (first, second)))
+    seen = Message("tool", (ToolResultPart(first, (TextPart("page"),)),))
+    for came_back in ((user("Look."), asked, seen), (user("Look."), asked, seen, user("And?"))):
+        _, again = context_of([Scripted("a")], None, turns=store, messages=came_back)
+        with pytest.raises(InvalidRequest, match=f"results are missing for: '{second}'") as refused:
+            await conversation(again)
+        assert refused.value.param == "messages"
 
 
 async def test_without_a_store_the_client_has_its_calls_and_a_warning(tmp_path: Path) -> None:
