@@ -107,8 +107,16 @@ async def begin(request: Request, services: Services, asking: RunRequest, strate
         return await _begun(request, services, run)
 
 
-def _made(services: Services, asking: RunRequest, strategy: BaseOrchestrator | None, run_id: str | None) -> Run:
-    return services.engine.begin_with(strategy, asking, run_id) if strategy else services.engine.begin(asking, run_id)
+def _made(
+    services: Services,
+    asking: RunRequest,
+    strategy: BaseOrchestrator | None,
+    run_id: str | None,
+    before: OrchestrationOutput | None = None,
+) -> Run:
+    if strategy is None:
+        return services.engine.begin(asking, run_id, before)
+    return services.engine.begin_with(strategy, asking, run_id, before)
 
 
 async def _begun(request: Request, services: Services, run: Run) -> Begun:
@@ -147,9 +155,10 @@ async def _gone_on(
         scope[UNREPEATABLE] = True  # a person has decided on it
     try:
         if asking.conversation_id is None:
-            return await _taken(request, services, _made(services, asking, strategy, run_id), ticket, before)
-        async with services.conversations.joining(asking, run_id) as conversation:
-            run = _made(services, conversation.request, strategy, run_id)
+            return await _taken(request, services, _made(services, asking, strategy, run_id, before), ticket, before)
+        seen = None if before is None else await services.runs.turns_seen(tenant, run_id)
+        async with services.conversations.joining(asking, run_id, seen) as conversation:
+            run = _made(services, conversation.request, strategy, run_id, before)
             run.context.conversation = conversation
             return await _taken(request, services, run, ticket, before)
     except (ConversationBusy, LimitExceeded, StateUnavailable):
@@ -167,8 +176,7 @@ async def _taken(request: Request, services: Services, run: Run, ticket: Ticket,
     if before is not None or run.strategy.may_pause(context):
         context.approvals = services.approvals.of_run(ticket.digest, before)
     if before is not None:
-        context.settled_ids, context.before_ms = frozenset(one.id for one in before.candidates), before.timing.total_ms
-        context.settled_calls = before.calls
+        context.settled_ids = frozenset(one.id for one in before.candidates)
         if context.purse is not None:
             context.purse.book_apart(NOTHING, booked(before.usage, before.cost_usd))
     taken = await services.host.take(run, ticket.digest)

@@ -13,10 +13,10 @@ from app.core.embeddings import embedding_of
 from app.core.errors import CapabilityMissing, FailureClass
 from app.core.lifecycle import Draining
 from app.core.messages import Message, shown_to
-from app.core.models import Call, Model
+from app.core.models import Model
 from app.core.run_events import RunEvent
 from app.core.run_fold import RunFold
-from app.core.runs import CallRole, Candidate, HelperCall, Output, RunRequest
+from app.core.runs import CallRole, Candidate, OrchestrationOutput, Output, RunRequest
 from app.core.standing import Standings
 from app.core.tool_runs import ToolRun
 from app.core.tools import EnclosingRun, Unheard
@@ -50,9 +50,9 @@ class RunContext:
     calls draw on, `default_max_tokens` bounds those whose generation does not, and `needs_prices` says that dollars are
     counted, so that only models of known prices may be asked. `finished` are candidates of this run that had answered when it
     was `taken` over from another process, or paused: who is asked the same again says the same; and `returned` are the calls of
-    tools that were over by then, by their ids. What it used before it was paused is settled: `settled_ids` are the candidates
-    that are paid, `settled_calls` the calls beside them, and `before_ms` is how long it ran. `approvals` asks people; without
-    it nobody can be asked. `writing` is told before a tool is run that writes. `draining` tells whether the process stops.
+    tools that were over by then, by their ids. `before` is what had come of it when it was last paused; what it used until then
+    is settled, and `settled_ids` are the candidates that are paid. `approvals` asks people; without it nobody can be asked.
+    `writing` is told before a tool is run that writes. `draining` tells whether the process stops.
     `lessons` are what was learned of models and tasks; `taught` is what the strategy has to say so that one may learn from the
     run. `settled` is the strategy's own: what it has decided of this run already, which its plan and the run must agree on.
     `inside` is the run that this one is a part of, as a replicate of a bundle tool is: it draws on that one, and its
@@ -96,14 +96,15 @@ class RunContext:
     delegates: Delegates | None = None
     unplanned: bool = False
     approvals: RunApprovals | None = None
+    before: OrchestrationOutput | None = None
     settled_ids: frozenset[str] = frozenset()
-    settled_calls: tuple[HelperCall, ...] = ()
-    before_ms: float = 0.0
+    _recalled_ids: set[str] = field(default_factory=set[str])
     _task: TaskProfile | None = None
 
     def within(self, outer: RunContext) -> None:
         """Be the surroundings of a part of the run of `outer`: its calls are that run's, and numbered with them."""
         self._asked, self._numbers, self._task = outer._asked, outer._numbers, outer._task
+        self._recalled_ids = outer._recalled_ids
         self.tool_call_ids = outer.tool_call_ids
 
     def follow(self, outer: RunContext, *, unplanned: bool = False) -> None:
@@ -116,6 +117,9 @@ class RunContext:
         self.finished, self.taken, self.returned, self.writing = outer.finished, outer.taken, outer.returned, outer.writing
         self.unplanned, self.first_replicate = unplanned or outer.unplanned, outer.first_replicate
         self.conversation = outer.conversation
+        self.settled_ids = outer.settled_ids
+        if not unplanned:  # one who goes on finds its place again in the part that comes first, and in no other
+            self.approvals, self.before = outer.approvals, outer.before
 
     @property
     def task(self) -> TaskProfile:
@@ -167,7 +171,8 @@ class RunContext:
         With `output` what it says is the run's answer as well. `tools` and `tool_choice` stand in place of the run's own,
         `retries` in place of what is configured for their classes. A call that is `unplanned` is not part of what the run was
         admitted with: what it may use is reserved when it is made. With `trims` what does not fit the model's context window is
-        left out, and a warning says so; without it its provider has the last word. Without a `candidate_id` it has a new one.
+        left out, and a warning says so; without it its provider has the last word. Without a `candidate_id` it has a new one;
+        one that has answered already has the one that it had.
         """
         deltas = self.request.deltas
         incremental = deltas == "all" or (output and deltas == "output")
@@ -184,8 +189,9 @@ class RunContext:
             replicate=replicate,
             unplanned=unplanned,
         )
+        known = self._known(model, replicate, layer) if self.finished else None
         call = CandidateCall(
-            candidate_id or self.next_id(),
+            known.id if known else candidate_id or self.next_id(),
             model,
             request,
             self.clock,
@@ -193,7 +199,7 @@ class RunContext:
             layer=layer,
             watched=deltas == "all",
             output=output,
-            call=self._recalled(model, replicate, layer) if self.finished else None,
+            call=recalled(model.profile, known, paid=known.id in self.settled_ids) if known else None,
         )
         call.notes = fitted.notes
         self._asked.append(call)
@@ -201,9 +207,11 @@ class RunContext:
 
     def next_id(self) -> str:
         """A name for a candidate."""
-        return f"c{next(self._numbers)}"
+        taken = self._recalled_ids.union(one.id for one in self.finished)
+        return next(name for number in self._numbers if (name := f"c{number}") not in taken)
 
-    def _recalled(self, model: Model, replicate: int, layer: int) -> Call | None:
+    def _known(self, model: Model, replicate: int, layer: int) -> Candidate | None:
+        """Who has answered this already."""
         generation = self.request.generation
         if generation.n > 1:  # a candidate holds the first choice
             return None
@@ -211,8 +219,8 @@ class RunContext:
             if (candidate.model, candidate.replicate, candidate.layer) == (model.profile.name, replicate, layer):
                 if generation.logprobs and not candidate.tool_calls:  # it holds the answer without them
                     return None
-                known = self.finished.pop(number)
-                return recalled(model.profile, known, paid=known.id in self.settled_ids)
+                self._recalled_ids.add(candidate.id)
+                return self.finished.pop(number)
         return None
 
     def consult(

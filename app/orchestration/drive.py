@@ -82,7 +82,8 @@ async def drive(
             fold.add(Warning(note))
             yield Warning(note)
     watched = first_output if request.deltas != "none" else None
-    timing = Timing(context.before_ms + (clock.monotonic() - began) * 1000, watched)
+    before_ms = context.before.timing.total_ms if context.before else 0.0
+    timing = Timing(before_ms + (clock.monotonic() - began) * 1000, watched)
     if isinstance(end, RunPaused):
         end = replace(end, timing=timing)
         fold.add(end)

@@ -213,21 +213,30 @@ class Engine:
         self._priors = Priors(priors.quality, priors.family_correlation)
         self.spec = spec
 
-    def begin(self, request: RunRequest, run_id: str | None = None) -> Run:
+    def begin(self, request: RunRequest, run_id: str | None = None, before: OrchestrationOutput | None = None) -> Run:
         """Check `request` and prepare its run. Nothing is called yet. Without a `run_id` it gets a new one.
+
+        Parameters:
+            before: what had come of it when it was last paused.
 
         Raises:
             InvalidRequest: it asks for something impossible, unknown or beyond the limits.
             BudgetExceeded: its own budget does not hold its plan.
         """
         strategy = self.strategies.get(request.config.strategy)
-        return self.begin_with(strategy, request, run_id)
+        return self.begin_with(strategy, request, run_id, before)
 
-    def begin_with(self, strategy: BaseOrchestrator, request: RunRequest, run_id: str | None = None) -> Run:
+    def begin_with(
+        self,
+        strategy: BaseOrchestrator,
+        request: RunRequest,
+        run_id: str | None = None,
+        before: OrchestrationOutput | None = None,
+    ) -> Run:
         """As `begin`, with a strategy that need not be registered."""
         limits = self._limits_of(request)
         bounded = bool(limits) or request.budget.bounded
-        run = self._prepared(strategy, request, run_id, self._means(limits, request) if bounded else _FREE)
+        run = self._prepared(strategy, request, run_id, self._means(limits, request) if bounded else _FREE, before=before)
         if bounded:
             request, context = run.request, run.context
             run.charge = charge(strategy, request, context, limits)
@@ -268,6 +277,7 @@ class Engine:
         outer: RunContext | None = None,
         *,
         inside: EnclosingRun | None = None,
+        before: OrchestrationOutput | None = None,
     ) -> Run:
         """The run of `request`; with `outer`, that of a part of its run."""
         original = request
@@ -307,6 +317,7 @@ class Engine:
             inside=inside,
             default_max_tokens=means.default_max_tokens,
             needs_prices=means.needs_prices,
+            before=before,
         )
         if inside is not None:
             context.max_concurrent_calls = min(context.max_concurrent_calls, inside.max_concurrent_calls)

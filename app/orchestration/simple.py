@@ -36,7 +36,8 @@ from app.orchestration.quoting import followed_by, numbered, question
 from app.orchestration.simple_worst import worst_calls
 from app.orchestration.synthesis import Synthesis
 from app.orchestration.tools.options import PanelOptions
-from app.orchestration.tools.panels import Seating, check_tools, concluded, passed_over, seating
+from app.orchestration.tools.panels import Seating, check_tools, concluded, passed_over, seating, waits
+from app.orchestration.tools.resuming import chosen, gone_on
 from app.reliability.forecast import PlannedCall
 
 NO_ANALYSIS = "none"
@@ -94,6 +95,9 @@ class SimpleOrchestrator(BaseOrchestrator):
             message = f"n is {request.generation.n}, but 'simple' makes one answer; leave n out, or use 'direct'"
             raise InvalidRequest(message, param="n")
 
+    def may_pause(self, context: RunContext) -> bool:
+        return waits(context, unsettled=len(context.models) > 1)
+
     def plan(self, request: RunRequest, context: RunContext) -> PlanDecision:
         return _plan(context)
 
@@ -110,8 +114,14 @@ class SimpleOrchestrator(BaseOrchestrator):
         )
 
     async def run(self, request: RunRequest, context: RunContext) -> AsyncIterator[RunEvent]:
+        seats, choice = await seating(context), chosen(context)
+        if choice is not None:
+            async with aclosing(gone_on(context, choice, seats.winner(choice))) as events:
+                async for event in events:
+                    yield event
+            return
         yield PlanMade(self.plan(request, context))
-        proposals = Proposals(context, await seating(context))
+        proposals = Proposals(context, seats)
         async with aclosing(proposals.events()) as events:
             async for event in events:
                 yield event
@@ -197,7 +207,8 @@ async def _concluded(context: RunContext, proposals: Proposals) -> AsyncGenerato
             async with aclosing(concluded(sorting.single, proposals.members, sorting.unwanted)) as events:
                 async for event in events:
                     yield event
-        elif not proposals.live:
+            return
+        if not proposals.live:
             for event in output_deltas(sorting.single.choice):
                 yield event
         yield sorting.single.ending()

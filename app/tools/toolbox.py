@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -107,9 +107,11 @@ class Toolbox:
                 raise unavailable(reference.partition("@")[0], why, retry_after=1.0) from None
             raise
 
-    async def decide(self, registered: Registered, caller: ToolCaller) -> PermissionDecision:
-        """Whether `caller` may have the tool run, as far as that is known without arguments."""
-        return await self._permissions.decide(registered.spec, caller, _NO_ARGUMENTS)
+    async def decide(
+        self, registered: Registered, caller: ToolCaller, arguments: Mapping[str, Any] | None = _NO_ARGUMENTS
+    ) -> PermissionDecision:
+        """Whether `caller` may have the tool run; without `arguments`, as far as that is known without them."""
+        return await self._permissions.decide(registered.spec, caller, arguments)
 
     def beforehand(self, registered: Registered, caller: ToolCaller) -> PermissionDecision:
         """The same, for who cannot wait."""

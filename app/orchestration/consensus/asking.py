@@ -18,7 +18,9 @@ from app.orchestration.evidence.stopping import asking_order
 from app.orchestration.evidence.weights import PanelWeights, stated_weights, uniform
 from app.orchestration.quoting import followed_by
 from app.orchestration.tasks import panel_size
+from app.orchestration.tools.member import ToolMember
 from app.orchestration.tools.panels import Seating
+from app.orchestration.tools.resuming import Chosen
 
 
 def seated(context: RunContext) -> tuple[Model, ...]:
@@ -77,6 +79,13 @@ def calls_of(context: RunContext, members: Sequence[Model], seating: Seating) ->
         for replicate in range(options.k)
         for name in order
     ]
+
+
+def winner_of(context: RunContext, choice: Chosen, seating: Seating) -> ToolMember:
+    """Who had won before the run was paused, asked as it was asked then."""
+    options: ConsensusOptions = context.options
+    generation = _generation(context.request, options, choice.replicate)
+    return seating.winner(choice, _asked(context.request, options), generation=generation)
 
 
 def _asked(request: RunRequest, options: ConsensusOptions) -> tuple[Message, ...] | None:

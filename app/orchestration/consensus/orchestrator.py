@@ -33,7 +33,7 @@ from app.orchestration.base import BaseOrchestrator, NamedModel, StrategyOptions
 from app.orchestration.calls import Member
 from app.orchestration.consensus.acting import dissenting, read_of, verdict
 from app.orchestration.consensus.aggregator import Aggregator, Found, Heard, counted, readable
-from app.orchestration.consensus.asking import calls_of, instructed, known_of, seated, weights_of
+from app.orchestration.consensus.asking import calls_of, instructed, known_of, seated, weights_of, winner_of
 from app.orchestration.consensus.counting import Counting
 from app.orchestration.consensus.judge import PROMPT, Choosing, Judged
 from app.orchestration.consensus.options import MAX_CALLS, ConsensusOptions
@@ -44,7 +44,8 @@ from app.orchestration.context import RunContext
 from app.orchestration.evidence.extraction import Extracted, extract
 from app.orchestration.learning.taught import Said, Taught
 from app.orchestration.panel import Panel
-from app.orchestration.tools.panels import check_tools, concluded, most_steps, passed_over, seating, worst_steps
+from app.orchestration.tools.panels import check_tools, concluded, most_steps, passed_over, seating, waits, worst_steps
+from app.orchestration.tools.resuming import chosen, gone_on
 from app.reliability.forecast import PlannedCall
 
 
@@ -93,6 +94,9 @@ class ConsensusOrchestrator(BaseOrchestrator):
         if request.tools:
             raise InvalidRequest("tool calls cannot be counted; leave `tools` out", param="tools")
 
+    def may_pause(self, context: RunContext) -> bool:
+        return waits(context, unsettled=True)
+
     def plan(self, request: RunRequest, context: RunContext) -> PlanDecision:
         options: ConsensusOptions = context.options
         names = tuple(member.profile.name for member in seated(context))
@@ -118,10 +122,15 @@ class ConsensusOrchestrator(BaseOrchestrator):
 
     async def run(self, request: RunRequest, context: RunContext) -> AsyncIterator[RunEvent]:
         options: ConsensusOptions = context.options
+        seats, choice = await seating(context), chosen(context)
+        if choice is not None:
+            async with aclosing(gone_on(context, choice, winner_of(context, choice, seats))) as events:
+                async for event in events:
+                    yield event
+            return
         yield PlanMade(self.plan(request, context))
         members = seated(context)
         aggregator = _aggregator(context, members)
-        seats = await seating(context)
         calls = calls_of(context, members, seats)
         panel = Panel(calls, context.max_concurrent_calls)
         telling = Telling(context, members, aggregator)
@@ -176,10 +185,9 @@ class ConsensusOrchestrator(BaseOrchestrator):
             yield warning
         if decided is not None and decided.found is not None and winner is not None:
             yield telling.ready(heard, decided.found, early=early)
-            async with aclosing(concluded(winner, calls, decided.unwanted)) as events:
+            async with aclosing(concluded(winner, calls, decided.unwanted, _status(decided.found))) as events:
                 async for event in events:
                     yield event
-            yield replace(winner.ending(), status=_status(decided.found))
             return
         if not read:
             empty = nothing_said([one.call for one in heard])

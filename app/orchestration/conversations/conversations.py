@@ -55,7 +55,7 @@ class OpenConversation:
     """A conversation in which a run takes its turn. `request` is the run's, with all that was said before.
 
     `new` is what the request adds, and `said` what was said in the run, in place of its answer alone: both for strategies of
-    several steps, which know more of it than the client.
+    several steps, which know more of it than the client. `seen` is how many turns the conversation had ever had.
     """
 
     def __init__(
@@ -66,7 +66,8 @@ class OpenConversation:
         self.said: tuple[Message, ...] | None = None
         self.notes = join.notes
         self.holder = holder
-        self._owner, self._join, self._seen, self._kept = owner, join, seen, kept
+        self.seen = seen
+        self._owner, self._join, self._kept = owner, join, kept
         self._over = False
 
     def begin(self) -> None:
@@ -97,7 +98,7 @@ class OpenConversation:
             messages,
         )
         system = None if self._join.system is None else packed(self._join.system)
-        dropped = await self._owner.append(self.holder, self._seen, Turn(packed(turn), turn.answers), system)
+        dropped = await self._owner.append(self.holder, self.seen, Turn(packed(turn), turn.answers), system)
         self._over = True
         self._owner.left(self.holder)
         return f"the oldest {dropped} turns of the conversation are not kept any more" if dropped else None
@@ -137,10 +138,14 @@ class Conversations:
         await self._flusher.close()
 
     @asynccontextmanager
-    async def joining(self, request: RunRequest, run_id: str) -> AsyncGenerator[OpenConversation]:
+    async def joining(self, request: RunRequest, run_id: str, seen: int | None = None) -> AsyncGenerator[OpenConversation]:
         """Take a turn in the conversation of `request` for the run `run_id`. A block that fails lets others in again.
 
+        Parameters:
+            seen: of a run that was paused, how many turns the conversation had ever had when it joined it first.
+
         Raises:
+            ConflictError: the conversation has gone on since then, or was deleted.
             InvalidRequest: the request does not go on where the conversation stands.
             ConversationBusy: another run is taking its turn.
             StateUnavailable: Redis is away.
@@ -153,7 +158,7 @@ class Conversations:
             message = f"another run is taking its turn in the conversation {conversation_id!r}; ask again when it has ended"
             raise ConversationBusy(message, min(AGAIN_S, found.left_s))
         try:
-            open_one = self._joined(holder, request, found)
+            open_one = self._joined(holder, request, found, seen)
             yield open_one
         except QuorumError:
             await self.release(holder)
@@ -172,10 +177,12 @@ class Conversations:
         kept = [unpacked_turn(turn.said) for turn in found.turns]
         return _after(request, self._checked(kept, found, request), request.conversation_id)
 
-    def _joined(self, holder: Holder, request: RunRequest, found: Found) -> OpenConversation:
+    def _joined(self, holder: Holder, request: RunRequest, found: Found, seen: int | None) -> OpenConversation:
         kept = [unpacked_turn(turn.said) for turn in found.turns]
         place = next((place for place, turn in enumerate(kept) if turn.run_id == holder.run_id), None)
         followed = place is not None and place < len(kept) - 1
+        if place is None and seen not in (None, found.version):
+            raise _changed(holder)
         join = self._checked(kept[:place], found, request)
         request = _after(request, join, holder.conversation_id)
         return OpenConversation(self, holder, request, join, found.version, kept=followed)
@@ -206,10 +213,7 @@ class Conversations:
         except StateUnavailable:  # it may have been appended all the same, and may be sent again
             dropped = await self._store.append(holder, seen, turn, system=system, bounds=self._bounds)
         if dropped == "changed":
-            message = (
-                f"the conversation {holder.conversation_id!r} went on without this run, or was deleted; nothing is added to it"
-            )
-            raise ConflictError(message, code="conversation_changed", param="conversation_id")
+            raise _changed(holder)
         return dropped
 
     async def read(self, tenant: str, conversation_id: str, *, after: int, limit: int) -> Page:
@@ -278,6 +282,11 @@ class Conversations:
 
 def _after(request: RunRequest, join: Joined, conversation_id: str | None) -> RunRequest:
     return replace(request, messages=join.messages, history=join.history, conversation_id=conversation_id)
+
+
+def _changed(holder: Holder) -> ConflictError:
+    message = f"the conversation {holder.conversation_id!r} went on without this run, or was deleted; nothing is added to it"
+    return ConflictError(message, code="conversation_changed", param="conversation_id")
 
 
 def unknown(conversation_id: str) -> NotFound:

@@ -102,6 +102,7 @@ class Contest:
             async with aclosing(concluded(taken, self._calls)) as events:
                 async for event in events:
                     yield event
+            return
         yield taken.ending()
 
     def _start(self, count: int) -> None:

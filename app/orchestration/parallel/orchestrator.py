@@ -25,7 +25,8 @@ from app.orchestration.judging import judge_format, judge_prompt
 from app.orchestration.parallel.contest import Contest
 from app.orchestration.parallel.options import ParallelOptions
 from app.orchestration.parallel.order import ranked
-from app.orchestration.tools.panels import check_tools, most_steps, seating, worst_steps
+from app.orchestration.tools.panels import check_tools, most_steps, seating, waits, worst_steps
+from app.orchestration.tools.resuming import chosen, gone_on
 from app.providers.fitting import missing
 from app.reliability.forecast import PlannedCall
 
@@ -48,6 +49,9 @@ class ParallelOrchestrator(BaseOrchestrator):
             lack = missing(judge.profile, request.messages, own_generation(context, judge), ())
             if lack is not None:
                 raise InvalidRequest(f"the judge cannot read the request: {lack.message}", param="lead_model")
+
+    def may_pause(self, context: RunContext) -> bool:
+        return waits(context)
 
     def plan(self, request: RunRequest, context: RunContext) -> PlanDecision:
         options: ParallelOptions = context.options
@@ -78,8 +82,14 @@ class ParallelOrchestrator(BaseOrchestrator):
         return [*asked, *[judged] * len(dearest)]
 
     async def run(self, request: RunRequest, context: RunContext) -> AsyncIterator[RunEvent]:
+        seats, choice = await seating(context), chosen(context)
+        if choice is not None:
+            async with aclosing(gone_on(context, choice, seats.winner(choice))) as events:
+                async for event in events:
+                    yield event
+            return
         yield PlanMade(self.plan(request, context))
-        contest = Contest(context, await seating(context))
+        contest = Contest(context, seats)
         async with aclosing(contest.events()) as events:
             async for event in events:
                 yield event

@@ -21,6 +21,9 @@ CHUNK_EVENTS: Final = 500
 CHUNK_BYTES: Final = 1_000_000
 """The most of a run that is sent to the log at once."""
 
+TURNS_SEEN: Final = "turns_seen"
+"""In what is kept of a request: how many turns its conversation had ever had when the run joined it."""
+
 OnDisconnect = Literal["cancel", "continue"]
 Record = dict[str, str | bytes]
 
@@ -140,6 +143,8 @@ def record_of(run: Run, created_us: int, on_disconnect: OnDisconnect, resumable:
     }
     if request.conversation_id is not None:
         about["conversation_id"] = request.conversation_id
+    if run.context.conversation is not None:
+        about[TURNS_SEEN] = run.context.conversation.seen
     fields: Record = {
         "strategy": run.strategy.name,
         "created_at": str(created_us // 1_000_000),

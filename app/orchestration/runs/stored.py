@@ -8,6 +8,8 @@ from contextlib import aclosing
 from functools import partial
 from typing import Any, Final
 
+import orjson
+
 from app.core.errors import ErrorReport, Gone, NotFound, QuorumError, StateUnavailable, report
 from app.core.run_json import LoggedEvent, event_json, json_bytes
 from app.core.run_reading import read_result
@@ -17,7 +19,7 @@ from app.orchestration.paging import Page, paged
 from app.orchestration.runs.endings import Endings, known_of, unknown
 from app.orchestration.runs.host import RunHost
 from app.orchestration.runs.hosted import HostedRun
-from app.orchestration.runs.run_log import resync_event
+from app.orchestration.runs.run_log import TURNS_SEEN, resync_event
 from app.orchestration.runs.taking import read_paused
 from app.state.idempotency import IdempotencyRecords, RequestId
 from app.state.run_records import PAUSED, Record, RunRecords
@@ -82,6 +84,11 @@ class StoredRuns:
         was, or is over."""
         kept, content = await self._records.paused(tenant, run_id)
         return kept, read_paused(content)
+
+    async def turns_seen(self, tenant: str, run_id: str) -> int | None:
+        """How many turns its conversation had ever had when the run joined it; None where it did not, or is not kept."""
+        record = await self._records.get(tenant, run_id)
+        return None if record is None else orjson.loads(record.request).get(TURNS_SEEN)
 
     async def close(self, tenant: str, run_id: str, error: QuorumError | None = None) -> bool:
         """End a run that is paused: with `error`, else as cancelled. False where it is not paused any more."""

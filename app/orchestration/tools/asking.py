@@ -42,7 +42,7 @@ class Asking:
 
     def __init__(self, context: RunContext, offer: Offer, models: Sequence[Model], seat: Seat | None, *, output: bool) -> None:
         self._context, self._offer, self._seat = context, offer, seat
-        self._models = list(models)
+        self._models, self._first = list(models), models[0]
         self.asked: CandidateCall | None = None
         self.output = output
         self._failed: list[CandidateCall] = []
@@ -62,8 +62,7 @@ class Asking:
             BudgetExceeded: the budget does not hold the call.
             QuorumError: no model answers.
         """
-        if self._seat is None:
-            self._models = going_on(self._models, self._context.finished, step)
+        self._models = going_on(self._models, self._context.finished, step, self._seat.id if self._seat else None)
         while True:
             asked = self.asked = self._call(turns, step, choice, unplanned=unplanned, at_most=at_most)
             shown = False
@@ -91,7 +90,7 @@ class Asking:
         self, turns: Sequence[Turn], step: int, choice: ToolChoice, *, unplanned: bool, at_most: int | None
     ) -> CandidateCall:
         context, model, seat = self._context, self._models[0], self._seat
-        own = seat is not None and not self._failed
+        own = seat is not None and model is self._first
         generation = seat.generation if seat else None
         if at_most is not None:
             full = generation or context.request.generation

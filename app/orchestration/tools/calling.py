@@ -25,6 +25,7 @@ from app.orchestration.approving.entries import Asked, refusal_of
 from app.orchestration.context import RunContext
 from app.orchestration.tools.offering import enclosing
 from app.orchestration.tools.options import Approval
+from app.orchestration.tools.pausing import UNSETTLED
 from app.orchestration.tools.turns import name_to_tell
 from app.tools.execution import APPROVAL_NEEDED, PreparedCall, arguments_of
 from app.tools.registry import Registered
@@ -48,8 +49,8 @@ class Terms:
 class ServedCall:
     """A call of a tool of the service. `run` is what is known of it; over when `events` is.
 
-    `registered` is None where no such tool is offered. A call that is `repeated` is not made; nor is one that writes and is
-    `unwanted`, for the reason that this says.
+    `registered` is None where no such tool is offered. A call that is `repeated` is not made. One that writes and is
+    `unwanted`, for the reason that this says, needs a person; with `asks` false nobody is asked, and what needs one is refused.
     """
 
     def __init__(
@@ -62,10 +63,12 @@ class ServedCall:
         repeated: bool,
         candidate_id: str | None = None,
         unwanted: str | None = None,
+        asks: bool = True,
     ) -> None:
         spec = registered.spec if registered else None
         self._terms, self._registered, self._repeated = terms, registered, repeated
         self._unwanted = unwanted
+        self._approvals = terms.context.approvals if asks else None
         self.part = part
         self.run = ToolRun(
             part.id,
@@ -174,10 +177,7 @@ class ServedCall:
         if registered is None or toolbox is None:
             offered = ", ".join(terms.names) or "none"
             raise InvalidRequest(f"there is no tool {self.run.name[:100]!r}; the tools are {offered}", param="name")
-        prepared = await toolbox.prepare(registered.spec.reference, arguments_of(self.run.arguments), terms.caller)
-        if self._unwanted is not None and prepared.spec.side_effect == "write":
-            raise Forbidden(f"{self._unwanted}; it was not run", param="name", code="tool_forbidden")
-        return prepared
+        return await toolbox.prepare(registered.spec.reference, arguments_of(self.run.arguments), terms.caller)
 
     async def _agreed(self, prepared: PreparedCall) -> PreparedCall | None:
         """The call as it may be made, with the arguments that a person may have put in place of its own; None while it waits
@@ -188,11 +188,11 @@ class ServedCall:
             StateUnavailable: it cannot be asked.
         """
         terms, context = self._terms, self._terms.context
-        approvals, toolbox, reason = context.approvals, context.toolbox, _needs_approval(prepared, terms.approval)
+        approvals, toolbox, reason = self._approvals, context.toolbox, self._needs_approval(prepared)
         if self._repeated or (reason is None and (approvals is None or self.run.id not in approvals.known)):
             return prepared
         if approvals is None or toolbox is None:
-            raise Forbidden(f"{reason}; it was not run", param="name", code=APPROVAL_NEEDED)
+            raise Forbidden(f"{reason}; nobody can be asked here, so it was not run", param="name", code=APPROVAL_NEEDED)
         asked = self._asked = await approvals.ask(prepared, self.run, reason or prepared.decision.reason)
         if asked.decision is None:
             return None
@@ -253,26 +253,27 @@ class ServedCall:
             StateUnavailable: nobody knows.
         """
         context, asked = self._terms.context, self._asked
-        if asked is None or context.approvals is None:
+        if asked is None or self._approvals is None:
             return not (context.taken and prepared.spec.side_effect == "write")
-        used = await context.approvals.use(asked, prepared)
+        used = await self._approvals.use(asked, prepared)
         if used == "unbound":
             message = f"the approval {asked.approval.id} is not for this call of {prepared.spec.reference!r}"
             raise Forbidden(message, code="approval_denied")
         return used == "ok"
 
+    def _needs_approval(self, prepared: PreparedCall) -> str | None:
+        """Why a person must agree to the call first; None where nobody must."""
+        spec, approval = prepared.spec, self._terms.approval
+        if self._unwanted is not None and spec.side_effect == "write":
+            return f"{UNSETTLED}{self._unwanted}"
+        if prepared.decision.effect == "approve":
+            return prepared.decision.reason
+        if approval == "all" or (approval == "writes" and spec.side_effect == "write"):
+            return f"a call of {spec.reference!r} needs an approval, as the option `approval` says"
+        return None
+
     def _end(self, status: ToolRunStatus, error: QuorumError) -> None:
         self.run = replace(self.run, status=status, error=report(error))
-
-
-def _needs_approval(prepared: PreparedCall, approval: Approval) -> str | None:
-    """Why a person must agree to a call first; None where nobody must."""
-    if prepared.decision.effect == "approve":
-        return prepared.decision.reason
-    spec = prepared.spec
-    if approval == "all" or (approval == "writes" and spec.side_effect == "write"):
-        return f"a call of {spec.reference!r} needs an approval, as the option `approval` says"
-    return None
 
 
 def result_part(run: ToolRun, room: int) -> ToolResultPart:

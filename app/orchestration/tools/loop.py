@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from hashlib import blake2s
 from itertools import chain, count
 from typing import Final
 
@@ -34,7 +33,7 @@ from app.orchestration.tools.asking import Asking, Seat
 from app.orchestration.tools.calling import LEAST_RESULT_BYTES, STEP_RESULT_BYTES, ServedCall, Terms, key_of, result_part
 from app.orchestration.tools.offering import Offer, caller_of
 from app.orchestration.tools.options import LoopOptions
-from app.orchestration.tools.pausing import paused_by
+from app.orchestration.tools.pausing import own_ids, paused_by
 from app.orchestration.tools.turns import Kept, Turn, handed_over, keep, said, speaker_of, transcript
 from app.tools.execution import arguments_of, checked
 
@@ -63,6 +62,8 @@ class ToolLoop:
     said: tuple[Message, ...] = ()
     """Once it is over: all that was said in it, as a stored conversation has it."""
     held: tuple[ToolCallPart, ...] = ()
+    waiting: tuple[ToolCallPart, ...] = ()
+    """Those of `held` that are not to be made for whoever asks."""
 
     def __init__(
         self,
@@ -78,7 +79,7 @@ class ToolLoop:
         self._context, self._offer, self._options = context, offer, options
         self.asking = Asking(context, offer, models, seat, output=output)
         self._waits = seat is not None
-        self._call_ids = None if seat is None else _own_ids(context.run_id, models[0], seat)
+        self._call_ids = None if seat is None else own_ids(context.run_id, models[0].profile.name, seat.replicate)
         self._unwanted: str | None = None
         self._step = 0
         self._before = tuple(turns)
@@ -122,9 +123,11 @@ class ToolLoop:
                 if not calls:
                     self._end(self.asking.answer)
                     return
-                if self._waits and any(map(self._waits_for, calls)):
-                    self.held = calls
-                    return
+                if self._waits:
+                    self.waiting = tuple([call for call in calls if await self._waits_for(call)])
+                    if self.waiting:
+                        self.held = calls
+                        return
             async with aclosing(self._acted(self.asking.answer, calls)) as events:
                 async for event in events:
                     yield event
@@ -144,24 +147,20 @@ class ToolLoop:
         self.asking.output = True
         self.asking.followed_by(others)
 
-    @property
-    def waiting(self) -> tuple[ToolCallPart, ...]:
-        """Those of `held` that are not to be made for whoever asks."""
-        return tuple(call for call in self.held if self._waits_for(call))
-
-    def _waits_for(self, call: ToolCallPart) -> bool:
+    async def _waits_for(self, call: ToolCallPart) -> bool:
         """Whether `call` is to be made for a winner alone: it writes, or a person must agree to it, or it is the client's."""
         served = self._offer.served.get(call.name)
         if served is None:
             return any(tool.name == call.name for tool in self._offer.client)
-        if served.spec.side_effect != "write" and self._options.approval != "all":
-            return False
         toolbox = self._context.toolbox
+        assert toolbox is not None  # noqa: S101 - what is served is served by it
         try:
-            checked(served, arguments_of(call.arguments), toolbox.config.max_arguments_bytes if toolbox else 0)
+            valid = checked(served, arguments_of(call.arguments), toolbox.config.max_arguments_bytes)
         except InvalidRequest:  # which the model is told of at once
             return False
-        return True
+        if served.spec.side_effect == "write" or self._options.approval == "all":
+            return True
+        return (await toolbox.decide(served, self._terms.caller, valid)).effect == "approve"
 
     async def _asked(self) -> AsyncGenerator[RunEvent]:
         """The next step's call of the model."""
@@ -245,6 +244,7 @@ class ToolLoop:
             repeated=key_of(call) in self._done,
             candidate_id=asked.candidate.id,
             unwanted=self._unwanted,
+            asks=not self._waits,
         )
 
     def _check(self, served: Sequence[ServedCall]) -> None:
@@ -346,8 +346,3 @@ def _cut(ending: RunFinished) -> RunFinished:
 
 def _ids_of(turns: Sequence[Turn]) -> set[str]:
     return {part.id for turn in turns for part in turn.message.parts if isinstance(part, ToolCallPart)}
-
-
-def _own_ids(run_id: str, model: Model, seat: Seat) -> str:
-    """What the ids of a member's calls begin with: the same in every process that has the run, and nobody else's."""
-    return f"call_{blake2s(f'{run_id} {model.profile.name} {seat.replicate}'.encode(), digest_size=6).hexdigest()}"

@@ -16,9 +16,9 @@ import orjson
 from app.core.chat import ChatResponse, Choice
 from app.core.errors import BudgetExceeded, QuorumError, report
 from app.core.models import Model
-from app.core.run_events import CandidateFailed, CandidateFinished, RunEvent, RunFinished
+from app.core.run_events import CandidateFailed, CandidateFinished, RunEvent, RunFinished, RunPaused
 from app.core.run_fold import total_usage
-from app.core.runs import Candidate
+from app.core.runs import Candidate, RunStatus
 from app.core.usage import Usage
 from app.orchestration.calls import Wanted
 from app.orchestration.context import RunContext
@@ -107,10 +107,11 @@ class ToolMember:
         yield self.last
 
     async def go_on(self, others: Sequence[Model], unwanted: str | None) -> AsyncGenerator[RunEvent]:
-        """Make what it wants, unless that is `unwanted` for the reason given, and go on to its answer, which is the output.
+        """Make what it wants, and go on to its answer, which is the output, or until somebody has to be asked.
 
         Parameters:
             others: who goes on where its model fails.
+            unwanted: why a person is to look first at what it writes.
 
         Raises:
             QuorumError: no model answers, or a tool has failed and is to fail the run.
@@ -124,8 +125,13 @@ class ToolMember:
 
     def ending(self, *, is_synthesized: bool = False) -> RunFinished:
         ending = self._loop.ending
-        assert isinstance(ending, RunFinished)  # noqa: S101 - no panel pauses
+        assert isinstance(ending, RunFinished)  # noqa: S101 - none that has not gone on waits for anybody
         return replace(ending, is_synthesized=is_synthesized)
+
+    def end(self, status: RunStatus) -> RunFinished | RunPaused:
+        """How the run ends that it has gone on with: with `status`; or what pauses it."""
+        ending = self._loop.ending
+        return ending if isinstance(ending, RunPaused) else replace(ending, status=status)
 
     def _failed(self, end: CandidateFinished | CandidateFailed | None, error: QuorumError) -> CandidateFailed:
         """How it ends where it fails: by its model's failure, or though its model has answered, as where a tool has failed."""

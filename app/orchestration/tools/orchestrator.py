@@ -24,6 +24,7 @@ from app.orchestration.tools.calling import STEP_RESULT_BYTES
 from app.orchestration.tools.loop import ToolLoop
 from app.orchestration.tools.offering import Offer, caller_of, permitted, wanted
 from app.orchestration.tools.options import ToolOptions
+from app.orchestration.tools.pausing import may_wait
 from app.orchestration.tools.turns import conversation, transcript
 from app.reliability.forecast import PlannedCall
 
@@ -54,12 +55,7 @@ class ToolOrchestrator(BaseOrchestrator):
         context.settled = offer
 
     def may_pause(self, context: RunContext) -> bool:
-        options: ToolOptions = context.options
-        offer: Offer = context.settled
-        box = context.toolbox
-        if box is None or not offer.served:
-            return False
-        return options.approval != "policy" or any(rule.effect == "approve" for rule in box.config.permissions)
+        return may_wait(context, context.settled)
 
     def plan(self, request: RunRequest, context: RunContext) -> PlanDecision:
         options: ToolOptions = context.options
@@ -87,7 +83,7 @@ class ToolOrchestrator(BaseOrchestrator):
     async def run(self, request: RunRequest, context: RunContext) -> AsyncIterator[RunEvent]:
         offer = await permitted(context.settled, context.toolbox, caller_of(context))
         yield PlanMade(self.plan(request, context))
-        for call in context.settled_calls:  # of tools that asked models, which are not run again
+        for call in context.before.calls if context.before else ():  # of tools that asked models, which are not run again
             yield HelperFinished(call)
         turns, notes = await conversation(context)
         for note in (*offer.notes, *notes):

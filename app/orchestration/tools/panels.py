@@ -12,7 +12,7 @@ from app.core.errors import InvalidRequest
 from app.core.messages import Message, ToolCallPart
 from app.core.models import Model
 from app.core.run_events import RunEvent, Warning
-from app.core.runs import RunRequest
+from app.core.runs import RunRequest, RunStatus
 from app.orchestration.calls import Member
 from app.orchestration.context import RunContext
 from app.orchestration.tools.asking import Seat
@@ -20,6 +20,8 @@ from app.orchestration.tools.calling import STEP_RESULT_BYTES
 from app.orchestration.tools.member import ToolMember
 from app.orchestration.tools.offering import Offer, caller_of, permitted, wanted
 from app.orchestration.tools.options import PanelOptions
+from app.orchestration.tools.pausing import may_wait
+from app.orchestration.tools.resuming import Chosen
 from app.orchestration.tools.turns import Turn, conversation, transcript
 from app.reliability.forecast import PlannedCall
 
@@ -80,8 +82,23 @@ class Seating:
                 trims=True,
             )
         seat = Seat(context.next_id(), replicate, generation)
-        turns = self.turns if messages is None else [Turn(message) for message in messages]
-        return ToolMember(context, offer, model, turns, seat, output=output)
+        return ToolMember(context, offer, model, self._turns(messages), seat, output=output)
+
+    def winner(
+        self, choice: Chosen, messages: tuple[Message, ...] | None = None, *, generation: Generation | None = None
+    ) -> ToolMember:
+        """Who had won before the run was paused, asked as it was asked then.
+
+        Raises:
+            InvalidRequest: the tools are not there any more.
+        """
+        if self.offer is None:
+            raise InvalidRequest("the run had tools, which are not offered any more", param="options.tools")
+        seat = Seat(choice.seat, choice.replicate, generation)
+        return ToolMember(self.context, self.offer, choice.model, self._turns(messages), seat, output=True)
+
+    def _turns(self, messages: tuple[Message, ...] | None) -> Sequence[Turn]:
+        return self.turns if messages is None else [Turn(message) for message in messages]
 
 
 async def seating(context: RunContext) -> Seating:
@@ -116,12 +133,15 @@ def most_steps(context: RunContext) -> int:
     return options.max_steps if options.offers_tools else 1
 
 
-async def concluded(winner: Member, members: Sequence[Member], unwanted: str | None = None) -> AsyncGenerator[RunEvent]:
-    """The way of the winner, who wants calls made, to its answer, which is the output; `ending` says where that came from.
+async def concluded(
+    winner: Member, members: Sequence[Member], unwanted: str | None = None, status: RunStatus = "succeeded"
+) -> AsyncGenerator[RunEvent]:
+    """The way of the winner, who wants calls made, to its answer, which is the output, and the end of the run; or to its pause.
 
     Parameters:
         members: all of the panel; the models of the others go on where the winner's fails.
-        unwanted: why what writes is not to be run all the same.
+        unwanted: why a person is to look first at what it writes.
+        status: that of the run.
     """
     assert isinstance(winner, ToolMember)  # noqa: S101 - nobody else wants anything
     others = {member.profile_name: member.model for member in members if isinstance(member, ToolMember)}
@@ -129,6 +149,12 @@ async def concluded(winner: Member, members: Sequence[Member], unwanted: str | N
     async with aclosing(winner.go_on(tuple(others.values()), unwanted)) as events:
         async for event in events:
             yield event
+    yield winner.end(status)
+
+
+def waits(context: RunContext, *, unsettled: bool = False) -> bool:
+    """Whether a panel may have to wait for a person. `unsettled`: it may leave open whether something is to be written."""
+    return may_wait(context, _offer(context), unsettled=unsettled)
 
 
 def passed_over(members: Sequence[Member], winner: Member | None) -> list[Warning]:
@@ -148,4 +174,6 @@ def told(calls: Sequence[ToolCallPart]) -> str:
 
 def _offer(context: RunContext) -> Offer | None:
     options: PanelOptions = context.options
-    return wanted(context.toolbox, options.tools, context.request.tools) if options.offers_tools else None
+    if not options.offers_tools:
+        return None
+    return wanted(context.toolbox, options.tools, context.request.tools, context.inside)

@@ -59,9 +59,7 @@ def context_of(
 ) -> tuple[RunRequest, RunContext]:
     """A run, ready to begin. `more` are options, and members of the request and of the context."""
     request = {name: more.pop(name) for name in ("tool_choice", "generation", "deltas", "recipe") if name in more}
-    context = {
-        name: more.pop(name) for name in ("turns", "taken", "returned", "purse", "finished", "settled_calls") if name in more
-    }
+    context = {name: more.pop(name) for name in ("turns", "taken", "returned", "purse", "finished", "before") if name in more}
     options = ToolOptions.model_validate(more)
     config = OrchestrationConfig("tools", tuple(model.name for model in models), recipe=request.pop("recipe", None))
     run = RunRequest(config, messages, tools=client, **{"deltas": "all", **request}, scopes=frozenset({"run"}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ async def test_what_tools_had_asked_models_is_in_the_result_though_they_are_not_
     box = toolbox(tmp_path, add)
     before = await act(Scripted("a", candidate=script(asks(call("add", a=2, b=3)), "It is 5.")), box)
     replicate = HelperCall("replicate", "m", "p", "succeeded", Usage(100, 10), cost_usd=0.5)
-    ran = await act(Scripted("a", "It is 5."), box, settled_calls=(replicate,), **known(before.result))
+    ran = await act(Scripted("a", "It is 5."), box, before=replace(before.result, calls=(replicate,)), **known(before.result))
     assert [event.call for event in ran.of(HelperFinished)] == [replicate]
     assert ran.result.usage.total_tokens == 120
 

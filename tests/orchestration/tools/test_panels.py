@@ -152,7 +152,7 @@ async def test_a_panel_that_does_not_agree_on_what_to_write_writes_nothing(tmp_p
     assert ran.result.output.text == "I could not."
     refused = next(one for one in ran.result.tool_calls if one.name == "order")
     assert refused.error is not None
-    assert (refused.status, refused.error.code) == ("refused", "tool_forbidden")
+    assert (refused.status, refused.error.code) == ("refused", "approval_needed")
     assert "agree on it" in refused.error.message
 
 
