@@ -439,20 +439,6 @@ async def test_without_the_store_nothing_is_asked_and_nothing_is_made(tmp_path: 
             assert world.ordered == []
 
 
-async def test_a_run_that_waits_keeps_nobody_out_of_its_conversation(tmp_path: Path, valkey: EmbeddedValkey) -> None:
-    world = World()
-    async with running(tmp_path, valkey, world) as service:
-        result = await paused(service, {**ASK, "conversation_id": "new"})
-        name = result["conversation_id"]
-        other = {"input": "Nana", "strategy": "direct", "models": ["m"], "conversation_id": name}
-        assert (await service.client.post(URL, json=other, headers=APP)).status_code == 200
-        await decide(service.client, result["approvals"][0]["id"])
-        assert (await ended(service.client, result["id"]))["status"] == "succeeded"
-        turns = (await service.client.get(f"/v1/conversations/{name}", headers=APP)).json()
-        assert [turn["run_id"] for turn in turns["data"]][-1] == result["id"]
-        assert world.ordered == ["Emma"]
-
-
 async def test_a_call_that_is_denied_fails_a_run_that_is_to_fail_where_a_tool_does(service: Serving, world: World) -> None:
     body, key = {**ASK, "options": {"on_tool_error": "fail"}}, {"Idempotency-Key": "emma"}
     result = await paused(service, body, **key)

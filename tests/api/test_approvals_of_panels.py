@@ -22,7 +22,7 @@ from tests.support.serving import ONE_CALL, Serving, serving
 pytestmark = pytest.mark.usefixtures("state")
 URL = "/v1/orchestrations"
 EMMA, NANA = ("order", "Emma"), ("order", "Nana")
-FAILS, HANGS = Answer(500, b'{"error": {"message": "out of order"}}'), Answer(body=b"{}", delay_s=60)
+FAILS, HANGS = Answer(500, body=b'{"error": {"message": "out of order"}}'), Answer(body=b"{}", delay_s=60)
 PANELS = ("simple", "parallel", "consensus")
 Steps = Mapping[str, tuple[Any, ...]]
 
@@ -206,9 +206,9 @@ async def test_a_panel_goes_on_at_another_replica(tmp_path: Path, valkey: Embedd
         config = config_of(both)
         for name in ("a", "b"):
             (tmp_path / name).mkdir()
-        async with serving(tmp_path / "a", valkey.url, config) as one:
+        async with serving(tmp_path / "a", valkey.url, config, secret="x" * 32) as one:
             before = await paused(one, "consensus")
-        async with serving(tmp_path / "b", valkey.url, config) as other:
+        async with serving(tmp_path / "b", valkey.url, config, secret="x" * 32) as other:
             await decide(other.client, before["approvals"][0]["id"])
             assert (await ended(other.client, before["id"]))["status"] == "succeeded"
         assert (panel.ordered, panel.models.count("m3")) == (["Emma"], 1)

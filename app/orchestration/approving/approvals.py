@@ -102,7 +102,7 @@ class Approvals:
 
     def of_run(self, digest: str, before: OrchestrationOutput | None = None) -> RunApprovals:
         """What a run asks with. `before` is what had come of it when it was last paused."""
-        known = frozenset(one.call_id for one in before.approvals) if before else frozenset[str]()
+        known = before.approvals if before else ()
         return RunApprovals(self._store, self._clock, self.config, self._recorder, digest, known)
 
     def ended(self, request: RunRequest, result: OrchestrationOutput, taught: Taught | None, category: str | None) -> None:

@@ -10,6 +10,7 @@ from app.config.tools import ApprovalsConfig
 from app.core.approvals import Approval, approval_id, binding
 from app.core.audit import SERVICE, Act, Actor, Recorder
 from app.core.clock import Clock
+from app.core.errors import StateUnavailable
 from app.core.tool_runs import ToolRun
 from app.core.tools import ToolCaller
 from app.observability import metrics
@@ -24,14 +25,31 @@ USED_KEEP_S: Final = 30 * 86_400
 
 @dataclass(frozen=True, slots=True)
 class RunApprovals:
-    """The approvals of one run. `digest` names its request; `known` are the ids of calls that were asked for before."""
+    """The approvals of one run. `digest` names its request; `known` is what was asked for before, as it stood when the run was
+    last paused."""
 
     store: ApprovalStore
     clock: Clock
     config: ApprovalsConfig
     recorder: Recorder
     digest: str
-    known: frozenset[str] = frozenset()
+    known: tuple[Approval, ...] = ()
+
+    def knows(self, call_id: str) -> bool:
+        """Whether a call was asked for before."""
+        return any(one.call_id == call_id for one in self.known)
+
+    async def became(self, tenant: str, call_id: str) -> list[Approval]:
+        """What became of the approvals of a call that is over; while the store is away, as far as that was known before."""
+        known = [one for one in self.known if one.call_id == call_id]
+        return [await self._stored(tenant, one) if one.status == "pending" else one for one in known]
+
+    async def _stored(self, tenant: str, approval: Approval) -> Approval:
+        try:
+            stored = await self.store.get(tenant, approval.id)
+        except StateUnavailable:
+            return approval
+        return approval if stored is None else read_asked(stored, self.clock.now()).approval
 
     async def ask(self, prepared: PreparedCall, call: ToolRun, reason: str) -> Asked:
         """Ask for the approval of a call, or learn what became of it.

@@ -99,6 +99,8 @@ class ServedCall:
         if known is not None and (known.name, known.arguments) == (self.run.name, self.run.arguments):
             self.run = replace(known, candidate_id=self.run.candidate_id)
             self._tell_of_writing()
+            for approval in await context.approvals.became(context.request.tenant, known.id) if context.approvals else ():
+                yield ApprovalDecided(approval)
         elif self._asks_models:
             async with aclosing(telling(self._make)) as events:
                 async for event in events:
@@ -189,7 +191,7 @@ class ServedCall:
         """
         terms, context = self._terms, self._terms.context
         approvals, toolbox, reason = self._approvals, context.toolbox, self._needs_approval(prepared)
-        if self._repeated or (reason is None and (approvals is None or self.run.id not in approvals.known)):
+        if self._repeated or (reason is None and (approvals is None or not approvals.knows(self.run.id))):
             return prepared
         if approvals is None or toolbox is None:
             raise Forbidden(f"{reason}; nobody can be asked here, so it was not run", param="name", code=APPROVAL_NEEDED)
