@@ -172,7 +172,8 @@ class PlanDecision:
 
     Where a planner decided: the `rule` that it went by (None where none fitted), the `rules` that were looked at in their
     order, and the `recipe`, or the `tool` that is run directly. `fallbacks` then name what goes in its place, and `set_aside`
-    those of them that cannot.
+    those of them that cannot. `targets` are what is tried, one after the other, in the words of the configuration: with
+    these a run goes on that was paused.
     """
 
     strategy: str
@@ -193,6 +194,7 @@ class PlanDecision:
     tool: str | None = None
     rule: str | None = None
     rules: tuple[RuleLook, ...] = ()
+    targets: tuple[JsonObject, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Runs that wait for a person in a conversation keep nobody out of it; one that others have overtaken makes no call any more."""
+"""Runs that wait for a person in a conversation keep nobody out of it; one that others have overtaken makes no more calls."""
 
 from __future__ import annotations
 

@@ -65,7 +65,10 @@ def config_of(both: Loopback, **tools: Any) -> dict[str, Any]:
         **config,
         "providers": {"up": up},
         "models": {name: {"provider": "up", "model": name, "price": {"input": 1, "output": 1}} for name in names},
-        "recipes": {name: {"strategy": name, "models": names, "options": options} for name in PANELS},
+        "recipes": {
+            **config["recipes"],
+            **{name: {"strategy": name, "models": names, "options": options} for name in PANELS},
+        },
     }
 
 

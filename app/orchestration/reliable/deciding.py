@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from app.config.planning import PlanTarget
 from app.core.errors import InvalidRequest
 from app.core.planning import WEEKDAYS
-from app.core.runs import PlanDecision, PlanRequest
+from app.core.runs import OrchestrationOutput, PlanDecision, PlanRequest
 from app.orchestration.context import RunContext
 from app.orchestration.fallback.facts import facts
 from app.orchestration.planning.planner import OrchestrationWay, Planned, Surveyed, ToolWay
@@ -17,18 +18,20 @@ from app.orchestration.reliable.options import ReliableOptions
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """What is tried, one after the other, and the plan that says so."""
+    """What is tried, one after the other, and the plan that says so. `place` is where it begins, from 1: at the first one, or,
+    of a run that was paused, at the one that waited."""
 
     ways: tuple[Surveyed, ...]
     plan: PlanDecision
+    place: int = 1
 
     @property
     def first(self) -> ToolWay | OrchestrationWay:
-        return way_of(self.ways[0])
+        return way_of(self.ways[self.place - 1])
 
 
 def decided(context: RunContext) -> Decided:
-    """The decision for a run.
+    """The decision for a run; of one that was paused, the one that was taken before.
 
     Raises:
         QuorumError: nothing can be run for it.
@@ -37,8 +40,31 @@ def decided(context: RunContext) -> Decided:
     if delegates is None:
         raise InvalidRequest("'reliable' hands requests to other strategies, and nobody prepares them here; use an engine")
     request = plan_request(context)
-    planned = delegates.planner.plan(request, RunSurvey(request, context, delegates))
+    survey = RunSurvey(request, context, delegates)
+    if context.before is not None and context.before.plan is not None:
+        return _as_before(context.before, context.before.plan, survey)
+    planned = delegates.planner.plan(request, survey)
     return Decided((planned.chosen, *planned.fallbacks), _told(planned))
+
+
+def _as_before(before: OrchestrationOutput, plan: PlanDecision, survey: RunSurvey) -> Decided:
+    """`plan`, whatever a planner would say now.
+
+    Raises:
+        QuorumError: what waited cannot be prepared any more.
+    """
+    ways = tuple(survey.of(PlanTarget.model_validate(target)) for target in plan.targets)
+    asked = {one.call_id for one in before.approvals}
+    place = next((place for place in range(1, len(ways) + 1) if direct_id(place) in asked), 1)
+    error = ways[place - 1].error
+    if error is not None:
+        raise error
+    return Decided((*ways[:place], *(way for way in ways[place:] if way.way is not None)), plan, place)
+
+
+def direct_id(place: int) -> str:
+    """The id of the call of a tool that is run directly, as the run's so-manieth try, from 1."""
+    return f"direct_{place}"
 
 
 def way_of(surveyed: Surveyed) -> ToolWay | OrchestrationWay:
@@ -110,5 +136,8 @@ def _told(planned: Planned) -> PlanDecision:
         alternatives=planned.alternatives or plan.alternatives,
         set_aside={**plan.set_aside, **planned.set_aside},
         rule=planned.rule,
+        targets=tuple(
+            one.target.model_dump(mode="json", by_alias=True, exclude_defaults=True) for one in (chosen, *planned.fallbacks)
+        ),
         rules=planned.rules,
     )

@@ -7,7 +7,7 @@ go on    the fallbacks of the rule, in turn; not where a tool was run that write
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
 from typing import ClassVar
 
@@ -28,9 +28,11 @@ from app.orchestration.base import BaseOrchestrator, StrategyOptions
 from app.orchestration.context import RunContext
 from app.orchestration.legs import Leg, others_may, reports
 from app.orchestration.planning.planner import OrchestrationWay, Surveyed, ToolWay
-from app.orchestration.reliable.deciding import Decided, decided, way_of
+from app.orchestration.reliable.deciding import Decided, decided, direct_id, way_of
 from app.orchestration.reliable.options import ReliableOptions
 from app.orchestration.reliable.tool_leg import ToolLeg
+from app.orchestration.tools.offering import caller_of
+from app.orchestration.tools.resuming import lost, told_again
 from app.reliability.forecast import PlannedCall
 
 
@@ -58,12 +60,17 @@ class ReliableOrchestrator(BaseOrchestrator):
         first = _settled(context).first
         return isinstance(first, OrchestrationWay) and first.strategy.loops_in(first.context)
 
+    def may_pause(self, context: RunContext) -> bool:
+        return any(_may_wait(surveyed, context, place) for place, surveyed in enumerate(_settled(context).ways, 1))
+
     async def run(self, request: RunRequest, context: RunContext) -> AsyncIterator[RunEvent]:
         choice = _settled(context)
         yield PlanMade(choice.plan)
+        for event in _before(choice, context):
+            yield event
         failures: list[tuple[str, QuorumError]] = []
-        links = 0
-        for place, surveyed in enumerate(choice.ways, 1):
+        links = len(context.before.path) if context.before else 0
+        for place, surveyed in enumerate(choice.ways[choice.place - 1 :], choice.place):
             leg = _leg(surveyed, context, place, links)
             async with aclosing(leg.events()) as events:
                 async for event in events:
@@ -85,6 +92,30 @@ class ReliableOrchestrator(BaseOrchestrator):
 
 def _settled(context: RunContext) -> Decided:
     return context.settled
+
+
+def _may_wait(surveyed: Surveyed, context: RunContext, place: int) -> bool:
+    """Whether what is tried in that place may have to wait for a person. Of strategies only the first may: what goes on in
+    place of another could not tell the candidates of the two apart."""
+    way, toolbox = way_of(surveyed), context.toolbox
+    match way:
+        case ToolWay():
+            if toolbox is None or context.inside is not None:
+                return False
+            decision = toolbox.beforehand(way.registered, caller_of(context))
+            return decision.effect == "approve" or decision.depends
+        case OrchestrationWay():
+            return place == 1 and way.strategy.may_pause(way.context)
+
+
+def _before(choice: Decided, context: RunContext) -> Iterator[RunEvent]:
+    """What had come of the run before a tool that is run directly waited for a person. A strategy tells of that itself."""
+    before = context.before
+    if before is None or not isinstance(way_of(choice.ways[choice.place - 1]), ToolWay):
+        return
+    calls = [one for one in before.tool_calls if one.id != direct_id(choice.place)]
+    yield from told_again(context, before, calls)
+    yield from lost(before, ())
 
 
 def _leg(surveyed: Surveyed, context: RunContext, place: int, links: int) -> Leg | ToolLeg:

@@ -13,8 +13,10 @@ from app.core.run_json import json_bytes
 from app.core.streams import close
 from app.orchestration.context import RunContext
 from app.orchestration.planning.planner import ToolWay
+from app.orchestration.reliable.deciding import direct_id
 from app.orchestration.tools.calling import ServedCall, Terms
 from app.orchestration.tools.offering import caller_of
+from app.orchestration.tools.pausing import paused_by
 
 
 class ToolLeg:
@@ -35,7 +37,7 @@ class ToolLeg:
 
     async def events(self) -> AsyncGenerator[RunEvent]:
         registered, context = self._way.registered, self._context
-        part = ToolCallPart(f"direct_{self._place}", registered.spec.name, orjson.dumps(self._way.arguments).decode())
+        part = ToolCallPart(direct_id(self._place), registered.spec.name, orjson.dumps(self._way.arguments).decode())
         terms = Terms(context, caller_of(context), "policy", (registered.spec.name,))
         call = ServedCall(terms, part, self._place, registered, repeated=False)
         yield call.called()
@@ -45,6 +47,9 @@ class ToolLeg:
                 yield event
         finally:
             await close(source)
+        if call.waits_for is not None:
+            yield paused_by((call.waits_for,))
+            return
         self.wrote = call.run.may_have_written
         self.failure = call.failure
         if self.failure is not None:

@@ -19,6 +19,7 @@ from app.core.run_events import (
     CandidateStarted,
     EvidenceUpdated,
     HelperFinished,
+    LinkPassed,
     PlanMade,
     RunEvent,
     ToolCalled,
@@ -118,6 +119,8 @@ def told_again(context: RunContext, before: OrchestrationOutput, calls: list[Too
     for candidate in context.finished:
         yield _started(candidate)
         yield CandidateFinished(candidate)
+    for link in before.path:
+        yield LinkPassed(link)
     if before.evidence is not None:
         yield EvidenceUpdated("bundle_ready", before.evidence, before.consensus)
     for call in calls:
