@@ -25,6 +25,7 @@ from tests.support.valkey import running_valkey
 
 pytestmark = pytest.mark.timeout(240)
 URL = "/v1/orchestrations"
+PANEL = {"strategy": "simple", "models": ["m", "m2"], "options": {"tools": ["order"]}}
 
 
 class Replicas:
@@ -59,9 +60,9 @@ def replicas(tmp_path: Path) -> Iterator[Replicas]:
     made.close()
 
 
-async def paused(client: httpx.AsyncClient, url: str, title: str, **headers: str) -> tuple[str, str]:
+async def paused(client: httpx.AsyncClient, url: str, title: str, recipe: str = "helper", **headers: str) -> tuple[str, str]:
     """The ids of a run that waits, and of what it waits for."""
-    answer = await client.post(f"{url}{URL}", json={"input": title, "recipe": "helper"}, headers={**APP, **headers})
+    answer = await client.post(f"{url}{URL}", json={"input": title, "recipe": recipe}, headers={**APP, **headers})
     assert answer.status_code == 202, answer.text
     result = answer.json()
     return result["id"], result["approvals"][0]["id"]
@@ -106,17 +107,19 @@ async def test_an_approval_granted_on_one_replica_resumes_the_run_on_another_aft
     print(f"2 runs of two replicas that were restarted ({how.name}): both ended {took_s:.2f} s after they were approved")
 
 
-async def test_a_write_is_never_made_before_its_approval_and_at_most_once_after_it(replicas: Replicas) -> None:
+@pytest.mark.parametrize("recipe", ["helper", "panel"])
+async def test_a_write_is_never_made_before_its_approval_and_at_most_once_after_it(replicas: Replicas, recipe: str) -> None:
     rng = random.Random(11)
     titles = [f"book-{number}" for number in range(20)]
     world = World(order=lambda: Answer(body=b'{"order": 7}', delay_s=rng.uniform(0, 0.4)))
     async with Loopback(world) as both, httpx.AsyncClient(timeout=120) as client:
         config = {**upstream(both.url), **shop_config(both)}
+        config["recipes"]["panel"] = PANEL
         first, second = replicas.start(config), replicas.start(config)
         await replicas.ready(first, second)
         waiting = await asyncio.gather(
             *(
-                paused(client, first.url, title, **({"Idempotency-Key": title} if number % 2 else {}))
+                paused(client, first.url, title, recipe, **({"Idempotency-Key": title} if number % 2 else {}))
                 for number, title in enumerate(titles)
             )
         )
@@ -152,6 +155,6 @@ async def test_a_write_is_never_made_before_its_approval_and_at_most_once_after_
     assert uncertain | set(world.ordered) == set(titles)
     assert uncertain
     print(
-        f"{len(titles)} approved writes, {len(begun)} begun by the process that was killed, {len(world.ordered)} effects, "
+        f"{len(titles)} approved writes of {recipe}, {len(begun)} begun by the process that was killed, {len(world.ordered)} effects, "
         f"{len(uncertain)} uncertain, all told within {told_s:.1f} s"
     )
