@@ -103,6 +103,22 @@ async def test_a_tool_that_is_denied_fails_the_run(tmp_path: Path, valkey: Embed
         assert (end["status"], end["error"]["code"], panel.ordered) == ("failed", "approval_denied", [])
 
 
+async def test_where_a_tool_is_denied_the_next_one_is_asked_for(tmp_path: Path, valkey: EmbeddedValkey) -> None:
+    panel = Panel(STEPS)
+    async with running(tmp_path, valkey, panel, rules(ORDER, {**ORDER, "arguments": {"title": "Nana"}})) as service:
+        before = await paused(service)
+        for decision in ("deny", "approve"):
+            async with asyncio.timeout(10):
+                while not (waiting := await pending_of(service.client, before["id"])):
+                    await asyncio.sleep(0.05)
+            await decide(service.client, waiting[0]["id"], decision=decision)
+        end = await ended(service.client, before["id"])
+        assert (end["status"], panel.ordered) == ("succeeded", ["Nana"])
+        assert [one["status"] for one in end["tool_calls"]] == ["refused", "succeeded"]
+        assert [one["status"] for one in end["approvals"]] == ["denied", "approved"]
+        assert len(end["warnings"]) == 1
+
+
 async def test_of_a_strategy_that_goes_in_place_of_another_nobody_is_asked(tmp_path: Path, valkey: EmbeddedValkey) -> None:
     panel = Panel(STEPS)
     async with running(tmp_path, valkey, panel, rules(CHAT, HELPER)) as service:

@@ -155,6 +155,7 @@ async def test_a_write_is_never_made_before_its_approval_and_at_most_once_after_
     assert uncertain | set(world.ordered) == set(titles)
     assert uncertain
     print(
-        f"{len(titles)} approved writes of {recipe}, {len(begun)} begun by the process that was killed, {len(world.ordered)} effects, "
+        f"{len(titles)} approved writes of {recipe}, "
+        f"{len(begun)} begun by the process that was killed, {len(world.ordered)} effects, "
         f"{len(uncertain)} uncertain, all told within {told_s:.1f} s"
     )

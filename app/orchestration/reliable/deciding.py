@@ -55,7 +55,7 @@ def _as_before(before: OrchestrationOutput, plan: PlanDecision, survey: RunSurve
     """
     ways = tuple(survey.of(PlanTarget.model_validate(target)) for target in plan.targets)
     asked = {one.call_id for one in before.approvals}
-    place = next((place for place in range(1, len(ways) + 1) if direct_id(place) in asked), 1)
+    place = max((place for place in range(1, len(ways) + 1) if direct_id(place) in asked), default=1)
     error = ways[place - 1].error
     if error is not None:
         raise error

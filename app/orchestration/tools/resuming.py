@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from app.core.errors import InvalidRequest, QuorumError
 from app.core.models import Model
 from app.core.run_events import (
+    ApprovalDecided,
     CandidateFailed,
     CandidateFinished,
     CandidateScored,
@@ -123,9 +124,12 @@ def told_again(context: RunContext, before: OrchestrationOutput, calls: list[Too
         yield LinkPassed(link)
     if before.evidence is not None:
         yield EvidenceUpdated("bundle_ready", before.evidence, before.consensus)
+    decided = {one.call_id: one for one in before.approvals if one.status != "pending"}
     for call in calls:
         yield ToolCalled(call.id, call.step, call.name, call.arguments, call.version, call.side_effect, call.candidate_id)
         if call.status not in ("running", "needs_approval"):
+            if call.id in decided:
+                yield ApprovalDecided(decided[call.id])
             yield ToolReturned(call)
     notes = Counter(context.conversation.notes if context.conversation else ())  # which are told already
     for message in (Counter(before.warnings) - notes).elements():
