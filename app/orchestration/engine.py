@@ -13,7 +13,6 @@ import structlog
 from app.config.planning import PlanTarget
 from app.config.spec import QuorumSpec
 from app.core.budgets import NOTHING, Amount, Limit
-from app.core.chat import NamedTool
 from app.core.clock import Clock
 from app.core.errors import InvalidRequest
 from app.core.lifecycle import Draining
@@ -38,6 +37,7 @@ from app.orchestration.planning.registry import planner_of
 from app.orchestration.prompts import Prompts
 from app.orchestration.selection import ModelSource, Targets, select, tuned
 from app.orchestration.strategies import Strategies, parse_options
+from app.orchestration.tools.offering import check_choice
 from app.reliability.standings import LocalStandings
 from app.state.turns import TurnStore
 from app.tools.toolbox import Toolbox
@@ -214,10 +214,8 @@ class Engine:
         self.spec = spec
 
     def begin(self, request: RunRequest, run_id: str | None = None, before: OrchestrationOutput | None = None) -> Run:
-        """Check `request` and prepare its run. Nothing is called yet. Without a `run_id` it gets a new one.
-
-        Parameters:
-            before: what had come of it when it was last paused.
+        """Check `request` and prepare its run. Nothing is called yet. Without a `run_id` it gets a new one. `before` is what
+        had come of it when it was last paused.
 
         Raises:
             InvalidRequest: it asks for something impossible, unknown or beyond the limits.
@@ -284,7 +282,7 @@ class Engine:
         self._check_limits(request)
         options = parse_options(strategy, request.config.options)
         if not (strategy.brings_tools or options.offers_tools):
-            _check_choice(request)
+            check_choice(request)
         generation = self.targets.generation(request.generation, request.config.recipe)
         deadline = request.deadline
         if request.budget.seconds is not None:
@@ -395,15 +393,6 @@ class Engine:
             raise InvalidRequest(message, param="max_tokens")
         if generation.n > limits.max_choices:
             raise InvalidRequest(f"n is {generation.n}; at most {limits.max_choices} may be asked for", param="n")
-
-
-def _check_choice(request: RunRequest) -> None:
-    """Whether there is what `tool_choice` asks for among the tools of the request."""
-    choice = request.tool_choice
-    if choice == "required" and not request.tools:
-        raise InvalidRequest("tool_choice 'required' needs tools", param="tool_choice")
-    if isinstance(choice, NamedTool) and all(tool.name != choice.name for tool in request.tools):
-        raise InvalidRequest(f"tool_choice names {choice.name!r}, which is not among the tools", param="tool_choice")
 
 
 def new_run_id() -> str:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Final
 
-from app.core.chat import ToolDefinition
+from app.core.chat import NamedTool, ToolDefinition
 from app.core.errors import InvalidRequest, NotFound
 from app.core.models import ModelProfile
 from app.core.run_events import RunEvent
+from app.core.runs import RunRequest
 from app.core.tools import EnclosingRun, ToolCaller
 from app.orchestration.context import RunContext
 from app.tools.describing import definition
@@ -111,6 +112,19 @@ async def permitted(offer: Offer, toolbox: Toolbox | None, caller: ToolCaller) -
         if decision.effect != "deny" or decision.depends:
             served[name] = one
     return Offer(served, offer.client, offer.notes)
+
+
+def check_choice(request: RunRequest) -> None:
+    """Whether there is what `tool_choice` asks for among the tools of the client, where no others are offered.
+
+    Raises:
+        InvalidRequest: there is not.
+    """
+    choice = request.tool_choice
+    if choice == "required" and not request.tools:
+        raise InvalidRequest("tool_choice 'required' needs tools", param="tool_choice")
+    if isinstance(choice, NamedTool) and all(tool.name != choice.name for tool in request.tools):
+        raise InvalidRequest(f"tool_choice names {choice.name!r}, which is not among the tools", param="tool_choice")
 
 
 def caller_of(context: RunContext) -> ToolCaller:
