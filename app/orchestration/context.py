@@ -60,7 +60,8 @@ class RunContext:
     `turns` keeps what was said with them between two requests of a conversation; there are none in a run from Python that was
     given none. `conversation` is the stored one in which the run takes its turn, where the request names one.
     `delegates` prepares other strategies for one that hands requests to them. `tool_call_ids` are the ids that calls of
-    tools have. `unplanned` says that no call is part of what the run was admitted with.
+    tools have, `candidate_ids` those of candidates of before the run was taken or paused. `unplanned` says that no call is
+    part of what the run was admitted with.
     """
 
     run_id: str
@@ -98,13 +99,13 @@ class RunContext:
     approvals: RunApprovals | None = None
     before: OrchestrationOutput | None = None
     settled_ids: frozenset[str] = frozenset()
-    _recalled_ids: set[str] = field(default_factory=set[str])
+    candidate_ids: set[str] = field(default_factory=set[str])
     _task: TaskProfile | None = None
 
     def within(self, outer: RunContext) -> None:
         """Be the surroundings of a part of the run of `outer`: its calls are that run's, and numbered with them."""
         self._asked, self._numbers, self._task = outer._asked, outer._numbers, outer._task
-        self._recalled_ids = outer._recalled_ids
+        self.candidate_ids = outer.candidate_ids
         self.tool_call_ids = outer.tool_call_ids
 
     def follow(self, outer: RunContext, *, unplanned: bool = False) -> None:
@@ -207,7 +208,7 @@ class RunContext:
 
     def next_id(self) -> str:
         """A name for a candidate."""
-        taken = self._recalled_ids.union(one.id for one in self.finished)
+        taken = self.candidate_ids.union(one.id for one in self.finished)
         return next(name for number in self._numbers if (name := f"c{number}") not in taken)
 
     def _known(self, model: Model, replicate: int, layer: int) -> Candidate | None:
@@ -219,7 +220,7 @@ class RunContext:
             if (candidate.model, candidate.replicate, candidate.layer) == (model.profile.name, replicate, layer):
                 if generation.logprobs and not candidate.tool_calls:  # it holds the answer without them
                     return None
-                self._recalled_ids.add(candidate.id)
+                self.candidate_ids.add(candidate.id)
                 return self.finished.pop(number)
         return None
 

@@ -199,6 +199,7 @@ async def test_where_the_winner_fails_after_the_decision_another_goes_on_and_may
         result = reading.frames[-1].json["result"]
         assert (result["output"]["text"], panel.ordered) == ("Both.", ["Emma", "Nana"])
         assert sorted(panel.models) == ["m", "m", "m2", "m2", "m2", "m3"]
+        assert sorted(one["model"] for one in result["candidates"]) == sorted(panel.models)
         assert fold(reading.frames) == result
         assert sorted(one["status"] for one in result["approvals"]) == ["approved", "approved"]
 

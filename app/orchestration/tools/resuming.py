@@ -115,6 +115,7 @@ def told_again(context: RunContext, before: OrchestrationOutput, calls: list[Too
     Parameters:
         calls: those of tools that are not to be made by what goes on.
     """
+    context.candidate_ids.update(one.id for one in (*before.candidates, *context.finished))
     for call in before.calls:
         yield HelperFinished(call)
     for candidate in context.finished:
