@@ -34,13 +34,10 @@ since earlier runs have taught it who answers."""
 CALCULATED = f"{QUESTION} Use the calculator."
 ACTING: dict[str, dict[str, Any]] = {
     "reading": {"options": {"tools": ["calculator"]}},
-    "the winner's alone": {"options": {"tools": ["calculator"], "approval": "all"}},
-    "failing": {"options": {"tools": ["calculator"], "approval": "all", "on_tool_error": "fail"}},
     "cut short": {"options": {"tools": ["calc*"], "max_steps": 2}},
     "alone": {"options": {"tools": ["calculator"]}, "models": ["mock/mock-swift"]},
-    "alone, and held up": {"options": {"tools": ["calculator"], "approval": "all"}, "models": ["mock/mock-swift"]},
 }
-"""Panels whose members act with tools. The option `approval` holds their calls up, as if they wrote."""
+"""Panels whose members act with tools. Those that wait for a person are in `test_approvals_of_panels`."""
 BROWSER: dict[str, Any] = {"type": "function", "function": {"name": "browser", "description": "Opens a page."}}
 CASES: dict[str, list[dict[str, Any]]] = {
     "direct": [{}, {"input": "Who? [[mock: fault=overloaded]]"}, {"input": "Who? [[mock: fault=midstream-error:2]]"}],
