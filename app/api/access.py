@@ -61,6 +61,26 @@ def identify(request: Request, services: Services) -> Principal:
     return principal
 
 
+def still_allowed(request: Request, services: Services, who: Principal) -> frozenset[str]:
+    """What `who`, who asked some time ago, may do now of what was allowed then.
+
+    Raises:
+        Unauthorized: the key opens nothing any more, or another tenant.
+        Forbidden: it lacks the scope that the route has asked for.
+        StateUnavailable: the stored keys are not known yet.
+    """
+    keys = services.keys
+    present = LOCAL if keys.open and who.key_id == LOCAL.key_id else keys.holder(who.key_id)
+    if present is None and not keys.loaded:
+        raise StateUnavailable(_UNKNOWN_KEYS)
+    if present is None or present.tenant != who.tenant:
+        raise Unauthorized(f"the key {who.name!r}, which asked for this, is not valid any more: it is expired, revoked or removed")
+    required = request.scope.get(REQUIRED)
+    if required and not present.allows(required):
+        raise Forbidden(f"the key {who.name!r}, which asked for this, lacks the scope {required!r} now")
+    return present.within(who.scopes)
+
+
 def _presented(request: Request) -> str | None:
     header = request.headers.get("authorization")
     if header is not None:

@@ -11,6 +11,7 @@ from typing import TypedDict, TypeVar
 
 from fastapi import Request
 
+from app.api.access import still_allowed
 from app.api.body import wanted
 from app.api.deadline import DEADLINE, LONGEST_MS, deadline_ms
 from app.api.idempotency.request import KeyedRequest, own_request
@@ -126,9 +127,7 @@ async def _begun(request: Request, services: Services, run: Run) -> Begun:
         run.context.writing = partial(request.scope.__setitem__, UNREPEATABLE, True)
     if run.strategy.may_pause(run.context):
         if ticket is None:
-            asked_by = run.request
-            who = Principal(asked_by.tenant, asked_by.key_id, asked_by.key_name, asked_by.scopes)
-            own = own_request(request.scope, run.id, request.scope[BODY], who)
+            own = own_request(request.scope, run.id, request.scope[BODY], _asker(run.request))
         digest = ticket.digest if ticket else own.id.digest if own else ""
         run.context.approvals = services.approvals.of_run(digest)
     return Begun(await services.engine.admit(run), request, ticket, own)
@@ -154,6 +153,8 @@ async def _gone_on(
         scope[AGAIN] = True
         scope[UNREPEATABLE] = True  # a person has decided on it
     try:
+        if before is not None:
+            asking = replace(asking, scopes=still_allowed(request, services, _asker(asking)))
         if asking.conversation_id is None:
             return await _taken(request, services, _made(services, asking, strategy, run_id, before), ticket, before)
         seen = None if before is None else await services.runs.turns_seen(tenant, run_id)
@@ -183,6 +184,10 @@ async def _taken(request: Request, services: Services, run: Run, ticket: Ticket,
     context.taken = taken is None or not taken.paused
     scope[AGAIN] = False
     return Begun(run, request, ticket, taken=taken)
+
+
+def _asker(asking: RunRequest) -> Principal:
+    return Principal(asking.tenant, asking.key_id, asking.key_name, asking.scopes)
 
 
 def _left(budget: Budget, before: OrchestrationOutput) -> Budget:

@@ -22,6 +22,12 @@ class Principal:
         """Whether the key may do what `scope` stands for. `admin` stands for all of them."""
         return scope in self.scopes or "admin" in self.scopes
 
+    def within(self, scopes: frozenset[str]) -> frozenset[str]:
+        """What of `scopes` the key allows."""
+        if "admin" in self.scopes:
+            return scopes
+        return self.scopes if "admin" in scopes else scopes & self.scopes
+
 
 LOCAL: Final = Principal(tenant=DEFAULT_TENANT, key_id="local", name="local", scopes=SCOPES)
 """Everybody, while no key is configured and the service listens on loopback only."""

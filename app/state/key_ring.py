@@ -86,6 +86,11 @@ class KeyRing:
         principal, expires_at = entry
         return principal if self._now() < expires_at else None
 
+    def holder(self, key_id: str) -> Principal | None:
+        """Whom the key with that id stands for now, None where it opens nothing any more."""
+        now = self._now()
+        return next((who for who, expires_at in self._entries.values() if who.key_id == key_id and now < expires_at), None)
+
     def configure(self, keys: Iterable[KeyConfig]) -> None:
         """Takes over the keys of a configuration, in place of those of the one before."""
         self._configured = {

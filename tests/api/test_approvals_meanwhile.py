@@ -1,0 +1,164 @@
+"""What has changed while a run waited for a person: its key, its recipe, or that it is wanted at all."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+from pydantic import SecretStr
+
+from app.core.clock import SystemClock
+from app.state.api_keys import ApiKeys
+from app.state.client import StateClient
+from app.state.embedded import EmbeddedValkey
+from app.state.secrets import load_secret
+from tests.support.approving import APP, BOSS, ROOT, World, decide, ended, pending_of, shop_config
+from tests.support.loopback import Loopback
+from tests.support.serving import Serving, serving, upstream
+
+pytestmark = pytest.mark.usefixtures("state")
+ASK = {"input": "Emma", "recipe": "helper"}
+URL = "/v1/orchestrations"
+SECRET = "x" * 32
+
+
+@asynccontextmanager
+async def running(path: Path, valkey: EmbeddedValkey, world: World, **config: Any) -> AsyncIterator[Serving]:
+    async with (
+        Loopback(world) as both,
+        serving(path, valkey.url, {**upstream(both.url), **shop_config(both, **config)}, secret=SecretStr(SECRET)) as service,
+    ):
+        yield service
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+async def service(tmp_path: Path, valkey: EmbeddedValkey, world: World) -> AsyncIterator[Serving]:
+    async with running(tmp_path, valkey, world) as made:
+        yield made
+
+
+async def paused(service: Serving, **headers: str) -> Any:
+    """The result of a run that waits."""
+    answer = await service.client.post(URL, json=ASK, headers={**APP, **headers})
+    assert answer.status_code == 202, answer.text
+    return answer.json()
+
+
+async def reconfigured(service: Serving, change: Callable[[Any], None]) -> None:
+    config = yaml.safe_load(service.config.read_text())
+    change(config)
+    service.configure(config)
+    assert (await service.client.post("/v1/admin/reload", headers=ROOT)).status_code == 200
+
+
+async def failed(service: Serving, run_id: str) -> str:
+    """The code of the error that a run has ended with, read with a key that no test takes away."""
+    async with asyncio.timeout(15):
+        while True:
+            found = (await service.client.get(f"{URL}/{run_id}", headers=ROOT)).json()
+            if found["status"] not in ("running", "needs_approval"):
+                assert found["status"] == "failed"
+                return found["error"]["code"]
+            await asyncio.sleep(0.05)
+
+
+def removed(config: Any) -> None:
+    config["keys"] = [key for key in config["keys"] if key["name"] != "app"]
+
+
+def moved(config: Any) -> None:
+    config["keys"][0]["tenant"] = "b"
+
+
+def may_only_read(config: Any) -> None:
+    config["keys"][0]["scopes"] = ["read"]
+
+
+@pytest.mark.parametrize("key", [{}, {"Idempotency-Key": "emma"}])
+@pytest.mark.parametrize(("change", "code"), [(removed, "unauthorized"), (moved, "unauthorized"), (may_only_read, "forbidden")])
+async def test_a_run_does_not_go_on_for_a_key_that_may_not_have_it_run_any_more(
+    service: Serving, world: World, change: Callable[[Any], None], code: str, key: dict[str, str]
+) -> None:
+    result = await paused(service, **key)
+    await reconfigured(service, change)
+    assert (await decide(service.client, result["approvals"][0]["id"])).status_code == 200
+    assert await failed(service, result["id"]) == code
+    assert (world.ordered, len(world.asked)) == ([], 1)
+
+
+async def test_a_run_does_not_go_on_for_a_key_that_was_revoked(service: Serving, world: World, state: StateClient) -> None:
+    keys = ApiKeys(state, load_secret(SECRET, service.config.parent), SystemClock())
+    made, plain = await keys.create(name="clerk", tenant="a", scopes=["run", "read"])
+    clerk = {"Authorization": f"Bearer {plain}"}
+    await known(service, clerk, 200)
+    result = await paused(service, **clerk)
+    await keys.revoke(made.id)
+    await known(service, clerk, 401)
+    await decide(service.client, result["approvals"][0]["id"])
+    assert await failed(service, result["id"]) == "unauthorized"
+    assert world.ordered == []
+
+
+async def known(service: Serving, key: dict[str, str], status: int) -> None:
+    """Wait until the service answers `key` with `status`."""
+    async with asyncio.timeout(10):
+        while (await service.client.get(URL, headers=key)).status_code != status:
+            await asyncio.sleep(0.02)
+
+
+async def test_a_rule_for_a_scope_holds_no_more_once_the_key_has_lost_it(tmp_path: Path, valkey: EmbeddedValkey) -> None:
+    world = World()
+    async with running(tmp_path, valkey, world) as service:
+        rule = {"effect": "approve", "tools": ["order"], "scopes": ["tools"]}
+
+        def wants_a_scope(config: Any) -> None:
+            config["tools"]["permissions"] = [rule]
+            config["keys"][0]["scopes"] = ["run", "read", "tools"]
+
+        await reconfigured(service, wants_a_scope)
+        result = await paused(service)
+        await reconfigured(service, lambda config: config["keys"][0].update(scopes=["run", "read"]))
+        await decide(service.client, result["approvals"][0]["id"])
+        end = await ended(service.client, result["id"])
+        assert (end["tool_calls"][0]["status"], world.ordered) == ("invalid", [])  # it is not offered to the key
+
+
+async def test_a_service_without_keys_goes_on_with_its_runs(tmp_path: Path, valkey: EmbeddedValkey) -> None:
+    world = World()
+    async with running(tmp_path, valkey, world, keys=[]) as service:
+        result = (await service.client.post(URL, json=ASK)).json()
+        approval = result["approvals"][0]["id"]
+        assert (await service.client.post(f"/v1/approvals/{approval}", json={"decision": "approve"})).status_code == 200
+        assert (await ended(service.client, result["id"]))["status"] == "succeeded"
+        assert world.ordered == ["Emma"]
+
+
+async def test_a_run_of_the_admin_key_goes_on(tmp_path: Path, valkey: EmbeddedValkey) -> None:
+    world, admin = World(), {"Authorization": "Bearer the-admin-key-0123456789"}
+    async with (
+        Loopback(world) as both,
+        serving(
+            tmp_path,
+            valkey.url,
+            {**upstream(both.url), **shop_config(both, keys=[])},
+            admin_key=SecretStr("the-admin-key-0123456789"),
+        ) as service,
+    ):
+        result = (await service.client.post(URL, json=ASK, headers=admin)).json()
+        path = f"/v1/approvals/{result['approvals'][0]['id']}"
+        assert (await service.client.post(path, json={"decision": "approve"}, headers=admin)).status_code == 200
+        async with asyncio.timeout(15):
+            while (await service.client.get(f"{URL}/{result['id']}", headers=admin)).json()["status"] != "succeeded":
+                await asyncio.sleep(0.05)
+        assert world.ordered == ["Emma"]
