@@ -74,7 +74,9 @@ def still_allowed(request: Request, services: Services, who: Principal) -> froze
     if present is None and not keys.loaded:
         raise StateUnavailable(_UNKNOWN_KEYS)
     if present is None or present.tenant != who.tenant:
-        raise Unauthorized(f"the key {who.name!r}, which asked for this, is not valid any more: it is expired, revoked or removed")
+        raise Unauthorized(
+            f"the key {who.name!r}, which asked for this, is not valid any more: it is expired, revoked or removed"
+        )
     required = request.scope.get(REQUIRED)
     if required and not present.allows(required):
         raise Forbidden(f"the key {who.name!r}, which asked for this, lacks the scope {required!r} now")

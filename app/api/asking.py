@@ -20,7 +20,7 @@ from app.api.ratelimit import ratelimit_headers
 from app.api.services import Services
 from app.api.sse import Encoder, EventStream, StreamTimes
 from app.core.budgets import NOTHING
-from app.core.errors import ConversationBusy, Gone, InvalidRequest, LimitExceeded, QuorumError, StateUnavailable
+from app.core.errors import ConflictError, ConversationBusy, Gone, InvalidRequest, LimitExceeded, QuorumError, StateUnavailable
 from app.core.lifecycle import AGAIN, BODY, PAUSED, TICKET, UNREPEATABLE, Pause, Ticket
 from app.core.principal import Principal
 from app.core.run_events import RunEvent, RunPaused
@@ -156,12 +156,12 @@ async def _gone_on(
         if before is not None:
             asking = replace(asking, scopes=still_allowed(request, services, _asker(asking)))
         if asking.conversation_id is None:
-            return await _taken(request, services, _made(services, asking, strategy, run_id, before), ticket, before)
+            return await _taken(request, services, _made(services, asking, strategy, run_id, before), ticket, kept, before)
         seen = None if before is None else await services.runs.turns_seen(tenant, run_id)
         async with services.conversations.joining(asking, run_id, seen) as conversation:
             run = _made(services, conversation.request, strategy, run_id, before)
             run.context.conversation = conversation
-            return await _taken(request, services, run, ticket, before)
+            return await _taken(request, services, run, ticket, kept, before)
     except (ConversationBusy, LimitExceeded, StateUnavailable):
         raise
     except QuorumError:
@@ -169,8 +169,19 @@ async def _gone_on(
         raise
 
 
-async def _taken(request: Request, services: Services, run: Run, ticket: Ticket, before: OrchestrationOutput | None) -> Begun:
-    """`run`, taken over. `before` is what had come of it when it was last paused, which is settled."""
+async def _taken(
+    request: Request, services: Services, run: Run, ticket: Ticket, kept: bool, before: OrchestrationOutput | None
+) -> Begun:
+    """`run`, taken over, of which something was `kept` a moment ago. `before` is what had come of it when it was last paused,
+    which is settled.
+
+    Raises:
+        ConflictError: what had come of it is another strategy's.
+        Gone: it was deleted just now.
+    """
+    if before is not None and run.strategy.name != before.strategy:
+        message = f"the run was paused in the strategy {before.strategy!r}, and what it asks for runs {run.strategy.name!r} now"
+        raise ConflictError(message)
     await services.engine.admit(run)
     context, scope = run.context, request.scope
     context.writing = partial(scope.__setitem__, UNREPEATABLE, True)
@@ -181,9 +192,29 @@ async def _taken(request: Request, services: Services, run: Run, ticket: Ticket,
         if context.purse is not None:
             context.purse.book_apart(NOTHING, booked(before.usage, before.cost_usd))
     taken = await services.host.take(run, ticket.digest)
-    context.taken = taken is None or not taken.paused
+    ended = await _over(request, services, run) if taken is None and kept else None
     scope[AGAIN] = False
+    if ended:
+        return Begun(run, request, ticket, ended=ended)
+    context.taken = taken is None or not taken.paused
     return Begun(run, request, ticket, taken=taken)
+
+
+async def _over(request: Request, services: Services, run: Run) -> OrchestrationOutput:
+    """What came of a run that was there a moment ago, and that nobody can go on with any more.
+
+    Raises:
+        Gone: it was deleted.
+    """
+    if run.permit is not None:
+        await run.permit.settle(NOTHING)
+    ended = await services.runs.ended(run.request.tenant, run.id)
+    if ended is None:
+        request.scope[UNREPEATABLE] = False  # nothing of it is kept, nor is that it was there
+        raise Gone(f"{run.id} was deleted")
+    if run.context.conversation is not None:
+        await run.context.conversation.release()
+    return ended
 
 
 def _asker(asking: RunRequest) -> Principal:

@@ -200,13 +200,15 @@ class RunRecords:
             found: Any = await self._take(keys=[keys.record, keys.events], args=args)
         return TakenOver(int(found[0]), int(found[1]), bool(found[2]), found[3]) if found else None
 
-    async def paused(self, tenant: str, run_id: str) -> tuple[bool, bytes]:
+    async def paused(self, tenant: str, run_id: str) -> tuple[Literal["kept", "deleted", "unknown"], bytes]:
         """Whether a run of that id is kept, and the JSON of what had come of it when it was last paused, empty if it never was
-        or is over."""
+        or is over. That it was deleted is known for a minute."""
         with reaching_state():
             values: Any = await self._state.commands.hmget(run_keys(tenant, run_id).record, "status", "result", "paused")
         status, result, before = values
-        return status not in (None, b"deleted"), (result if status == PAUSED.encode() else before) or b""
+        if status in (None, b"deleted"):
+            return "deleted" if status else "unknown", b""
+        return "kept", (result if status == PAUSED.encode() else before) or b""
 
     async def close(
         self, tenant: str, run_id: str, epoch: int, event: tuple[str, bytes, bytes], end: tuple[str, bytes], events_keep_s: int

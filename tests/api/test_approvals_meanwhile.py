@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import yaml
 from pydantic import SecretStr
@@ -162,3 +161,37 @@ async def test_a_run_of_the_admin_key_goes_on(tmp_path: Path, valkey: EmbeddedVa
             while (await service.client.get(f"{URL}/{result['id']}", headers=admin)).json()["status"] != "succeeded":
                 await asyncio.sleep(0.05)
         assert world.ordered == ["Emma"]
+
+
+async def test_a_run_does_not_go_on_in_another_strategy(service: Serving, world: World) -> None:
+    result = await paused(service)
+    await reconfigured(service, lambda config: config["recipes"]["helper"].update(strategy="direct"))
+    await decide(service.client, result["approvals"][0]["id"])
+    assert await failed(service, result["id"]) == "conflict"
+    assert (world.ordered, len(world.asked)) == ([], 1)
+
+
+@pytest.mark.parametrize("key", [False, True])
+async def test_a_run_that_is_deleted_while_it_is_decided_on_is_not_begun_again(
+    tmp_path: Path, valkey: EmbeddedValkey, world: World, key: bool
+) -> None:
+    places = [tmp_path / name for name in ("one", "other")]
+    for place in places:
+        place.mkdir()
+    ghosts = begun_again = 0
+    async with running(places[0], valkey, world) as one, running(places[1], valkey, world) as other:
+        for number in range(60):
+            world.asked.clear()
+            result = await paused(one, **({"Idempotency-Key": f"k{number}"} if key else {}))
+            approval = result["approvals"][0]["id"]
+            deciding = asyncio.create_task(decide(one.client, approval))
+            await asyncio.sleep(number % 20 / 2000)  # so that they meet at every step
+            deleted = await other.client.delete(f"{URL}/{result['id']}", headers=APP)
+            await deciding
+            assert deleted.status_code == 204
+            await asyncio.sleep(0.1)  # for what must not come
+            begun_again += sum(asked["messages"][-1]["role"] == "user" for asked in world.asked) > 1
+            ghosts += (await one.client.get(f"/v1/approvals/{approval}", headers=BOSS)).status_code == 200
+            ghosts += bool(await pending_of(one.client))
+    print(f"of 60 runs deleted while they were decided on: {begun_again} begun again, {ghosts} left an approval")
+    assert (begun_again, ghosts) == (0, 0)

@@ -81,9 +81,15 @@ class StoredRuns:
 
     async def paused(self, tenant: str, run_id: str) -> tuple[bool, OrchestrationOutput | None]:
         """Whether a run of that id is kept for `tenant`, and what had come of it when it was last paused; None where it never
-        was, or is over."""
-        kept, content = await self._records.paused(tenant, run_id)
-        return kept, read_paused(content)
+        was, or is over.
+
+        Raises:
+            Gone: it was deleted just now.
+        """
+        standing, content = await self._records.paused(tenant, run_id)
+        if standing == "deleted":
+            raise Gone(f"{run_id} was deleted")
+        return standing == "kept", read_paused(content)
 
     async def turns_seen(self, tenant: str, run_id: str) -> int | None:
         """How many turns its conversation had ever had when the run joined it; None where it did not, or is not kept."""
