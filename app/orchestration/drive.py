@@ -42,7 +42,7 @@ async def drive(
         metadata=request.metadata,
         request_id=request.request_id,
         trace_id=request.traceparent.split("-")[1] if request.traceparent else None,
-        created_at=int(clock.now()),
+        created_at=context.before.created_at if context.before else int(clock.now()),
         conversation_id=request.conversation_id,
     )
     fold.add(started)

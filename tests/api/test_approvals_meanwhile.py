@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,10 +13,13 @@ import pytest
 import yaml
 from pydantic import SecretStr
 
+from app.api.idempotency.request import KeyedRequest, unpacked
 from app.core.clock import SystemClock
+from app.core.principal import LOCAL
 from app.state.api_keys import ApiKeys
 from app.state.client import StateClient
 from app.state.embedded import EmbeddedValkey
+from app.state.idempotency import RequestId
 from app.state.secrets import load_secret
 from tests.support.approving import APP, BOSS, ROOT, World, decide, ended, pending_of, shop_config
 from tests.support.loopback import Loopback
@@ -195,3 +199,40 @@ async def test_a_run_that_is_deleted_while_it_is_decided_on_is_not_begun_again(
             ghosts += bool(await pending_of(one.client))
     print(f"of 60 runs deleted while they were decided on: {begun_again} begun again, {ghosts} left an approval")
     assert (begun_again, ghosts) == (0, 0)
+
+
+@pytest.mark.parametrize("key", [{}, {"Idempotency-Key": "emma"}])
+async def test_a_run_goes_on_under_the_ids_and_the_address_of_who_asked_for_it(
+    tmp_path: Path, valkey: EmbeddedValkey, world: World, key: dict[str, str]
+) -> None:
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    told = {"X-Request-ID": "req-of-emma", "traceparent": f"00-{trace}-b7ad6b7169203331-01", **key}
+    async with (
+        Loopback(world) as both,
+        serving(tmp_path, valkey.url, {**upstream(both.url), **shop_config(both)}) as service,
+    ):
+        result = await paused(service, **told)
+        assert (result["request_id"], result["trace_id"]) == ("req-of-emma", trace)
+        async with asyncio.timeout(3):
+            while int(SystemClock().now()) == result["created_at"]:
+                await asyncio.sleep(0.05)
+        await decide(service.client, result["approvals"][0]["id"])
+        end = await ended(service.client, result["id"])
+        same = ("request_id", "trace_id", "created_at")
+        assert [end[name] for name in same] == [result[name] for name in same]
+        (order,) = [one for one in both.received if one.path == "/orders"]
+        assert order.headers["traceparent"].split("-")[1] == trace
+        assert order.headers["x-request-id"] == "req-of-emma"
+        listed = (await service.client.get("/v1/audit", params={"run_id": result["id"]}, headers=ROOT)).json()["data"]
+        done = [one for one in listed if one["action"] == "tool.execute"]
+        assert [(one["request_id"], one["actor"]["address"]) for one in done] == [("req-of-emma", "127.0.0.1")] * 2
+
+
+def test_a_request_that_an_older_release_has_stored_is_read() -> None:
+    made = KeyedRequest(RequestId("a", "d"), "", "POST", URL, b"", (), b"{}", LOCAL, None, request_id="r", address="::1")
+    packed = json.loads(made.packed())
+    assert unpacked(made.id, json.dumps(packed)).request_id == "r"
+    for name in ("request_id", "traceparent", "address"):
+        del packed[name]
+    older = unpacked(made.id, json.dumps(packed))
+    assert (older.request_id[:4], older.traceparent, older.address) == ("req_", None, None)

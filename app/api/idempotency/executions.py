@@ -146,7 +146,7 @@ class Executions:
             self._needless.add(request.id)
         return outcome
 
-    def run(self, request: KeyedRequest, begun: Begun, request_id: str, traceparent: str | None) -> Execution:
+    def run(self, request: KeyedRequest, begun: Begun) -> Execution:
         """Run what has begun."""
         if self._app is None:
             raise RuntimeError("nothing serves the requests")
@@ -162,7 +162,7 @@ class Executions:
             notify=self._wake.set,
         )
         self._running[request.id] = execution
-        execution.start(self._app, request.scope(self._root, request_id, traceparent))
+        execution.start(self._app, request.scope(self._root))
         return execution
 
     def find(self, request: RequestId) -> Execution | None:
@@ -286,7 +286,7 @@ class Executions:
             return
         if keyed.deadline is not None:  # which does not run while nobody could do anything
             keyed = replace(keyed, deadline=keyed.deadline + found.waited_s)
-        self.run(keyed, found, f"req_{secrets.token_hex(12)}", None)
+        self.run(keyed, found)
 
 
 async def _ended(executions: list[Execution], within_s: float) -> None:

@@ -81,7 +81,7 @@ class Idempotency:
         while True:
             outcome = await executions.begin(keyed)
             if isinstance(outcome, Begun):
-                execution = executions.run(keyed, outcome, reader.scope["request_id"], reader.scope["traceparent"])
+                execution = executions.run(keyed, outcome)
                 await self._relayed(keyed, execution, reader, services)
                 return
             if isinstance(outcome, Answered):

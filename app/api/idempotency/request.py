@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import secrets
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -38,7 +39,8 @@ class KeyedRequest:
     """A request with an idempotency key, whole.
 
     `fingerprint` says what was asked; `deadline` is Unix time in seconds, None where it may take what it takes. One that came
-    without a key gets one of the service's `own` where somebody must go on with it later.
+    without a key gets one of the service's `own` where somebody must go on with it later. `request_id`, `traceparent` and the
+    peer's `address` are those of who asked first.
     """
 
     id: RequestId
@@ -51,6 +53,9 @@ class KeyedRequest:
     principal: Principal
     deadline: float | None
     own: bool = False
+    request_id: str = ""
+    traceparent: str | None = None
+    address: str | None = None
 
     def packed(self) -> str:
         """All that another process needs to run it. Keys and cookies are not in it; who asked is."""
@@ -65,10 +70,13 @@ class KeyedRequest:
                 "who": [who.tenant, who.key_id, who.name, sorted(who.scopes)],
                 "deadline": self.deadline,
                 "own": self.own,
+                "request_id": self.request_id,
+                "traceparent": self.traceparent,
+                "address": self.address,
             }
         ).decode()
 
-    def scope(self, app: object, request_id: str, traceparent: str | None) -> dict[str, Any]:
+    def scope(self, app: object) -> dict[str, Any]:
         """As an ASGI scope of its own, without a connection."""
         headers = list(self.headers)
         if self.deadline is not None:
@@ -85,11 +93,11 @@ class KeyedRequest:
             "root_path": "",
             "query_string": self.query,
             "headers": headers,
-            "client": None,
+            "client": None if self.address is None else (self.address, 0),
             "server": None,
             "app": app,
-            "request_id": request_id,
-            "traceparent": traceparent,
+            "request_id": self.request_id,
+            "traceparent": self.traceparent,
         }
 
 
@@ -139,6 +147,9 @@ def keyed_request(scope: Scope, key: str, body: bytes, principal: Principal) -> 
         body,
         principal,
         None if after_ms is None else time.time() + after_ms / 1000,
+        request_id=scope["request_id"],
+        traceparent=scope["traceparent"],
+        address=scope["client"][0] if scope["client"] else None,
     )
 
 
@@ -193,4 +204,7 @@ def unpacked(request: RequestId, packed: str) -> KeyedRequest:
         Principal(tenant, key_id, name, frozenset(scopes)),
         held["deadline"],
         held.get("own", False),
+        held.get("request_id") or f"req_{secrets.token_hex(12)}",
+        held.get("traceparent"),
+        held.get("address"),
     )
