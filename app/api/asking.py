@@ -29,7 +29,7 @@ from app.core.run_json import LoggedEvent
 from app.core.runs import Budget, OrchestrationOutput, RunRequest, cache_word
 from app.orchestration.base import BaseOrchestrator
 from app.orchestration.engine import Run, new_run_id
-from app.orchestration.runs.hosted import HostedRun
+from app.orchestration.runs.hosted import Handing, HostedRun
 from app.orchestration.runs.run_log import OnDisconnect
 from app.orchestration.runs.taking import Taken
 from app.reliability.purse import booked
@@ -258,12 +258,15 @@ class Begun:
             pausing=partial(self._paused, services, native),
         )
 
-    async def _paused(self, services: Services, native: bool, event: RunPaused, number: int) -> None:
+    async def _paused(self, services: Services, native: bool, event: RunPaused, number: int) -> Handing:
         pause = Pause(self.run.id, event.expires_at, number, native)
-        if self.ticket is not None:
+        if self.ticket is None and self.own is not None:
+            return await services.hold(self.own, pause)
+
+        async def noted() -> None:
             self.request.scope[PAUSED] = pause
-        elif self.own is not None:
-            await services.hold(self.own, pause)
+
+        return noted
 
 
 async def result_of(request: Request, services: Services, begun: Begun) -> OrchestrationOutput:

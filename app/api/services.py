@@ -19,6 +19,7 @@ from app.orchestration.learning.feedback import Feedback
 from app.orchestration.learning.statistics import Statistics
 from app.orchestration.reviewing.reviews import Reviews
 from app.orchestration.runs.host import RunHost
+from app.orchestration.runs.hosted import Handing
 from app.orchestration.runs.stored import StoredRuns
 from app.providers.registry import ModelRegistry
 from app.reliability.breakers import Breakers
@@ -59,7 +60,7 @@ class Services:
     trail: TrailReader
     tools: Toolbox
     draining: Draining
-    hold: Callable[[KeyedRequest, Pause], Awaitable[None]]
+    hold: Callable[[KeyedRequest, Pause], Awaitable[Handing]]
     learned: Callable[[str], tuple[str, ...]]
     reload: Callable[[], Awaitable[Loaded]]
     announce_reload: Callable[[], Awaitable[None]]

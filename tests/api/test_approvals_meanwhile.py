@@ -15,11 +15,14 @@ from pydantic import SecretStr
 
 from app.api.idempotency.request import KeyedRequest, unpacked
 from app.core.clock import SystemClock
+from app.core.lifecycle import Pause
 from app.core.principal import LOCAL
+from app.orchestration.runs.hosted import Handing
 from app.state.api_keys import ApiKeys
 from app.state.client import StateClient
 from app.state.embedded import EmbeddedValkey
 from app.state.idempotency import RequestId
+from app.state.keys import IDEMPOTENT_LEASES
 from app.state.secrets import load_secret
 from tests.support.approving import APP, BOSS, ROOT, World, decide, ended, pending_of, shop_config
 from tests.support.loopback import Loopback
@@ -236,3 +239,36 @@ def test_a_request_that_an_older_release_has_stored_is_read() -> None:
         del packed[name]
     older = unpacked(made.id, json.dumps(packed))
     assert (older.request_id[:4], older.traceparent, older.address) == ("req_", None, None)
+
+
+async def test_a_run_whose_process_dies_while_it_is_about_to_be_paused_is_not_left_behind(
+    tmp_path: Path, valkey: EmbeddedValkey, world: World, state: StateClient
+) -> None:
+    places = [tmp_path / name for name in ("one", "other")]
+    for place in places:
+        place.mkdir()
+    async with running(places[0], valkey, world) as one, running(places[1], valkey, world) as other:
+        services, held = one.app.state.services, asyncio.Event()
+        hold = services.hold
+
+        async def dying(request: KeyedRequest, pause: Pause) -> Handing:
+            await hold(request, pause)
+            held.set()
+            return await asyncio.get_running_loop().create_future()
+
+        services.hold = dying
+        asking = asyncio.create_task(one.client.post(URL, json=ASK, headers=APP, timeout=60))
+        await asyncio.wait_for(held.wait(), 10)
+        (approval,) = await pending_of(other.client)
+        (record,) = [key async for key in state.commands.scan_iter("*:idempotent")]
+        assert await state.commands.hget(record, "state") == b"running"
+        assert (await other.client.get(f"{URL}/{approval['run_id']}", headers=APP)).json()["status"] == "running"
+        await state.commands.hset(record, "lease_until", 0)
+        leases: Any = await state.commands.zrange(IDEMPOTENT_LEASES, 0, -1)
+        await state.commands.zadd(IDEMPOTENT_LEASES, dict.fromkeys(leases, 0))
+        await decide(other.client, approval["id"])
+        end = await ended(other.client, approval["run_id"])
+        assert (end["status"], world.ordered) == ("succeeded", ["Emma"])
+        assert (await asking).json()["error"]["code"] == "owner_lost"
+        answer = await asking
+        assert answer.json()["error"]["code"] == "owner_lost"

@@ -21,6 +21,7 @@ from app.core.errors import ConfigError, QuorumError, StateUnavailable
 from app.core.lifecycle import UNREPEATABLE, Draining, Pause
 from app.observability.metrics import TAKEOVERS
 from app.orchestration.engine import new_run_id
+from app.orchestration.runs.hosted import Handing
 from app.state.idempotency import LEASE_S, Asked, Begun, Busy, IdempotencyRecords, Outcome, RequestId, Told, Write
 from app.state.secrets import Sealer
 
@@ -98,8 +99,9 @@ class Executions:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def hold(self, request: KeyedRequest, pause: Pause) -> None:
-        """Have somebody go on later with a run whose request came without a key.
+    async def hold(self, request: KeyedRequest, pause: Pause) -> Handing:
+        """Have somebody go on with a run whose request came without a key, as soon as this process is dead; once what is
+        returned was awaited, when the run is to go on. Both may be said again.
 
         Raises:
             StateUnavailable: Redis is away.
@@ -107,9 +109,13 @@ class Executions:
         operation, keep_s = secrets.token_hex(8), self.config.keep_s
         asked = self._asked(request, pause.run_id)
         begun = await self.records.begin(request.id, operation=operation, keep_s=keep_s, asked=asked)
-        if isinstance(begun, Begun):  # else it was begun before a reply was lost, and whoever sweeps pauses it again
-            wait_s = max(0.0, pause.expires_at - time.time())
-            await self.records.write([Write(request.id, operation, begun.epoch, keep_s, end="pause", wait_s=wait_s)])
+
+        async def paused() -> None:
+            if isinstance(begun, Begun):  # else it was begun before a reply was lost, and whoever sweeps pauses it again
+                wait_s = max(0.0, pause.expires_at - time.time())
+                await self.records.write([Write(request.id, operation, begun.epoch, keep_s, end="pause", wait_s=wait_s)])
+
+        return paused
 
     async def resume(self, request: RequestId) -> Literal["due", "busy", "over"]:
         """Go on with a request whose run is paused: here, or elsewhere where this process stops.

@@ -98,7 +98,7 @@ class RunHost:
         Parameters:
             resumable: where somebody goes on with it when this process dies: the digest of the request that has it.
             taken: where it was taken over.
-            pausing: awaited where the run pauses, once its log says so.
+            pausing: awaited where the run pauses, before its log says so; what it gives, after that.
         """
         hosted = HostedRun(
             run,
@@ -112,8 +112,11 @@ class RunHost:
             goes_on=taken is not None and taken.paused,
             pausing=pausing,
         )
-        if run.id in self._runs:  # it was paused here a moment ago
+        old = self._runs.get(run.id)
+        if old is not None:  # it was paused here a moment ago
             HOSTED_RUNS.dec()
+            if not old.log.settled:  # or was about to be
+                old.cancel("lost")
         self._runs[run.id] = hosted
         HOSTED_RUNS.inc()
         self._wake.set()

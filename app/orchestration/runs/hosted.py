@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Final, Literal
+from functools import partial
+from typing import Final, Literal, TypeVar
 
 import structlog
 
@@ -39,9 +40,13 @@ _FIRST_READER_S: Final = 5.0
 
 _AGAIN_S: Final = 0.5
 
-Pausing = Callable[[RunPaused, int], Awaitable[None]]
-"""Has somebody go on with a paused run later; told the event that pauses it, and its number. Raises `StateUnavailable`."""
+Handing = Callable[[], Awaitable[None]]
+Pausing = Callable[[RunPaused, int], Awaitable[Handing]]
+"""Has somebody go on with a paused run later; told the event that pauses it, and its number. From then on whoever finds that
+this process is dead goes on with it; what it gives is awaited once the log says that nobody has the run. Both raise
+`StateUnavailable`."""
 
+T = TypeVar("T")
 Why = Literal["request", "unread", "draining", "lost", "released"]
 
 _log = structlog.get_logger("quorum.run")
@@ -63,7 +68,7 @@ class HostedRun:
         epoch: the number of this ownership: 1 for a new run, more for one taken over from a dead process.
         after: the number that its events follow, where it was taken over.
         goes_on: whether it was taken over from nobody: it was paused.
-        pausing: awaited where it pauses, once its log says so; then it is over here.
+        pausing: awaited where it pauses, before its log says so; what it gives, after that. Then it is over here.
         notify: called, in the event loop, when the log lacks something.
     """
 
@@ -100,6 +105,7 @@ class HostedRun:
         self._fold = RunFold(run.id)
         self._speaking: dict[str, dict[str, list[str]]] = {}
         self._end: RunFinished | RunFailed | RunPaused | None = None
+        self._handed = False
         self._why: Why | None = None
         self._fault: BaseException | None = None
         self._waiting: list[asyncio.Future[None]] = []
@@ -134,16 +140,24 @@ class HostedRun:
             await self._hand_over(self._end)
 
     async def _hand_over(self, paused: RunPaused) -> None:
-        """Once the log has all of it, it belongs to nobody: who goes on with it is told by the store."""
+        """Once the log says that it is paused, it belongs to nobody. Before that the store knows who is to go on with it, so
+        that it is never left behind."""
+        handing = None
+        if self._pausing is not None:
+            handing = await self._insisted(partial(self._pausing, paused, self.window.last))
+        self._handed = True
+        self._notify()
         await self.log.written.wait()
-        while self._pausing is not None:
+        if handing is not None:
+            await self._insisted(handing)
+
+    async def _insisted(self, ask: Callable[[], Awaitable[T]]) -> T:
+        while True:
             try:
-                await self._pausing(paused, self.window.last)
+                return await ask()
             except StateUnavailable as error:
                 _log.warning("a paused run waits for the store", run_id=self.run.id, reason=error.message)
                 await asyncio.sleep(_AGAIN_S)
-            else:
-                return
 
     @property
     def paused(self) -> bool:
@@ -235,6 +249,9 @@ class HostedRun:
             self._why = why
             if why in ("lost", "released"):
                 self.lost = True
+            self._task.cancel()
+        elif why == "lost" and self.paused:  # somebody else pauses it, or goes on with it already
+            self.lost = True
             self._task.cancel()
 
     def unwritable(self, fault: Exception) -> None:
@@ -330,11 +347,12 @@ class HostedRun:
 
     def due(self, now: float, heartbeat_s: float) -> bool:
         """Whether there is something to write."""
-        return self.log.due(now, heartbeat_s, over=self.over.is_set())
+        return self.log.due(now, heartbeat_s, over=self.over.is_set() or self._handed)
 
     def next_append(self) -> Append:
         """What the log lacks, or as much of it as is sent at once."""
-        return self.log.next_append(self._end, self.result)
+        end = None if isinstance(self._end, RunPaused) and not self._handed else self._end
+        return self.log.next_append(end, self.result)
 
     def appended(self, append: Append, reply: Appended) -> None:
         """Take note of what the log has answered."""
