@@ -21,7 +21,7 @@ from app.core.audit import Decision as Recorded
 from app.core.audit import recorded
 from app.core.lifecycle import TICKET, Ticket
 from app.orchestration.approving.approvals import Filter
-from app.orchestration.approving.entries import Asked, DecisionKind
+from app.orchestration.approving.entries import Asked, DecisionKind, bound_to
 
 router = APIRouter(tags=["Approvals"])
 
@@ -90,7 +90,7 @@ async def decide_approval(request: Request, approval_id: ApprovalId, who: Review
     facts = {
         "decision": body.decision,
         "tool": f"{approval.tool}@{approval.version}",
-        "hash": approval.hash,
+        "hash": bound_to(entry, body.arguments),
         "approver": body.approver,
     }
     edit = {"arguments": services.audit.digest(body.arguments)} if body.arguments is not None else {}

@@ -13,7 +13,6 @@ from typing import Any, Final
 import structlog
 
 from app.config.tools import ApprovalsConfig
-from app.core.approvals import binding
 from app.core.audit import Recorder
 from app.core.clock import Clock
 from app.core.errors import ConflictError, Forbidden, InvalidRequest, NotFound, QuorumError, StateUnavailable
@@ -21,7 +20,7 @@ from app.core.principal import Principal
 from app.core.runs import OrchestrationOutput, RunRequest
 from app.observability import metrics
 from app.orchestration.approving.asking import RunApprovals, note_decided
-from app.orchestration.approving.entries import Asked, Decision, DecisionKind, Entry, read_asked, withdrawn
+from app.orchestration.approving.entries import Asked, Decision, DecisionKind, Entry, bound_to, read_asked, withdrawn
 from app.orchestration.learning.taught import Taught
 from app.orchestration.paging import Page, paged
 from app.state.approvals import ApprovalStore, Queue, Ready, StoredApproval
@@ -172,7 +171,7 @@ class Approvals:
         if decided.hash not in (None, approval.hash):
             raise ConflictError(f"{approval.id} is for another call than {str(decided.hash)[:64]!r}", param="hash")
         arguments = self._edited(entry, decided.arguments) if decided.arguments is not None else None
-        bound = binding(approval.tool, approval.version, arguments or approval.arguments, approval.run_id)
+        bound = bound_to(entry, arguments)
         decision = Decision(
             decided.decision,
             self._clock.now(),

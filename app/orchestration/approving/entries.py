@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 import orjson
 
-from app.core.approvals import Approval, ApprovalStatus
+from app.core.approvals import Approval, ApprovalStatus, binding
 from app.core.chat import JsonObject
 from app.core.errors import Forbidden
 from app.core.run_json import json_bytes
@@ -78,6 +79,13 @@ class Asked:
             comment=decision.reason,
             edited=decision.arguments,
         )
+
+
+def bound_to(entry: Entry, edited: Mapping[str, Any] | None) -> str:
+    """The hash of the call that a decision holds for: the one that was asked for, or with the arguments that are put in place
+    of its own, which may be none."""
+    approval = entry.approval
+    return binding(approval.tool, approval.version, approval.arguments if edited is None else edited, approval.run_id)
 
 
 def read_asked(stored: StoredApproval, now: float) -> Asked:
