@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from app.state.embedded import EmbeddedValkey
-from tests.api.test_approvals import ASK, URL, paused, running
-from tests.support.approving import APP, BOSS, ROOT, World, decide, ended
+from tests.api.test_approvals import ASK, paused, running
+from tests.support.approving import ROOT, World, decide, ended
 from tests.support.loopback import Answer, Received, as_json
 from tests.support.serving import Serving
 
@@ -75,3 +75,39 @@ async def test_the_trail_has_the_hash_of_the_call_that_was_approved(service: Ser
     hashes = {(one["action"], one["decision"]): one["details"].get("hash") for one in await acts_on(service, result["id"])}
     assert hashes["approval.request", "requested"] == approval["hash"]
     assert hashes["approval.decide", "begun"] not in (None, approval["hash"])
+
+
+def _denied(config: Any) -> None:
+    config["tools"]["permissions"].append({"name": "no", "effect": "deny", "tools": ["order"]})
+
+
+def _not_offered(config: Any) -> None:
+    config["recipes"]["helper"]["options"] = {"tools": ["look"]}
+
+
+def _gone(config: Any) -> None:
+    del config["tools"]["http"]["order"]
+
+
+@pytest.mark.parametrize("change", [_denied, _not_offered, _gone])
+@pytest.mark.parametrize("on_tool_error", ["tell", "fail"])
+async def test_a_call_whose_tool_was_taken_away_is_refused_though_it_was_approved(
+    service: Serving, world: World, change: Callable[[Any], None], on_tool_error: str
+) -> None:
+    result = await paused(service, {**ASK, "options": {"on_tool_error": on_tool_error}} if on_tool_error == "fail" else ASK)
+    config = config_of(service)
+    change(config)
+    await reconfigured(service, config)
+    approval = result["approvals"][0]["id"]
+    assert (await decide(service.client, approval)).status_code == 200
+    end = await ended(service.client, result["id"])
+    (call,) = end["tool_calls"]
+    assert (call["status"], call["error"]["code"], call["side_effect"]) == ("refused", "tool_forbidden", "write")
+    assert (end["status"], (end["error"] or {}).get("code")) == (
+        ("failed", "tool_forbidden") if on_tool_error == "fail" else ("succeeded", None)
+    )
+    assert [(one["id"], one["status"]) for one in end["approvals"]] == [(approval, "approved")]
+    assert world.ordered == []
+    if change is _denied:
+        last = (await acts_on(service, result["id"]))[-1]
+        assert (last["action"], last["decision"], last["details"]["rule"]) == ("tool.permission", "denied", "no")

@@ -35,9 +35,9 @@ class RunApprovals:
     digest: str
     known: tuple[Approval, ...] = ()
 
-    def knows(self, call_id: str) -> bool:
-        """Whether a call was asked for before."""
-        return any(one.call_id == call_id for one in self.known)
+    def asked_before(self, call_id: str, tool: str) -> Approval | None:
+        """What a call was last asked for with, if it was before."""
+        return next((one for one in reversed(self.known) if (one.call_id, one.tool) == (call_id, tool)), None)
 
     async def became(self, tenant: str, call_id: str) -> list[Approval]:
         """What became of the approvals of a call that is over; while the store is away, as far as that was known before."""

@@ -7,7 +7,7 @@ its own quotation, and nothing in it is ever read as a call.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -15,7 +15,16 @@ import orjson
 
 from app.core.approvals import Approval as CallApproval
 from app.core.budgets import Amount, nano_usd
-from app.core.errors import BudgetExceeded, ConflictError, Forbidden, InvalidRequest, QuorumError, ToolExecutionError, report
+from app.core.errors import (
+    BudgetExceeded,
+    ConflictError,
+    Forbidden,
+    InvalidRequest,
+    NotFound,
+    QuorumError,
+    ToolExecutionError,
+    report,
+)
 from app.core.messages import TextPart, ToolCallPart, ToolResultPart
 from app.core.run_events import ApprovalDecided, ApprovalRequested, EvidenceUpdated, RunEvent, ToolCalled, ToolReturned, Warning
 from app.core.streams import telling
@@ -29,6 +38,7 @@ from app.orchestration.tools.pausing import UNSETTLED
 from app.orchestration.tools.turns import name_to_tell
 from app.tools.execution import APPROVAL_NEEDED, PreparedCall, arguments_of
 from app.tools.registry import Registered
+from app.tools.toolbox import Toolbox
 
 STEP_RESULT_BYTES: Final = 100_000
 """What the results of one step may take in the prompt, all together: some 25,000 tokens."""
@@ -49,7 +59,7 @@ class Terms:
 class ServedCall:
     """A call of a tool of the service. `run` is what is known of it; over when `events` is.
 
-    `registered` is None where no such tool is offered. A call that is `repeated` is not made. One that writes and is
+    `registered` is None where no such tool is offered, or, of a call that a person was asked about, not any more. A call that is `repeated` is not made. One that writes and is
     `unwanted`, for the reason that this says, needs a person; with `asks` false nobody is asked, and what needs one is refused.
     """
 
@@ -69,14 +79,16 @@ class ServedCall:
         self._terms, self._registered, self._repeated = terms, registered, repeated
         self._unwanted = unwanted
         self._approvals = terms.context.approvals if asks else None
+        self._before = self._approvals.asked_before(part.id, part.name) if self._approvals is not None else None
+        before = self._before
         self.part = part
         self.run = ToolRun(
             part.id,
             step,
             part.name,
             part.arguments,
-            str(spec.version) if spec else None,
-            spec.side_effect if spec else None,
+            str(spec.version) if spec else before.version if before else None,
+            spec.side_effect if spec else before.side_effect if before else None,
             candidate_id=candidate_id,
         )
         self._warnings: tuple[str, ...] = ()
@@ -99,8 +111,6 @@ class ServedCall:
         if known is not None and (known.name, known.arguments) == (self.run.name, self.run.arguments):
             self.run = replace(known, candidate_id=self.run.candidate_id)
             self._tell_of_writing()
-            for approval in await context.approvals.became(context.request.tenant, known.id) if context.approvals else ():
-                yield ApprovalDecided(approval)
         elif self._asks_models:
             async with aclosing(telling(self._make)) as events:
                 async for event in events:
@@ -113,6 +123,9 @@ class ServedCall:
                 yield ApprovalRequested(approval)
                 return
             yield ApprovalDecided(approval)
+        elif context.approvals is not None:
+            for approval in await context.approvals.became(context.request.tenant, self.run.id):
+                yield ApprovalDecided(approval)
         for warning in self._warnings:
             yield Warning(warning)
         yield ToolReturned(self.run)
@@ -171,15 +184,29 @@ class ServedCall:
 
         Raises:
             InvalidRequest: there is no such tool, or its arguments do not fit.
-            Forbidden: it is not permitted.
+            Forbidden: it is not permitted, or was taken away after a person was asked.
             ToolExecutionError: it is not there now.
         """
         terms, registered = self._terms, self._registered
         toolbox = terms.context.toolbox
+        if registered is None and toolbox is not None and self._before is not None:
+            await self._look_for(self._before, toolbox)
+            message = f"the tool {self.run.name!r} was taken away after a person was asked about this call; it was not run"
+            raise Forbidden(message, param="name", code="tool_forbidden")
         if registered is None or toolbox is None:
             offered = ", ".join(terms.names) or "none"
             raise InvalidRequest(f"there is no tool {self.run.name[:100]!r}; the tools are {offered}", param="name")
         return await toolbox.prepare(registered.spec.reference, arguments_of(self.run.arguments), terms.caller)
+
+    async def _look_for(self, before: CallApproval, toolbox: Toolbox) -> None:
+        """Have it said, and recorded, why a call that a person was asked about is not permitted any more, where that is why.
+
+        Raises:
+            Forbidden: it is not permitted.
+            ToolExecutionError: its tool is not there now.
+        """
+        with suppress(NotFound, InvalidRequest):
+            await toolbox.prepare(before.tool, arguments_of(self.run.arguments), self._terms.caller)
 
     async def _agreed(self, prepared: PreparedCall) -> PreparedCall | None:
         """The call as it may be made, with the arguments that a person may have put in place of its own; None while it waits
@@ -191,7 +218,7 @@ class ServedCall:
         """
         terms, context = self._terms, self._terms.context
         approvals, toolbox, reason = self._approvals, context.toolbox, self._needs_approval(prepared)
-        if self._repeated or (reason is None and (approvals is None or not approvals.knows(self.run.id))):
+        if self._repeated or (reason is None and self._before is None):
             return prepared
         if approvals is None or toolbox is None:
             raise Forbidden(f"{reason}; nobody can be asked here, so it was not run", param="name", code=APPROVAL_NEEDED)
