@@ -174,7 +174,7 @@ class Container:
         records = RunRecords(self._state)
         self._host = RunHost(records, RunOrders(self._state), spec.runs)
         requests = IdempotencyRecords(self._state)
-        self._runs = StoredRuns(self._host, records, requests, self._approvals.closed)
+        self._runs = StoredRuns(self._host, records, requests, self._approvals, draining)
         self.executions = Executions(requests, secret.sealer("request"), spec.idempotency, self._runs.close)
         draining.at_end(self.executions.leave)  # before their runs: who waits for them is told by the requests
         draining.at_end(self._host.leave)

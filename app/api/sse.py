@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from app.api.errors import problem
-from app.core.errors import ErrorReport, report
+from app.core.errors import ErrorReport, OrchestratorError, report
 from app.core.lifecycle import ABORT, FAILED, INTERRUPT, TICKET, Draining, stopping
 from app.core.streams import Abandoned, Batches, batches, in_time, supervise
 from app.observability.metrics import OPEN_STREAMS
@@ -82,7 +82,7 @@ class EventStream(Response, Generic[T]):
         encoder: the dialect.
         request_id: for the problem document of a run that fails before it commits.
         headers: more response headers.
-        draining: tells that the process stops, and cuts what is left.
+        draining: tells that the process stops, and cuts what is left. Events that raise `stopping()` break off as well.
     """
 
     def __init__(
@@ -115,6 +115,10 @@ class EventStream(Response, Generic[T]):
             await supervise(self._write(writer, scope, receive, send), lambda: client_gone(receive), after_s=WATCH_AFTER_S)
         except Abandoned:
             return
+        except OrchestratorError as error:
+            if error.code != stopping().code:
+                raise
+            await self._break_off(writer, scope, receive, send)
         except (ReaderStalled, asyncio.CancelledError):
             if self._draining.was_cut():
                 await self._break_off(writer, scope, receive, send)

@@ -47,6 +47,7 @@ Decision = Literal[
     "approved",
     "edited",
     "expired",
+    "withdrawn",
     "found",
 ]
 """How it stands: `begun` is followed by `done`, `failed` (no effect), `uncertain` (perhaps one) or `refused` (not tried)."""

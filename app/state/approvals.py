@@ -103,10 +103,16 @@ class ApprovalStore:
         except StateUnavailable:
             return await used()
 
-    async def withdraw(self, tenant: str, run_id: str, decision: bytes) -> int:
-        """Withdraw what a run that has ended was waiting for. How many there were."""
+    async def withdraw(self, ready: Ready, decisions: tuple[bytes, bytes], only: str = "") -> list[StoredApproval]:
+        """Withdraw what a run that has ended was waiting for; or `only` one, after which its run may be ready. What it was.
+
+        Parameters:
+            decisions: those that stand then, of what was pending and of what had expired.
+        """
+        args = [ready.run_id, *decisions, only, ready.digest]
         with reaching_state():
-            return cast("int", await self._withdraw(keys=_all(tenant, run_id), args=[run_id, decision]))
+            entries: Any = await self._withdraw(keys=_all(ready.tenant, ready.run_id), args=args)
+        return [StoredApproval(entry, 0, decisions[0]) for entry in entries]
 
     async def forget(self, tenant: str, run_id: str) -> None:
         """Remove what a run has asked for, and what was decided. That it was used stays known."""

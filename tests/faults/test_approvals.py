@@ -17,7 +17,7 @@ import yaml
 
 from app.state.embedded import EmbeddedValkey
 from tests.support.approving import APP, World, decide, ended, pending_of, shop_config
-from tests.support.loopback import Answer, Loopback
+from tests.support.loopback import Answer, Loopback, Received
 from tests.support.replicas import Reading
 from tests.support.service import Service, service
 from tests.support.serving import upstream
@@ -159,3 +159,37 @@ async def test_a_write_is_never_made_before_its_approval_and_at_most_once_after_
         f"{len(begun)} begun by the process that was killed, {len(world.ordered)} effects, "
         f"{len(uncertain)} uncertain, all told within {told_s:.1f} s"
     )
+
+
+class Slow(World):
+    """Looking for a book takes longer than anybody waits."""
+
+    def __call__(self, request: Received) -> Answer:
+        if request.path.startswith("/books/"):
+            return Answer(body=b"{}", delay_s=60)
+        return super().__call__(request)
+
+
+async def test_what_a_run_asked_for_that_has_lost_its_process_is_withdrawn(replicas: Replicas) -> None:
+    world = Slow(("order", "Emma"), ("look", "Emma"))
+    async with Loopback(world) as both, httpx.AsyncClient(timeout=60) as client:
+        config = {**upstream(both.url), **shop_config(both)}
+        first, second = replicas.start(config), replicas.start(config)
+        await replicas.ready(first, second)
+        body = {"input": "Emma", "recipe": "helper"}
+        asking = asyncio.create_task(client.post(f"{first.url}{URL}", json=body, headers=APP))
+        async with asyncio.timeout(20):
+            while not (waiting := await pending_of(client, url=second.url)):
+                await asyncio.sleep(0.05)
+        first.signal(signal.SIGKILL)
+        killed_at = time.monotonic()
+        await asyncio.wait([asking], timeout=10)
+        end = await ended(client, waiting[0]["run_id"], url=second.url, within_s=60)
+        assert (end["status"], end["error"]["code"]) == ("failed", "owner_lost")
+        async with asyncio.timeout(10):
+            while await pending_of(client, url=second.url):
+                await asyncio.sleep(0.05)
+        told_s = time.monotonic() - killed_at
+        assert (await decide(client, waiting[0]["id"], url=second.url)).status_code == 409
+        assert world.ordered == []
+    print(f"1 approval of a run that had lost its process, withdrawn {told_s:.1f} s after that was killed")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -13,14 +13,15 @@ from typing import Any, Final
 import structlog
 
 from app.config.tools import ApprovalsConfig
-from app.core.audit import Recorder
+from app.core.approvals import Approval
+from app.core.audit import SERVICE, Act, Recorder
 from app.core.clock import Clock
 from app.core.errors import ConflictError, Forbidden, InvalidRequest, NotFound, QuorumError, StateUnavailable
 from app.core.principal import Principal
 from app.core.runs import OrchestrationOutput, RunRequest
 from app.observability import metrics
 from app.orchestration.approving.asking import RunApprovals, note_decided
-from app.orchestration.approving.entries import Asked, Decision, DecisionKind, Entry, bound_to, read_asked, withdrawn
+from app.orchestration.approving.entries import Asked, Decision, DecisionKind, Entry, bound_to, expired, read_asked, withdrawn
 from app.orchestration.learning.taught import Taught
 from app.orchestration.paging import Page, paged
 from app.state.approvals import ApprovalStore, Queue, Ready, StoredApproval
@@ -64,6 +65,17 @@ class Filter:
         return all(wanted in (None, own) for wanted, own in named)
 
 
+@dataclass(frozen=True, slots=True)
+class _Over:
+    """What is to be withdrawn: all that a run still waits for, or one `approval_id` of a run that may go on; `digest` is then
+    that of its request."""
+
+    tenant: str
+    run_id: str
+    approval_id: str = ""
+    digest: str = ""
+
+
 class Approvals:
     """What is asked of people. Its methods raise `StateUnavailable` while Redis is away.
 
@@ -87,7 +99,7 @@ class Approvals:
         self._recorder = recorder
         self._toolbox = toolbox
         self._resume = resume
-        self._ended: deque[tuple[str, str]] = deque()
+        self._ended: deque[_Over] = deque()
         self._flusher = Flusher("approvals", self.flush)
         self._looker = Flusher("approved runs", self.look, every_s=LOOK_S)
 
@@ -102,19 +114,27 @@ class Approvals:
     def of_run(self, digest: str, before: OrchestrationOutput | None = None) -> RunApprovals:
         """What a run asks with. `before` is what had come of it when it was last paused."""
         known = before.approvals if before else ()
-        return RunApprovals(self._store, self._clock, self.config, self._recorder, digest, known)
+        return RunApprovals(self._store, self._clock, self.config, self._recorder, digest, self._given_up, known)
+
+    def _given_up(self, tenant: str, approval: Approval, digest: str) -> None:
+        self._ended.append(_Over(tenant, approval.run_id, approval.id, digest))
+        self._flusher.hurry()
+
+    def over(self, tenant: str, run_id: str) -> None:
+        """A run has ended: what it still asked for is withdrawn soon."""
+        self._ended.append(_Over(tenant, run_id))
+        self._flusher.hurry()
 
     def ended(self, request: RunRequest, result: OrchestrationOutput, taught: Taught | None, category: str | None) -> None:
         """A run has ended (an `Observer`): what it still asked for is withdrawn."""
         if any(one.status == "withdrawn" for one in result.approvals):
-            self._ended.append((request.tenant, result.id))
-            self._flusher.hurry()
+            self.over(request.tenant, result.id)
 
     async def flush(self) -> None:
-        """Withdraw what runs asked for that have ended; what Redis does not take waits on, and expires at last."""
+        """Withdraw what nobody waits for any more; what Redis does not take waits on, and expires at last."""
         while self._ended:
             try:
-                await self.withdraw(*self._ended[0])
+                await self._withdraw(self._ended[0])
             except StateUnavailable:
                 return
             self._ended.popleft()
@@ -212,11 +232,32 @@ class Approvals:
             raise InvalidRequest(f"the arguments cannot be checked: {error.message}", param="arguments") from None
         return checked(tool, dict(arguments), self._toolbox.config.max_arguments_bytes)
 
-    async def withdraw(self, tenant: str, run_id: str) -> None:
-        """A run has ended: what it still asked for is withdrawn."""
-        count = await self._store.withdraw(tenant, run_id, withdrawn(self._clock.now()).as_json())
-        for _ in range(count):
+    async def standing(self, tenant: str, approvals: Iterable[Approval]) -> tuple[Approval, ...]:
+        """How `approvals` stand by now."""
+        found: list[Approval] = []
+        for one in approvals:
+            stored = await self._store.get(tenant, one.id)
+            found.append(one if stored is None else read_asked(stored, self._clock.now()).approval)
+        return tuple(found)
+
+    async def _withdraw(self, over: _Over) -> None:
+        now = self._clock.now()
+        decisions = withdrawn(now).as_json(), expired(now).as_json()
+        ready = Ready(over.tenant, over.run_id, over.digest)
+        for stored in await self._store.withdraw(ready, decisions, over.approval_id):
+            entry = read_asked(stored, now).entry
+            approval = entry.approval
             metrics.APPROVALS_DECIDED.labels("withdraw").inc()
+            act = Act(
+                tenant=over.tenant,
+                actor=SERVICE,
+                action="approval.decide",
+                subject_kind="approval",
+                subject=approval.id,
+                run_id=approval.run_id,
+                request_id=entry.request_id or None,
+            )
+            self._recorder.note(act, "withdrawn", {"tool": f"{approval.tool}@{approval.version}"})
 
     async def forget(self, tenant: str, run_id: str) -> None:
         """A run was deleted: nothing is kept of what it asked for."""
@@ -225,7 +266,7 @@ class Approvals:
     async def closed(self, tenant: str, run_id: str) -> None:
         """A run was ended while it was paused: nobody is asked any more, and its request is answered."""
         digest = await self._digest_of(tenant, run_id)
-        await self.withdraw(tenant, run_id)
+        await self._withdraw(_Over(tenant, run_id))
         if digest:
             await self._resume(Ready(tenant, run_id, digest))
 

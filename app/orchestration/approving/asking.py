@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -14,7 +15,7 @@ from app.core.errors import StateUnavailable
 from app.core.tool_runs import ToolRun
 from app.core.tools import ToolCaller
 from app.observability import metrics
-from app.orchestration.approving.entries import Asked, Entry, Outcome, expired, read_asked
+from app.orchestration.approving.entries import Asked, Entry, Outcome, expired, read_asked, withdrawn
 from app.state.approvals import ApprovalStore, Used
 from app.tools.execution import PreparedCall
 
@@ -26,13 +27,14 @@ USED_KEEP_S: Final = 30 * 86_400
 @dataclass(frozen=True, slots=True)
 class RunApprovals:
     """The approvals of one run. `digest` names its request; `known` is what was asked for before, as it stood when the run was
-    last paused."""
+    last paused. `withdraw` is told the tenant, and what nobody is to decide any more."""
 
     store: ApprovalStore
     clock: Clock
     config: ApprovalsConfig
     recorder: Recorder
     digest: str
+    withdraw: Callable[[str, Approval, str], None]
     known: tuple[Approval, ...] = ()
 
     def asked_before(self, call_id: str, tool: str) -> Approval | None:
@@ -51,16 +53,11 @@ class RunApprovals:
             return approval
         return approval if stored is None else read_asked(stored, self.clock.now()).approval
 
-    async def ask(self, prepared: PreparedCall, call: ToolRun, reason: str) -> Asked:
-        """Ask for the approval of a call, or learn what became of it.
-
-        Raises:
-            StateUnavailable: it cannot be asked for.
-        """
+    def wanted(self, prepared: PreparedCall, call: ToolRun, reason: str) -> Approval:
+        """What is to be asked for so that a call may be made."""
         caller, spec = prepared.caller, prepared.spec
         bound = binding(spec.name, str(spec.version), prepared.arguments, caller.run_id)
-        now = self.clock.now()
-        approval = Approval(
+        return Approval(
             approval_id(call.id, bound),
             caller.run_id,
             call.id,
@@ -71,8 +68,16 @@ class RunApprovals:
             bound,
             prepared.arguments,
             reason,
-            now,
+            self.clock.now(),
         )
+
+    async def ask(self, approval: Approval, prepared: PreparedCall) -> Asked:
+        """Ask for the approval of a call, or learn what became of it.
+
+        Raises:
+            StateUnavailable: it cannot be asked for, or nobody knows whether it was: it is to be given up.
+        """
+        caller, spec, now = prepared.caller, prepared.spec, approval.created_at
         entry = Entry(approval, caller.key_id, caller.key_name, caller.recipe, caller.request_id, self.digest)
         told = await self.store.ask(
             caller.tenant,
@@ -86,12 +91,17 @@ class RunApprovals:
             metrics.APPROVALS_REQUESTED.inc()
             by = Actor("key", caller.key_id, caller.key_name, caller.address)
             act = act_on(approval, caller, by, "approval.request")
-            details = {"tool": spec.reference, "hash": bound, "arguments": self.recorder.digest(prepared.arguments)}
+            details = {"tool": spec.reference, "hash": approval.hash, "arguments": self.recorder.digest(prepared.arguments)}
             await self.recorder.record(act, "requested", details, operation=approval.id)
         if told.expired:
             note_decided("expire", self.config.expire_s)
             self.recorder.note(act_on(approval, caller, SERVICE, "approval.decide"), "expired", {"tool": spec.reference})
         return read_asked(told.stored, now)
+
+    def give_up(self, approval: Approval, prepared: PreparedCall) -> Asked:
+        """Have withdrawn what could not be asked for, as far as can be told: it may be in the store all the same."""
+        self.withdraw(prepared.caller.tenant, approval, self.digest)
+        return Asked(Entry(approval), withdrawn(approval.created_at))
 
     async def use(self, asked: Asked, prepared: PreparedCall) -> Used:
         """Use an approval for the very call that it was given for.

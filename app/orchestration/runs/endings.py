@@ -14,6 +14,7 @@ from app.core.run_fold import RunFold, unfold
 from app.core.run_json import event_parts, json_bytes, payload
 from app.core.runs import OrchestrationOutput, RunStatus
 from app.observability.metrics import RUNS_LOST, run_ended
+from app.orchestration.approving.approvals import Approvals
 from app.orchestration.runs.host import RunHost
 from app.orchestration.runs.taking import read_paused
 from app.state.run_records import PAUSED, Record, RunRecords, Standing
@@ -24,7 +25,8 @@ _log = structlog.get_logger("quorum.run")
 class Endings:
     """Knows of runs whether they have ended, and ends those of dead processes."""
 
-    def __init__(self, host: RunHost, records: RunRecords) -> None:
+    def __init__(self, host: RunHost, records: RunRecords, approvals: Approvals) -> None:
+        self._approvals = approvals
         self._host = host
         self._records = records
 
@@ -58,6 +60,7 @@ class Endings:
         )
         if ended:
             RUNS_LOST.inc()
+            self._approvals.over(tenant, run_id)
             _log.warning("a run has lost its process", run_id=run_id)
         return ended
 
@@ -70,6 +73,7 @@ class Endings:
         before = read_paused(content)
         if before is None:
             return False
+        before = replace(before, approvals=await self._approvals.standing(tenant, before.approvals))
         fold = RunFold(run_id)
         for event in unfold(before):
             fold.add(event)

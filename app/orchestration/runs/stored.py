@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from functools import partial
 from typing import Any, Final
@@ -11,10 +11,12 @@ from typing import Any, Final
 import orjson
 
 from app.core.errors import ErrorReport, Gone, NotFound, QuorumError, StateUnavailable, report
+from app.core.lifecycle import Draining, stopping
 from app.core.run_json import LoggedEvent, event_json, json_bytes
 from app.core.run_reading import read_result
 from app.core.runs import OrchestrationOutput
 from app.core.streams import in_time
+from app.orchestration.approving.approvals import Approvals
 from app.orchestration.paging import Page, paged
 from app.orchestration.runs.endings import Endings, known_of, unknown
 from app.orchestration.runs.host import RunHost
@@ -36,17 +38,23 @@ class StoredRuns:
     """The runs of all processes. Raises `StateUnavailable` while Redis is away, unless the run is hosted here.
 
     Parameters:
-        closed: told the tenant and the id of a run that has ended while it was paused.
+        draining: tells that the process stops: then nobody waits here for a run that is paused.
     """
 
     def __init__(
-        self, host: RunHost, records: RunRecords, requests: IdempotencyRecords, closed: Callable[[str, str], Awaitable[None]]
+        self,
+        host: RunHost,
+        records: RunRecords,
+        requests: IdempotencyRecords,
+        approvals: Approvals,
+        draining: Draining,
     ) -> None:
-        self._closed = closed
+        self._approvals = approvals
+        self._draining = draining
         self._host = host
         self._records = records
         self._requests = requests
-        self._endings = Endings(host, records)
+        self._endings = Endings(host, records, approvals)
 
     async def read(self, tenant: str, run_id: str) -> bytes:
         """The JSON of the result; of a run that has not ended, of what is known of it.
@@ -100,7 +108,7 @@ class StoredRuns:
         """End a run that is paused: with `error`, else as cancelled. False where it is not paused any more."""
         closed = await self._endings.close(tenant, run_id, None if error is None else report(error))
         if closed:
-            await self._closed(tenant, run_id)
+            await self._approvals.closed(tenant, run_id)
         return closed
 
     async def page(
@@ -274,7 +282,11 @@ class StoredRuns:
         return resync_event(run_id, snapshot.seq, snapshot.result) if snapshot and snapshot.seq > after else None
 
     async def _look(self, tenant: str, run_id: str, after: int) -> LoggedEvent | None:
-        """Say that somebody reads, and see to a dead owner. The last event where nothing follows `after` any more."""
+        """Say that somebody reads, and see to a dead owner. The last event where nothing follows `after` any more.
+
+        Raises:
+            OrchestratorError: the run is paused, and this process stops: who reads is to read on elsewhere.
+        """
         standing = await self._records.look(tenant, run_id, reading=True)
         if standing is None:
             report = ErrorReport("Gone", "gone", f"{run_id} was deleted")
@@ -283,6 +295,8 @@ class StoredRuns:
         if standing.goes_on:
             if standing.lost:
                 await self._endings.lose(tenant, run_id, standing, after)
+            elif standing.status == PAUSED and standing.last_seq <= after and self._draining.begun:
+                raise stopping()
             return None
         return await self._records.last_event(tenant, run_id) if standing.last_seq <= after else None
 

@@ -22,6 +22,7 @@ from app.core.errors import (
     InvalidRequest,
     NotFound,
     QuorumError,
+    StateUnavailable,
     ToolExecutionError,
     report,
 )
@@ -59,7 +60,8 @@ class Terms:
 class ServedCall:
     """A call of a tool of the service. `run` is what is known of it; over when `events` is.
 
-    `registered` is None where no such tool is offered, or, of a call that a person was asked about, not any more. A call that is `repeated` is not made. One that writes and is
+    `registered` is None where no such tool is offered, or, of a call that a person was asked about, not any more.
+    A call that is `repeated` is not made. One that writes and is
     `unwanted`, for the reason that this says, needs a person; with `asks` false nobody is asked, and what needs one is refused.
     """
 
@@ -222,7 +224,13 @@ class ServedCall:
             return prepared
         if approvals is None or toolbox is None:
             raise Forbidden(f"{reason}; nobody can be asked here, so it was not run", param="name", code=APPROVAL_NEEDED)
-        asked = self._asked = await approvals.ask(prepared, self.run, reason or prepared.decision.reason)
+        wanted = approvals.wanted(prepared, self.run, reason or prepared.decision.reason)
+        try:
+            asked = self._asked = await approvals.ask(wanted, prepared)
+        except StateUnavailable:
+            given_up = approvals.give_up(wanted, prepared)
+            self._asked = given_up if self._before is None else None
+            raise
         if asked.decision is None:
             return None
         refusal = refusal_of(asked)
