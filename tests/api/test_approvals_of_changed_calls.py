@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from app.state.embedded import EmbeddedValkey
-from tests.api.test_approvals import ASK, paused, running
+from tests.api.test_approvals import ASK, URL, paused, running
 from tests.support.approving import ROOT, World, decide, ended
 from tests.support.loopback import Answer, Received, as_json
 from tests.support.serving import Serving
@@ -111,3 +111,11 @@ async def test_a_call_whose_tool_was_taken_away_is_refused_though_it_was_approve
     if change is _denied:
         last = (await acts_on(service, result["id"]))[-1]
         assert (last["action"], last["decision"], last["details"]["rule"]) == ("tool.permission", "denied", "no")
+
+
+async def test_without_keys_everybody_is_one_and_may_decide(tmp_path: Path, valkey: EmbeddedValkey, world: World) -> None:
+    async with running(tmp_path, valkey, world, keys=[], approvals={"by_asker": False}) as service:
+        result = (await service.client.post(URL, json=ASK)).json()
+        approval = result["approvals"][0]["id"]
+        decided = await service.client.post(f"/v1/approvals/{approval}", json={"decision": "deny"})
+        assert (decided.status_code, decided.json()["status"]) == (200, "denied"), decided.text

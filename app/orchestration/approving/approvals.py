@@ -17,7 +17,7 @@ from app.core.approvals import Approval
 from app.core.audit import SERVICE, Act, Recorder
 from app.core.clock import Clock
 from app.core.errors import ConflictError, Forbidden, InvalidRequest, NotFound, QuorumError, StateUnavailable
-from app.core.principal import Principal
+from app.core.principal import LOCAL, Principal
 from app.core.runs import OrchestrationOutput, RunRequest
 from app.observability import metrics
 from app.orchestration.approving.asking import RunApprovals, note_decided
@@ -182,11 +182,11 @@ class Approvals:
 
         Raises:
             ConflictError: it was decided before, has expired, or is for another call than who decides has seen.
-            Forbidden: who asked may not decide.
+            Forbidden: who asked may not decide, where there are keys by which to tell.
             InvalidRequest: the arguments of an edit do not fit the tool.
         """
         approval = entry.approval
-        if not self.config.by_asker and who.key_id == entry.key_id:
+        if not self.config.by_asker and who != LOCAL and who.key_id == entry.key_id:
             raise Forbidden(f"the key {who.name!r} has asked for it, and another one is to decide (approvals.by_asker)")
         if decided.hash not in (None, approval.hash):
             raise ConflictError(f"{approval.id} is for another call than {str(decided.hash)[:64]!r}", param="hash")
