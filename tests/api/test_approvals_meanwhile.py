@@ -137,7 +137,7 @@ async def test_a_rule_for_a_scope_holds_no_more_once_the_key_has_lost_it(tmp_pat
         await reconfigured(service, lambda config: config["keys"][0].update(scopes=["run", "read"]))
         await decide(service.client, result["approvals"][0]["id"])
         end = await ended(service.client, result["id"])
-        assert (end["tool_calls"][0]["status"], world.ordered) == ("invalid", [])  # it is not offered to the key
+        assert (end["tool_calls"][0]["status"], world.ordered) == ("refused", [])
 
 
 async def test_a_service_without_keys_goes_on_with_its_runs(tmp_path: Path, valkey: EmbeddedValkey) -> None:
