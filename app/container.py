@@ -19,6 +19,7 @@ from app.core.audit import SERVICE, SERVICE_TENANT, Act
 from app.core.clock import SystemClock
 from app.core.errors import ConfigError, InvalidRequest, StateUnavailable
 from app.core.lifecycle import Draining
+from app.core.tools import Tool
 from app.jobs.training import TrainingJob
 from app.listening import is_loopback
 from app.observability.metrics import CONFIG_RELOADS
@@ -55,11 +56,18 @@ from app.state.reviews import ReviewStore
 from app.state.run_orders import RunOrders
 from app.state.run_records import RunRecords
 from app.state.secrets import load_secret
+from app.state.step_records import StepRecords
 from app.state.turns import TurnStore
 from app.tools.audit.keeping import AuditKeeping
 from app.tools.audit.reading import TrailReader
 from app.tools.audit.trail import AuditTrail
 from app.tools.toolbox import Toolbox, python_faults
+from app.workflows.keeping import Keeping
+from app.workflows.known import Known, no_faults
+from app.workflows.library import Library
+from app.workflows.orchestrator import WorkflowOrchestrator
+from app.workflows.surroundings import known_of, workflow_faults
+from app.workflows.tools import WorkflowTools
 
 _log = structlog.get_logger("quorum.container")
 
@@ -72,6 +80,21 @@ def configuration_of(settings: Settings, strategies: Strategies) -> Configuratio
     """
     checks = checks_of(strategies)
     return Configuration(lambda: load_or_default(settings.config_path(), os.environ, checks=checks))
+
+
+def all_strategies() -> Strategies:
+    """Every strategy that there is, by name. What runs them puts the parts of `workflow` together."""
+    strategies = Strategies()
+    strategies.register(WorkflowOrchestrator())
+    return strategies
+
+
+def connect_workflows(strategies: Strategies, engine: Engine, spec: QuorumSpec) -> None:
+    """Have `engine` run the workflows of `spec`, in a process that is no service."""
+    strategy = strategies.get("workflow")
+    if isinstance(strategy, WorkflowOrchestrator):
+        strategy.engine = engine
+        strategy.library = Library(spec, known_of(spec, checks_of(strategies).recipe or no_faults))
 
 
 def checks_of(strategies: Strategies) -> Checks:
@@ -112,6 +135,7 @@ def checks_of(strategies: Strategies) -> Checks:
         prompts=placeholders(),
         tools=python_faults,
         recipe_tools=recipe_tools,
+        workflows=lambda spec: workflow_faults(spec, recipe),
     )
 
 
@@ -125,6 +149,9 @@ class Container:
         draining = Draining()
         self._clock = SystemClock()
         strategies = Strategies()
+        self._workflows = WorkflowOrchestrator()
+        strategies.register(self._workflows)
+        self._checks = checks_of(strategies)
         self._configuration = configuration_of(settings, strategies)
         spec = self._configuration.spec
         self._state = StateClient(settings.redis_url.get_secret_value())
@@ -151,7 +178,8 @@ class Container:
         self._learning = Learning(self._state, self._clock, secret.key_for("terms"), spec.learning)
         self._reviews = Reviews(ReviewStore(self._state), self._learning.feedback, self._clock, spec.reviews)
         self._bundles = Bundles(spec, self._clock)
-        self._tools = Toolbox(spec.tools, self._clock, settings.data_dir, recorder=self._audit, more=self._bundles.tools)
+        self._workflow_tools = WorkflowTools(spec)
+        self._tools = Toolbox(spec.tools, self._clock, settings.data_dir, recorder=self._audit, more=self._more_tools)
         self._conversations = Conversations(ConversationStore(self._state), spec)
         turns = TurnStore(self._state)
         self._approvals = Approvals(
@@ -170,9 +198,11 @@ class Container:
             self._tools,
             turns,
         )
-        self._bundles.engine = self._engine
+        self._bundles.engine = self._workflow_tools.engine = self._workflows.engine = self._engine
+        self._library = self._workflows.library = Library(spec, self._known(spec))
+        self._keeping = Keeping(self._state, self._library, self._clock)
         records = RunRecords(self._state)
-        self._host = RunHost(records, RunOrders(self._state), spec.runs)
+        self._host = RunHost(records, RunOrders(self._state), spec.runs, StepRecords(self._state))
         requests = IdempotencyRecords(self._state)
         self._runs = StoredRuns(self._host, records, requests, self._approvals, draining)
         self.executions = Executions(requests, secret.sealer("request"), spec.idempotency, self._runs.close)
@@ -205,6 +235,8 @@ class Container:
             audit=self._audit,
             trail=TrailReader(trail, self._audit.key, self._clock),
             tools=self._tools,
+            library=self._library,
+            keeping=self._keeping,
             draining=draining,
             hold=self.executions.hold,
             learned=self._learning.memory.versions,
@@ -239,6 +271,8 @@ class Container:
             stack.push_async_callback(self._reviews.close)
             self._conversations.start()
             stack.push_async_callback(self._conversations.close)
+            await self._keeping.start()
+            stack.push_async_callback(self._keeping.close)
             self._tools.start()
             stack.push_async_callback(self._tools.close)
             self._training.start()
@@ -254,6 +288,12 @@ class Container:
             for warning in await self._warnings():
                 _log.warning(warning)
             yield self.services
+
+    def _more_tools(self) -> list[Tool]:
+        return [*self._bundles.tools(), *self._workflow_tools.tools()]
+
+    def _known(self, spec: QuorumSpec) -> Known:
+        return known_of(spec, self._checks.recipe or no_faults, toolbox=self._tools)
 
     def summary(self) -> str:
         """What is served, for the line that is printed at the start."""
@@ -292,8 +332,9 @@ class Container:
         return loaded
 
     def _apply(self, spec: QuorumSpec) -> None:
-        self._bundles.spec = spec
+        self._bundles.spec = self._workflow_tools.spec = spec
         self._tools.configure(spec.tools)
+        self._library.configure(spec, self._known(spec))
         self._engine.configure(spec)
         self._policies.configure(spec.reliability.retry_budget)
         self._host.configure(spec.runs)

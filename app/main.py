@@ -29,6 +29,7 @@ from app.api.routes import (
     reviews,
     runs,
     tools,
+    workflows,
 )
 from app.config.settings import Settings
 from app.container import Container
@@ -45,6 +46,7 @@ ROUTERS = (
     reviews.router,
     approvals.router,
     tools.router,
+    workflows.router,
     catalogue.router,
     providers.router,
     breakers.router,

@@ -1,6 +1,7 @@
 """Write the published contracts, or with `--check` fail where they differ from the code: `make openapi`, `make openapi-check`.
 
-`openapi.json` describes the HTTP API, `quorum.schema.json` the configuration file, for editors that complete and check it.
+`openapi.json` describes the HTTP API, `quorum.schema.json` the configuration file and `workflow.schema.json` a
+workflow's, for editors that complete and check them.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from app.config.loading import json_schema
+from app.config.loading import json_schema, workflow_json_schema
 from app.config.settings import Settings
 from app.main import create_app
 
@@ -24,6 +25,7 @@ NOTHING_STARTED = Settings(redis_url=SecretStr("redis://127.0.0.1"), secret=Secr
 def contracts() -> dict[str, str]:
     """File name to content, as the code has it now."""
     documents = {"openapi.json": create_app(NOTHING_STARTED).openapi(), "quorum.schema.json": json_schema()}
+    documents["workflow.schema.json"] = workflow_json_schema()
     return {name: json.dumps(document, indent=2, ensure_ascii=False) + "\n" for name, document in documents.items()}
 
 

@@ -57,6 +57,7 @@ _ROWS: dict[str, Row] = {
     "budget_exceeded": Row(429, "insufficient_quota", "The budget is used up"),
     "state_unavailable": Row(503, _API, "The state store is away", retry=True),
     "draining": Row(503, _API, "The service is stopping", retry=True),
+    "step_timeout": Row(504, _API, "A step of a workflow was too slow"),
     "deadline_exceeded": Row(504, _API, "The deadline passed"),
     "cancelled": Row(499, _API, "The run was cancelled"),
     "all_candidates_failed": Row(502, _API, "Too few candidates answered"),

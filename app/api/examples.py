@@ -189,3 +189,22 @@ FEEDBACK: dict[str, Any] = {
         "value": {"run_id": "latest", "preferred": "c1"},
     },
 }
+
+WORKFLOWS: dict[str, Any] = {
+    "greeting": {
+        "summary": "Two steps",
+        "value": {
+            "name": "greeting",
+            "inputs": {"who": {"type": "string", "default": "the world"}},
+            "steps": {
+                "draft": {"orchestration": {"strategy": "direct", "input": "Greet ${inputs.who} in one sentence."}},
+                "shout": {"transform": {"expression": "${steps.draft.output.text} + '!'"}},
+            },
+            "returns": "${steps.shout.output}",
+        },
+    },
+}
+
+WORKFLOW_RUNS: dict[str, Any] = {
+    "greeting": {"summary": "Run it", "value": {"inputs": {"who": "Ada"}}},
+}

@@ -30,6 +30,8 @@ from app.state.turns import TurnStore
 from app.tools.audit.reading import TrailReader
 from app.tools.audit.trail import AuditTrail
 from app.tools.toolbox import Toolbox
+from app.workflows.keeping import Keeping
+from app.workflows.library import Library
 
 
 @dataclass(slots=True)
@@ -59,6 +61,8 @@ class Services:
     audit: AuditTrail
     trail: TrailReader
     tools: Toolbox
+    library: Library
+    keeping: Keeping
     draining: Draining
     hold: Callable[[KeyedRequest, Pause], Awaitable[Handing]]
     learned: Callable[[str], tuple[str, ...]]

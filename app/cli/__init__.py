@@ -7,7 +7,7 @@ from typing import Final
 
 import typer
 
-from app.cli import ask, audit, config, evaluate, keys, mock, serve, train, version
+from app.cli import ask, audit, config, evaluate, keys, mock, serve, train, version, workflow
 from app.core.errors import ConfigError, QuorumError
 
 FAILED: Final = 1
@@ -30,6 +30,7 @@ app.command("version")(version.version)
 app.add_typer(audit.commands, name="audit")
 app.add_typer(config.commands, name="config")
 app.add_typer(keys.commands, name="keys")
+app.add_typer(workflow.commands, name="workflow")
 
 
 def main() -> None:

@@ -152,9 +152,9 @@ async def _source(
     if asked.conversation_id is not None:
         raise InvalidRequest(f"a service keeps conversations, and none is at {DEFAULT_URL}; name yours with --url")
     from app.cli.asking import here
-    from app.orchestration.strategies import Strategies
+    from app.container import all_strategies
 
-    strategies = Strategies()
+    strategies = all_strategies()
     loaded = here.configuration(config, strategies)
     why = "" if local else f": no service is at {DEFAULT_URL}"
     _tell(f"running in this process{why}")

@@ -82,14 +82,13 @@ def explain_permission(
 def _loaded(file: Path | None) -> Loaded:
     from app.config.loading import load
     from app.config.settings import load_settings
-    from app.container import checks_of
+    from app.container import all_strategies, checks_of
     from app.core.errors import ConfigError
-    from app.orchestration.strategies import Strategies
 
     path = file or load_settings().config_path()
     if path is None:
         raise ConfigError("there is no quorum.yaml in this directory: name a file, or set QUORUM_CONFIG")
-    return load(path, checks=checks_of(Strategies()))
+    return load(path, checks=checks_of(all_strategies()))
 
 
 def _contents(spec: QuorumSpec) -> dict[str, list[str]]:
@@ -105,6 +104,7 @@ def _contents(spec: QuorumSpec) -> dict[str, list[str]]:
             *spec.tools.bundles,
             *(f"{name}__*" for name in spec.tools.mcp),
         ],
+        "workflows": list(spec.workflows),
     }
 
 

@@ -37,6 +37,7 @@ def cross_checks(
     prompts: Mapping[str, frozenset[str]] | None,
     tools: ToolsCheck | None,
     recipe_tools: RecipeTools | None,
+    workflows: Callable[[QuorumSpec], list[Fault]] | None,
 ) -> list[Fault]:
     """All faults of `spec`; `document` says what must not be shown as it is."""
     return [
@@ -53,6 +54,7 @@ def cross_checks(
         *bundle_faults(spec, recipe_tools),
         *_bundles(spec, document, recipe, recipe_models),
         *_planner(spec, document, recipe, recipe_models),
+        *(workflows(spec) if workflows and spec.workflows else ()),
     ]
 
 

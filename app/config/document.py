@@ -20,6 +20,8 @@ MAX_VALUES = 100_000
 
 MemberPath = tuple[str | int, ...]
 """Where a value is: member names and list indices from the top."""
+LITERAL: MemberPath = ("workflows",)
+"""Below this nothing is filled in: the references of workflows look alike, and are theirs."""
 
 _REFERENCE = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}|\$\{[^}]*\}?")
 _MERGE = "tag:yaml.org,2002:merge"
@@ -67,8 +69,12 @@ class Document:
         return Place()
 
 
-def parse(text: str, environ: Mapping[str, str]) -> Document:
-    """Read `text`, filling in references from `environ`. What is wrong is in the document's `faults`."""
+def parse(text: str, environ: Mapping[str, str], *, literal: MemberPath | None = LITERAL) -> Document:
+    """Read `text`, filling in references from `environ`. What is wrong is in the document's `faults`.
+
+    Parameters:
+        literal: the member below which nothing is filled in; None where it is filled in everywhere.
+    """
     document = Document()
     try:
         _measure(text)
@@ -76,7 +82,7 @@ def parse(text: str, environ: Mapping[str, str]) -> Document:
         try:
             root = loader.get_single_node()
             if root is not None:
-                document.value = _Builder(document, loader, environ).build(root, ())
+                document.value = _Builder(document, loader, environ, literal).build(root, ())
         finally:
             loader.dispose()
     except _Unreadable as error:
@@ -132,8 +138,9 @@ def _measure(text: str) -> None:
 class _Builder:
     """Turns nodes into values and notes their places."""
 
-    def __init__(self, document: Document, loader: Any, environ: Mapping[str, str]) -> None:
+    def __init__(self, document: Document, loader: Any, environ: Mapping[str, str], literal: MemberPath | None) -> None:
         self._document = document
+        self._literal = literal
         self._loader = loader
         self._environ = environ
         self._count = 0
@@ -203,7 +210,8 @@ class _Builder:
         text: str = node.value
         if plain:
             self._document.written[path] = text
-        if "${" not in text:
+        literal = self._literal
+        if "${" not in text or (literal is not None and path[: len(literal)] == literal):
             return self._typed(node.tag, text, node, path)
         filled = _REFERENCE.sub(lambda match: self._reference(match, node, path), text)
         self._document.expanded[path] = text

@@ -58,10 +58,14 @@ def shown(value: Any, path: MemberPath, document: Document) -> str:
     return repr(text) if len(str(text)) <= 80 else repr(str(text)[:77] + "...")
 
 
-def explain(error: ValidationError, document: Document) -> list[Fault]:
-    """The faults pydantic found, mapped to the members of `document`; members that have a fault already are left out."""
+def explain(error: ValidationError, document: Document, above: MemberPath = ()) -> list[Fault]:
+    """The faults pydantic found, mapped to the members of `document`; members that have a fault already are left out.
+
+    Parameters:
+        above: where the document would stand in a configuration, if it is a part of one.
+    """
     known = {fault.path for fault in document.faults}
-    return [_fault(dict(entry), document) for entry in error.errors(include_url=False) if entry["loc"] not in known]
+    return [_fault(dict(entry), document, above) for entry in error.errors(include_url=False) if entry["loc"] not in known]
 
 
 def spoken(kind: str, context: Mapping[str, Any], message: str) -> str:
@@ -74,22 +78,22 @@ def spoken(kind: str, context: Mapping[str, Any], message: str) -> str:
     return _SPOKEN.get(kind) or message[:1].lower() + message[1:]
 
 
-def _fault(entry: dict[str, Any], document: Document) -> Fault:
+def _fault(entry: dict[str, Any], document: Document, above: MemberPath) -> Fault:
     kind: str = entry["type"]
     context: dict[str, Any] = entry.get("ctx", {})
     path: MemberPath = entry["loc"]
     if path and path[-1] == _NAME_MARK:
-        return Fault(path[:-1], f"is not a usable name; {_names_rule(path)}")
+        return Fault(path[:-1], f"is not a usable name; {_names_rule((*above, *path))}")
     value = shown(entry["input"], path, document)
     match kind:
         case "missing":
             return Fault(path[:-1], f"{str(path[-1])!r} is missing")
         case "extra_forbidden":
-            return Fault(path, _unknown(path))
+            return Fault(path, _unknown((*above, *path)))
         case "literal_error":
-            return Fault(path, _not_one_of(path, entry["input"], value))
+            return Fault(path, _not_one_of((*above, *path), entry["input"], value))
         case "string_pattern_mismatch":
-            return Fault(path, f"{value} is not a usable name; {_names_rule(path)}")
+            return Fault(path, f"{value} is not a usable name; {_names_rule((*above, *path))}")
         case _:
             return Fault(path, spoken(kind, context, str(entry["msg"])))
 
@@ -105,6 +109,8 @@ _TOOL_RULES = {
 def _names_rule(path: MemberPath) -> str:
     if path[0] == "tools" and (rule := _TOOL_RULES.get(str(path[-1])) or _TOOL_RULES.get(str(path[1]))):
         return rule
+    if path[0] == "workflows" and path[2:]:
+        return "use letters, digits, _ -, beginning with a letter or _, at most 64 characters"
     more = " and : / @ +" if path[0] == "models" else ""
     length = 128 if path[0] == "models" else 64
     return f"use letters, digits, . _ -{more}, beginning with a letter or digit, at most {length} characters"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,13 @@ from app.config.document import MAX_BYTES, Document, Fault, MemberPath, parse
 from app.config.explaining import explain
 from app.config.spec import LLMProvider, OrchestratorConfig, QuorumSpec
 from app.config.tools import ToolsConfig
+from app.config.workflows import DEFINING, WorkflowConfig
 from app.core.errors import ConfigError
 
 MemberFault = tuple[MemberPath, str]
 """A fault inside a part of the configuration: the member's path within that part, and the message."""
 
+_OF_WORKFLOWS = frozenset(model.__name__ for model in DEFINING)
 _TEXT_WANTED = frozenset({"string_type", "string_sub_type"})
 
 
@@ -34,6 +36,7 @@ class Checks:
         prompts: the built-in prompts by name, each with the placeholders it may use.
         tools: the faults of the python functions that are named as tools.
         recipe_tools: the tools of the service that a recipe's options name.
+        workflows: the faults of the workflows of a configuration.
     """
 
     recipe: Callable[[OrchestratorConfig], list[MemberFault]] | None = None
@@ -42,6 +45,7 @@ class Checks:
     prompts: Mapping[str, frozenset[str]] | None = None
     tools: Callable[[ToolsConfig], list[MemberFault]] | None = None
     recipe_tools: Callable[[OrchestratorConfig], list[str]] | None = None
+    workflows: Callable[[QuorumSpec], list[Fault]] | None = None
 
 
 NO_CHECKS = Checks()
@@ -110,7 +114,39 @@ def _crossed(spec: QuorumSpec, document: Document, checks: Checks) -> list[Fault
         prompts=checks.prompts,
         tools=checks.tools,
         recipe_tools=checks.recipe_tools,
+        workflows=checks.workflows,
     )
+
+
+def load_definition(path: Path, check: Callable[[WorkflowConfig], list[Fault]]) -> WorkflowConfig:
+    """The workflow in the file at `path`, by itself.
+
+    Parameters:
+        check: its faults; their places begin with its name.
+
+    Raises:
+        ConfigError: with all faults, in the order of their lines.
+    """
+    document = parse(_read(path), {}, literal=())
+    faults = list(document.faults)
+    if not faults:
+        try:
+            config = WorkflowConfig.model_validate(document.value)
+        except ValidationError as error:
+            faults += explain(error, document, ("workflows", path.stem))
+        else:
+            faults += [replace(fault, path=fault.path[1:]) for fault in check(config)]
+            if not faults:
+                return config
+    said = f"the workflow {str(path)!r} has {_counted(len(faults))}"
+    raise ConfigError(said, faults=_lines(path, document, faults))
+
+
+def workflow_json_schema() -> dict[str, Any]:
+    """The JSON schema of a workflow's definition in a file of its own."""
+    schema = WorkflowConfig.model_json_schema()
+    schema["title"] = "Quorum workflow"
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
 def json_schema() -> dict[str, Any]:
@@ -127,11 +163,18 @@ def _open_to_references(schema: Any) -> Any:
         return [_open_to_references(item) for item in schema]  # pyright: ignore[reportUnknownVariableType]
     if not isinstance(schema, dict):
         return schema
+    if _is_literal(schema):  # pyright: ignore[reportUnknownArgumentType]
+        return schema  # pyright: ignore[reportUnknownVariableType]
     inner: dict[str, Any] = {name: _open_to_references(value) for name, value in schema.items()}  # pyright: ignore[reportUnknownVariableType]
     if inner.get("type") not in ("integer", "number", "boolean"):
         return inner
     about = {name: inner.pop(name) for name in ("title", "description", "default") if name in inner}
     return {**about, "anyOf": [inner, {"type": "string", "pattern": r"^\$\{[A-Za-z_][A-Za-z0-9_]*(:-[^}]*)?\}$"}]}
+
+
+def _is_literal(schema: dict[str, Any]) -> bool:
+    """Whether it is of a workflow, in which a `${` is the workflow's own."""
+    return schema.get("title") in _OF_WORKFLOWS
 
 
 def _read(path: Path) -> str:

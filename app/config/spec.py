@@ -16,6 +16,7 @@ from app.config.learning import LearningConfig, ReviewsConfig
 from app.config.planning import PlannerConfig
 from app.config.shape import Name, Scope, Spec
 from app.config.tools import ApprovalsConfig, ToolsConfig
+from app.config.workflows import WorkflowConfig, WorkflowsConfig
 from app.core.chat import CacheMode
 
 ProviderKind = Literal["openai", "openai_compatible", "anthropic", "gemini", "mock", "replay"]
@@ -333,5 +334,7 @@ class QuorumSpec(Spec):
     conversations: ConversationsConfig = ConversationsConfig()
     audit: AuditConfig = AuditConfig()
     tools: ToolsConfig = ToolsConfig()
+    workflows: dict[Name, WorkflowConfig] = Field(default_factory=dict)
+    workflow_limits: WorkflowsConfig = WorkflowsConfig()
     planner: PlannerConfig = PlannerConfig()
     approvals: ApprovalsConfig = ApprovalsConfig()

@@ -26,6 +26,8 @@ Action = Literal[
     "config.reload",
     "provider.register",
     "provider.remove",
+    "workflow.store",
+    "workflow.remove",
     "breaker.reset",
     "lessons.use",
     "run.delete",

@@ -29,8 +29,9 @@ from app.core.usage import NO_USAGE, Usage
 
 RunStatus = Literal["queued", "running", "succeeded", "failed", "cancelled", "needs_review", "needs_approval"]
 CandidateStatus = Literal["running", "succeeded", "failed", "cancelled"]
-CallRole = Literal["analysis", "ranking", "synthesis", "judge", "embedding", "replicate"]
-"""`replicate`: an answer inside of a bundle tool, which is a candidate there and none of the run."""
+CallRole = Literal["analysis", "ranking", "synthesis", "judge", "embedding", "replicate", "step"]
+"""`replicate`: an answer inside of a bundle tool, `step`: one inside of a workflow's step. They are candidates there, and none
+of the run."""
 OnBudget = Literal["fail", "best_so_far"]
 LinkOutcome = Literal["answered", "handed_over", "failed", "skipped"]
 Deltas = Literal["none", "output", "all"]

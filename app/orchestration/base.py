@@ -82,6 +82,11 @@ class BaseOrchestrator(ABC):
     chooses: ClassVar[bool] = False
     """Whether it chooses among the models itself: then all that fit are its by default, not the first few."""
 
+    ends_itself: ClassVar[bool] = False
+    """Whether it keeps the deadline of its request itself, and may have something to put in order after it."""
+    keeps_steps: ClassVar[bool] = False
+    """Whether it records what is done (`context.steps`), so that another process that takes it over goes on from there."""
+
     def __init__(self, runtime: Runtime | None = None) -> None:
         self._runtime = runtime
         self._owned: Runtime | None = None

@@ -18,6 +18,7 @@ from app.core.run_events import RunEvent
 from app.core.run_fold import RunFold
 from app.core.runs import CallRole, Candidate, OrchestrationOutput, Output, RunRequest
 from app.core.standing import Standings
+from app.core.step_records import StepStore
 from app.core.tool_runs import ToolRun
 from app.core.tools import EnclosingRun, Unheard
 from app.orchestration.approving.asking import RunApprovals
@@ -52,7 +53,8 @@ class RunContext:
     was `taken` over from another process, or paused: who is asked the same again says the same; and `returned` are the calls of
     tools that were over by then, by their ids. `before` is what had come of it when it was last paused; what it used until then
     is settled, and `settled_ids` are the candidates that are paid. `approvals` asks people; without it nobody can be asked.
-    `writing` is told before a tool is run that writes. `draining` tells whether the process stops.
+    `writing` is told before a tool is run that writes. `steps` has what is recorded of the steps of this run, where another
+    process may go on with it. `draining` tells whether the process stops.
     `lessons` are what was learned of models and tasks; `taught` is what the strategy has to say so that one may learn from the
     run. `settled` is the strategy's own: what it has decided of this run already, which its plan and the run must agree on.
     `inside` is the run that this one is a part of, as a replicate of a bundle tool is: it draws on that one, and its
@@ -92,6 +94,7 @@ class RunContext:
     taken: bool = False
     returned: Mapping[str, ToolRun] = field(default_factory=dict[str, ToolRun])
     writing: Callable[[], None] | None = None
+    steps: StepStore | None = None
     inside: EnclosingRun | None = None
     first_replicate: int = 0
     delegates: Delegates | None = None

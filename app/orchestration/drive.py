@@ -99,7 +99,7 @@ async def _events(strategy: BaseOrchestrator, request: RunRequest, context: RunC
         return DeadlineExceeded("the run's deadline passed before it had an answer")
 
     source = strategy.run(request, context)
-    if request.deadline is not None:
+    if request.deadline is not None and not strategy.ends_itself:
         source = with_deadline(source, expired=expired, until=request.deadline)
     try:
         async for event in source:

@@ -25,6 +25,9 @@ REVOKED_API_KEYS: Final = "quorum:{keys}:revoked"
 
 PROVIDERS: Final = RegistryKeys("quorum:{providers}:records", "quorum:{providers}:version", "quorum:{providers}:changed")
 
+WORKFLOWS: Final = RegistryKeys("quorum:{workflows}:records", "quorum:{workflows}:version", "quorum:{workflows}:changed")
+"""Its records are by `tenant:name@version`."""
+
 CONFIGURATION: Final = RegistryKeys("quorum:{config}:records", "quorum:{config}:version", "quorum:{config}:changed")
 """Only its version counts: each process reads its configuration from its own file."""
 
@@ -38,16 +41,18 @@ def breaker_window(breaker_id: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class RunKeys:
-    """What is stored of one run: its record (a hash) and its events (a stream, whose ids are the events' numbers)."""
+    """What is stored of one run: its record (a hash), its events (a stream, whose ids are the events' numbers), and what became
+    of its steps (a hash), where it has some."""
 
     record: str
     events: str
+    steps: str
 
 
 def run_keys(tenant: str, run_id: str) -> RunKeys:
     """The keys of a run. Another tenant's run has other keys, so that it cannot be found."""
     tag = f"quorum:{{{tenant}:{run_id}}}"
-    return RunKeys(f"{tag}:run", f"{tag}:events")
+    return RunKeys(f"{tag}:run", f"{tag}:events", f"{tag}:steps")
 
 
 def run_index(tenant: str) -> str:

@@ -278,7 +278,7 @@ class RunRecords:
         """Remove a run from the store. False where it was not there."""
         keys = run_keys(tenant, run_id)
         with reaching_state():
-            found = await self._delete(keys=[keys.record, keys.events], args=[_MARK_MS])
+            found = await self._delete(keys=[keys.record, keys.events, keys.steps], args=[_MARK_MS])
             await self._state.commands.zrem(run_index(tenant), run_id)
         return bool(found)
 

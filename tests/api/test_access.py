@@ -49,6 +49,12 @@ SCOPES = {
     ("POST", "/v1/providers"): "admin",
     ("DELETE", "/v1/providers/{name}"): "admin",
     ("POST", "/v1/providers/{name}/check"): "admin",
+    ("GET", "/v1/workflows"): "read",
+    ("POST", "/v1/workflows"): "admin",
+    ("GET", "/v1/workflows/{name}"): "read",
+    ("DELETE", "/v1/workflows/{name}"): "admin",
+    ("GET", "/v1/workflows/{name}/diagram"): "read",
+    ("POST", "/v1/workflows/{name}/runs"): "run",
     ("POST", "/v1/admin/reload"): "admin",
     ("GET", "/v1/audit"): "admin",
     ("GET", "/v1/audit/head"): "admin",
@@ -192,7 +198,9 @@ async def test_without_keys_only_this_machine_is_answered(
     async with serving(tmp_path, valkey.url, allowed_hosts=("quorum.test",)) as service:
         for method, path in SCOPES:
             if method == "GET":
-                absent = "{id}" in path or path == "/v1/tools/{name}"  # nobody's run, and no such tool
+                absent = "{id}" in path or path.startswith(
+                    ("/v1/tools/{name}", "/v1/workflows/{name}")
+                )  # nobody's run, no such tool
                 there = 404 if absent and status == 200 else status
                 assert await ask(service, (method, path), **headers) == there
         assert await ask(service, ("POST", "/v1/orchestrations"), **headers) == (400 if status == 200 else status)

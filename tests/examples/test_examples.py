@@ -9,11 +9,13 @@ import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
 from app.providers.vendors import ENVIRONMENT
-from tests.support.service import ROOT, Service, service
+from tests.support.service import ROOT, Service, eventually, service
 
 EXAMPLES = ROOT / "examples"
 KEYS = {variable for row in ENVIRONMENT for variable in row.variables}
@@ -99,3 +101,30 @@ def test_the_examples_page_names_every_example():
     for path in EXAMPLES.iterdir():
         if path.name not in ("README.md", "__pycache__"):
             assert f"({path.name}" in page
+
+
+def test_the_workflows_run_as_they_stand(tmp_path: Path):
+    with service(tmp_path, factory="app.main:create_app", config=EXAMPLES / "workflows" / "quorum.yaml") as there:
+
+        def posted(path: str, **body: object) -> Any:
+            return httpx.post(f"{there.url}{path}", json=body, timeout=60).json()
+
+        careful = posted("/v1/workflows/careful/runs", inputs={"input": "What is 17 * 23?"})
+        assert careful["status"] == "succeeded"
+        assert careful["output"]["json"]["sum"] == 391
+        replaced = posted("/v1/workflows/careful/runs", inputs={"input": "What is 17 * 23?", "sum": "seventeen times 23"})
+        assert replaced["status"] == "succeeded"
+        assert isinstance(replaced["output"]["json"]["sum"], str)
+        fifty = posted("/v1/workflows/fifty/runs")
+        assert (len(fifty["output"]["json"]["squares"]), fifty["output"]["json"]["largest"]) == (50, 2500)
+        chat = {"model": "careful-answer", "messages": [{"role": "user", "content": "What is 17 * 23?"}]}
+        assert "391" in posted("/v1/chat/completions", **chat)["choices"][0]["message"]["content"]
+        waiting = posted("/v1/workflows/approved/runs")
+        assert waiting["status"] == "needs_approval"
+        posted(f"/v1/approvals/{waiting['approvals'][0]['id']}", decision="approve")
+
+        def ended() -> Any:
+            found = httpx.get(f"{there.url}/v1/orchestrations/{waiting['id']}").json()
+            return found if found["status"] == "succeeded" else None
+
+        assert eventually(ended, within_s=20)["output"]["json"]["sum"] == 1000001

@@ -17,8 +17,9 @@ from app.api.services import Services, services_of
 from app.core.errors import InvalidRequest
 from app.core.lifecycle import TICKET, Ticket
 from app.core.run_json import json_bytes
-from app.core.runs import OrchestrationConfig, OrchestrationOutput
+from app.core.runs import OrchestrationConfig, OrchestrationOutput, RunRequest
 from app.orchestration.estimating import Estimate
+from app.orchestration.runs.run_log import OnDisconnect
 
 router = APIRouter(route_class=PlainRoute, tags=["Orchestrations"])
 
@@ -41,18 +42,29 @@ async def orchestrate(request: Request) -> Response:
     who = asked(request, principal)  # before the body is read: its deadline counts from here
     body = await read_json(request, OrchestrationBody, services)
     watched = body.stream or "text/event-stream" in request.headers.get("accept", "")
+    asking = body.to_core(_config(body, services), deltas="all" if watched else "none", **who)
+    return await answered(request, services, asking, watched=watched, on_disconnect=body.on_disconnect)
+
+
+async def answered(
+    request: Request, services: Services, asking: RunRequest, *, watched: bool, on_disconnect: OnDisconnect | None
+) -> Response:
+    """The answer of a run, or its events where it is `watched`.
+
+    Raises:
+        QuorumError: it is refused.
+    """
     ticket: Ticket | None = request.scope.get(TICKET)
     keyed = ticket is not None
-    if ticket is not None and not ticket.own and body.on_disconnect == "cancel":
+    if ticket is not None and not ticket.own and on_disconnect == "cancel":
         message = "on_disconnect is 'cancel', but a run with an Idempotency-Key goes on without its reader; leave one out"
         raise InvalidRequest(message, param="on_disconnect")
-    if body.on_disconnect == "continue" and not (watched or keyed):
+    if on_disconnect == "continue" and not (watched or keyed):
         message = "on_disconnect is 'continue', which needs `stream: true`: a run that answers with JSON ends with its request"
         raise InvalidRequest(message, param="on_disconnect")
-    asking = body.to_core(_config(body, services), deltas="all" if watched else "none", **who)
     begun = await begin(request, services, asking)
     if watched:
-        return await hosted(request, services, begun, body.on_disconnect or "cancel")
+        return await hosted(request, services, begun, on_disconnect or "cancel")
     run, result = begun.run, await result_of(request, services, begun)
     if result.error:
         return problem(result.error, request.scope["request_id"], run_id=run.id, result=result, headers=run_headers(run))

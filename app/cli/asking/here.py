@@ -9,7 +9,7 @@ from pathlib import Path
 from app.cli.asking.question import Question
 from app.config.loading import Loaded
 from app.config.settings import load_settings
-from app.container import configuration_of
+from app.container import configuration_of, connect_workflows
 from app.core.chat import Generation
 from app.core.messages import system, user
 from app.core.principal import LOCAL
@@ -35,6 +35,7 @@ async def events(question: Question, loaded: Loaded, strategies: Strategies, *, 
         InvalidRequest: the question is impossible.
     """
     runtime = LocalRuntime(loaded.spec, strategies)
+    connect_workflows(strategies, runtime.engine, loaded.spec)
     try:
         async with aclosing(runtime.engine.begin(request_of(question, runtime, deltas)).events()) as happening:
             async for event in happening:

@@ -28,8 +28,8 @@ from app.cli.eval.questions import Question, Reading, read_questions
 from app.cli.eval.replaying import speed_of
 from app.cli.eval.report import held, report
 from app.cli.eval.results import Contestant, Result
+from app.container import all_strategies
 from app.core.errors import ConfigError, InvalidRequest
-from app.orchestration.strategies import Strategies
 
 if TYPE_CHECKING:
     from app.cli.eval.storing import Stored
@@ -181,7 +181,7 @@ async def _service(where: Where, console: Console, connections: int) -> AsyncGen
         async with Client.at(url, where.key, connections=connections, speed=speed) as client:
             yield client, url, speed
         return
-    loaded = here.configuration(where.config, Strategies())
+    loaded = here.configuration(where.config, all_strategies())
     for line in (*loaded.notes, *(f"warning: {warning}" for warning in loaded.warnings)):
         console.print(escaped(line), markup=False)
     speed = where.speed or speed_of(loaded.spec)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
 
 from app.core.chat import JsonObject
-from app.core.run_events import CandidateFailed, CandidateFinished, HelperFinished, RunEvent, RunFailed, RunFinished
+from app.core.run_events import RunEvent
 from app.core.run_fold import RunFold, total_cost, total_usage
-from app.core.runs import Candidate, HelperCall, OrchestrationOutput
-from app.core.streams import close
-from app.orchestration.drive import drive
+from app.core.runs import HelperCall, OrchestrationOutput
 from app.orchestration.engine import Run
 from app.orchestration.evidence.bundle import Replicate
 from app.orchestration.evidence.extraction import AnswerKind, Extracted, extract
+from app.orchestration.inner_run import InnerRun
 
 
 class ReplicateRun:
@@ -29,53 +29,36 @@ class ReplicateRun:
         self.number = number
         self.run = run
         self._kind = kind
-        self._fold = RunFold(run.id)
-        self._begun = False
-        self._result: OrchestrationOutput | None = None
-        self._calls: list[HelperCall] = []
+        self._inner = InnerRun(run, "replicate")
 
     async def events(self) -> AsyncGenerator[RunEvent | ReplicateRun]:
         """Its calls as they end, and last itself, with its answer."""
-        self._begun = True
-        source = drive(self.run.strategy, self.run.request, self.run.context, self._fold)
-        try:
-            async for event in source:
-                if isinstance(event, RunFinished | RunFailed):
-                    self._result = event.result
-                call = self._book(event)
-                if call is not None:
-                    yield HelperFinished(call)
-        finally:
-            await close(source)
-        self.answer = self._answered(self._result)
+        async with aclosing(self._inner.events()) as events:
+            async for event in events:
+                yield event
+        self.answer = self._answered(self._inner.result)
         yield self
 
     def unheard(self, fold: RunFold) -> Iterator[RunEvent]:
         """As `Unheard` of the run that it is inside of."""
-        if self._begun and self._result is None:
-            for event in self.run.context.unheard(self._fold):
-                self._fold.add(event)
-                self._book(event)
-        for call in self._calls:
-            if not fold.has(call):
-                yield HelperFinished(call)
+        return self._inner.unheard(fold)
 
     @property
     def calls(self) -> tuple[HelperCall, ...]:
         """The calls of its models that are over."""
-        return tuple(self._calls)
+        return self._inner.calls
 
     @property
     def tools_usd(self) -> float:
         """Dollars for the tools that it called itself."""
-        return sum(tool.cost_usd for tool in self._fold.result().tool_calls)
+        return self._inner.tools_usd
 
     def as_json(self) -> JsonObject:
         """It as evidence, in the shape of the contract, with what it took besides."""
-        result, request = self._result, self.run.request
+        result, request = self._inner.result, self.run.request
         found: JsonObject = dict(self.answer.as_json()) if self.answer is not None else {}
         found["seed"] = request.generation.seed
-        cost = total_cost(self._calls)
+        cost = total_cost(self.calls)
         found["cost_usd"] = None if cost is None else cost + self.tools_usd
         if result is not None:
             found["latency_ms"] = round(result.timing.total_ms, 1)
@@ -85,22 +68,10 @@ class ReplicateRun:
                 found["warnings"] = list(result.warnings)
         return found
 
-    def _book(self, event: RunEvent) -> HelperCall | None:
-        """The call that `event` is the end of."""
-        match event:
-            case CandidateFinished() | CandidateFailed():
-                call = _helping(event.candidate)
-            case HelperFinished():
-                call = event.call
-            case _:
-                return None
-        self._calls.append(call)
-        return call
-
     def _answered(self, result: OrchestrationOutput | None) -> Replicate:
         model = result.output.source_model if result is not None else None
         name = model or self.run.context.models[0].profile.name
-        return Replicate(f"r{self.number + 1}", name, _read(result, self._kind), total_usage(self._calls))
+        return Replicate(f"r{self.number + 1}", name, _read(result, self._kind), total_usage(self.calls))
 
 
 def _read(result: OrchestrationOutput | None, kind: AnswerKind) -> Extracted:
@@ -115,19 +86,3 @@ def _read(result: OrchestrationOutput | None, kind: AnswerKind) -> Extracted:
     if output.refusal and not output.text.strip():
         return Extracted(errors=(f"refused: {output.refusal[:300]}",))
     return extract(output.text, kind)
-
-
-def _helping(candidate: Candidate) -> HelperCall:
-    return HelperCall(
-        role="replicate",
-        model=candidate.model,
-        provider=candidate.provider,
-        status=candidate.status,
-        usage=candidate.usage,
-        cost_usd=candidate.cost_usd,
-        latency_ms=candidate.latency_ms,
-        attempts=candidate.attempts,
-        error=candidate.error,
-        cached=candidate.cached,
-        wasted_cost_usd=candidate.wasted_cost_usd,
-    )

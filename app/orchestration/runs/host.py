@@ -19,6 +19,7 @@ from app.orchestration.runs.run_log import OnDisconnect
 from app.orchestration.runs.taking import UNLOGGED, Taken, finished_work, read_paused
 from app.state.run_orders import RunOrders
 from app.state.run_records import LEASE_S, RunRecords
+from app.state.step_records import StepRecords
 
 FLUSH_S: Final = 0.05
 """Events wait for so long at most before they are written, together with those of all other runs."""
@@ -45,7 +46,8 @@ class RunHost:
     refused, and the run here is stopped without an end of its own (`HostedRun.lost`); its readers go on from the log.
     """
 
-    def __init__(self, records: RunRecords, orders: RunOrders, config: RunsConfig) -> None:
+    def __init__(self, records: RunRecords, orders: RunOrders, config: RunsConfig, steps: StepRecords | None = None) -> None:
+        self._steps = steps
         self.owner = f"w_{secrets.token_hex(8)}"
         self._records = records
         self._orders = orders
@@ -117,6 +119,8 @@ class RunHost:
             HOSTED_RUNS.dec()
             if not old.log.settled:  # or was about to be
                 old.cancel("lost")
+        if (resumable or run.context.approvals is not None) and run.strategy.keeps_steps and self._steps is not None:
+            run.context.steps = self._steps.of(hosted.whose, self._config.keep_s)
         self._runs[run.id] = hosted
         HOSTED_RUNS.inc()
         self._wake.set()

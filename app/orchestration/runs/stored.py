@@ -30,6 +30,7 @@ _LOOK_S: Final = 2.0
 """How often a reader says that it is there and looks whether the owner lives; oftener where the grace period is short."""
 _WAIT_S: Final = 1.0
 _AGAIN_S: Final = 0.5
+_AT_ONCE: Final = 1_000
 _END_S: Final = 2.0
 """How long a cancellation waits for the end of the run."""
 
@@ -72,6 +73,15 @@ class StoredRuns:
         if record.result is not None:
             return record.result
         return json_bytes(known_of(record))
+
+    async def logged(self, tenant: str, run_id: str) -> list[LoggedEvent]:
+        """The events of a run that its log has."""
+        if self._host.find(tenant, run_id):
+            await self._host.flush()
+        found: list[LoggedEvent] = []
+        while more := await self._records.events(tenant, run_id, found[-1].seq if found else 0, most=_AT_ONCE):
+            found += more
+        return found
 
     async def ended(self, tenant: str, run_id: str) -> OrchestrationOutput | None:
         """The result of a run that has ended; None where nothing of that id is kept for `tenant`, or it has not."""

@@ -1,0 +1,70 @@
+"""Bodies and answers about workflows."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+from typing_extensions import TypedDict
+
+from app.api.schemas.messages import Body
+from app.api.schemas.orchestrations import BudgetBody
+from app.config.shape import Name
+from app.config.workflows import WorkflowConfig
+from app.core.chat import CacheMode
+from app.core.runs import OnBudget
+
+
+class WorkflowBody(WorkflowConfig):
+    """A definition to store, as a workflow of the configuration, with its name."""
+
+    name: Name
+    validate_only: bool = Field(default=False, description="Check it, and store nothing.")
+
+
+class WorkflowRunBody(Body):
+    """What a workflow is given."""
+
+    inputs: dict[str, Any] = Field(default_factory=dict)
+    budget: BudgetBody = Field(default_factory=BudgetBody)
+    on_budget: OnBudget = "fail"
+    cache: CacheMode | None = Field(default=None, description="For the calls of its steps; without it as configured.")
+    stream: bool = Field(default=False, description="Answer as an event stream.")
+    on_disconnect: Literal["cancel", "continue"] | None = Field(
+        default=None, description="A stream whose reader has left and not come back is cancelled, or goes on to its end."
+    )
+    metadata: dict[str, Any] = Field(default_factory=dict, description="Comes back in the result.")
+
+
+class WorkflowEntry(TypedDict):
+    """A version of a workflow. `diagram` is a Mermaid flowchart, `faults` say why it cannot run as configured."""
+
+    name: str
+    object: Literal["workflow"]
+    version: int
+    versions: list[int]
+    source: Literal["configuration", "stored"]
+    stored: bool
+    created_at: int | None
+    description: str | None
+    input_schema: dict[str, Any]
+    definition: dict[str, Any]
+    diagram: str
+    faults: list[str]
+
+
+class WorkflowList(TypedDict):
+    object: Literal["list"]
+    data: list[WorkflowEntry]
+    next_cursor: str | None
+
+
+class WorkflowDiagram(TypedDict):
+    """A Mermaid flowchart; with a run, how its steps stand."""
+
+    object: Literal["workflow.diagram"]
+    name: str
+    version: int
+    run_id: str | None
+    mermaid: str
+    steps: dict[str, str]

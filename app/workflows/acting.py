@@ -1,0 +1,179 @@
+"""Doing what steps do outside of the workflow: asking an orchestration, calling a tool."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Any
+
+import orjson
+
+from app.config.workflows import StepBudget
+from app.core.approvals import Approval
+from app.core.chat import Generation, JsonObject, ResponseFormat
+from app.core.errors import QuorumError
+from app.core.messages import ToolCallPart, user
+from app.core.run_events import RunEvent
+from app.core.runs import Budget, OrchestrationOutput, RunRequest
+from app.core.streams import close
+from app.orchestration.context import RunContext
+from app.orchestration.engine import Engine
+from app.orchestration.inner_run import InnerRun
+from app.orchestration.tools.calling import ServedCall, Terms
+from app.orchestration.tools.offering import caller_of, enclosing
+from app.workflows.failing import StepFailed, StepWaits
+from app.workflows.journal import Journal
+from app.workflows.outcome import Outcome
+
+_ENDED_WELL = ("succeeded", "needs_review")
+
+
+class Acting:
+    """What steps of one run do. Each method tells what happens, and leaves what came of it in an `Outcome`.
+
+    Parameters:
+        within: the tools and workflows that the run is inside of.
+    """
+
+    def __init__(self, context: RunContext, engine: Engine, journal: Journal, within: tuple[str, ...]) -> None:
+        self._context, self._engine, self._journal, self._within = context, engine, journal, within
+        self._number = 0
+        self.waits: list[Approval] = []
+        """What people must agree to before the run can go on."""
+
+    async def orchestration(
+        self, asked: JsonObject, outcome: Outcome, until: float | None, budget: StepBudget | None
+    ) -> AsyncGenerator[RunEvent]:
+        """Ask what `asked`, an orchestration without references, says.
+
+        Raises:
+            StepFailed: it gave no answer.
+            QuorumError: it is impossible.
+        """
+        run = self._engine.begin_inside(self._request(asked, until), self._enclosing(), own=self._own(budget))
+        inner = InnerRun(run, "step")
+        self._context.beside(inner)
+        async with aclosing(inner.events()) as events:
+            async for event in events:
+                outcome.own.add(event)
+                yield event
+        result = inner.result
+        if result is None or result.status not in _ENDED_WELL:
+            if result is not None and result.error is not None:
+                raise StepFailed(result.error)
+            raise RuntimeError(f"the run {run.id} ended without an answer")
+        _answered(outcome, result)
+
+    def _enclosing(self) -> Any:
+        def tell(_: RunEvent) -> None:
+            """Its events are told by who runs it."""
+
+        return replace(enclosing(self._context, tell), within=self._within)
+
+    def _request(self, asked: JsonObject, until: float | None) -> RunRequest:
+        outer = self._context.request
+        schema = asked.get("schema")
+        form = None if schema is None else ResponseFormat("json_schema", schema=schema)
+        config = self._engine.targets.asked(
+            strategy=asked.get("strategy"),
+            recipe=asked.get("recipe"),
+            models=tuple(asked.get("models") or ()),
+            lead_model=asked.get("lead_model"),
+            options=asked.get("options") or {},
+        )
+        return RunRequest(
+            config,
+            (user(asked["input"] if isinstance(asked["input"], str) else orjson.dumps(asked["input"]).decode()),),
+            replace(_generation(outer.generation, asked.get("generation") or {}), response_format=form),
+            cache=outer.cache,
+            deadline=until,
+            tenant=outer.tenant,
+            key_id=outer.key_id,
+            key_name=outer.key_name,
+            request_id=outer.request_id,
+            traceparent=outer.traceparent,
+            scopes=outer.scopes,
+            address=outer.address,
+        )
+
+    def _own(self, budget: StepBudget | None) -> Budget:
+        if budget is None:
+            return Budget()
+        whole, share = self._context.request.budget, budget.share
+        tokens, dollars = [budget.tokens], [budget.cost_usd]
+        if share is not None:
+            tokens.append(None if whole.tokens is None else max(1, int(whole.tokens * share)))
+            dollars.append(None if whole.cost_usd is None else whole.cost_usd * share)
+        return Budget(
+            min((one for one in tokens if one is not None), default=None),
+            min((one for one in dollars if one is not None), default=None),
+        )
+
+    def writes(self, name: str) -> bool:
+        """Whether the tool `name` may change the world."""
+        toolbox = self._context.toolbox
+        try:
+            return toolbox is None or toolbox.find(name).spec.side_effect == "write"
+        except QuorumError:
+            return True
+
+    async def tool(
+        self, call: JsonObject, path: str, try_: int, outcome: Outcome, until: float | None, *, may_wait: bool
+    ) -> AsyncGenerator[RunEvent]:
+        """Call a tool with arguments without references. What writes is begun in the journal before.
+
+        Raises:
+            StepFailed: it has failed, or may not be called.
+            StepWaits: a person must agree first.
+        """
+        toolbox = self._context.toolbox
+        if toolbox is None:
+            raise StepFailed(QuorumError("this runtime has no tools of its own", code="tool_unavailable"))
+        registered = toolbox.find(call["name"])
+        cut = False
+        if registered.spec.side_effect == "write":
+            cut = self._journal.cut(path, try_) and not call.get("idempotent")
+            if not cut:
+                await self._journal.begin(path, try_)
+        approvals = self._context.approvals if may_wait else None
+        context = replace(self._context, taken=cut, approvals=approvals)
+        caller = replace(caller_of(context), deadline=until)
+        terms = Terms(context, caller, "policy", (registered.spec.name,))
+        self._number += 1
+        part = ToolCallPart(f"{path}#{try_}", registered.spec.name, orjson.dumps(call.get("arguments") or {}).decode())
+        served = ServedCall(terms, part, self._number, registered, repeated=False)
+        yield served.called()
+        source = served.events()
+        try:
+            async for event in source:
+                outcome.own.add(event)
+                yield event
+        finally:
+            await close(source)
+        if served.waits_for is not None:
+            self.waits.append(served.waits_for)
+            raise StepWaits
+        if served.run.error is not None:
+            raise StepFailed(served.run.error)
+        outcome.output = served.run.result
+
+
+def _generation(outer: Generation, own: JsonObject) -> Generation:
+    """The settings of the run's request, with what the step says."""
+    stated = {name: tuple(value) if name == "stop" else value for name, value in own.items() if value not in (None, [])}
+    return replace(outer, **stated)
+
+
+def _answered(outcome: Outcome, result: OrchestrationOutput) -> None:
+    said, consensus = result.output, result.consensus
+    outcome.output = {
+        "text": said.text or said.refusal,
+        "json": said.json,
+        "source_model": said.source_model,
+        "finish_reason": said.finish_reason,
+        "strategy": result.strategy,
+        "status": result.status,
+    }
+    if consensus is not None:
+        outcome.facts["confidence"], outcome.facts["agreement"] = consensus.confidence, consensus.agreement

@@ -1,0 +1,135 @@
+"""One run of a workflow.
+
+A workflow's steps are all at hand at once, and each begins when those are over that it needs:
+
+1. What the journal shows done is not done again.
+2. A step whose needs were skipped, or whose condition does not hold, is skipped.
+3. It is tried, again where it failed and may pass, and then answered for as its `compensate` says.
+4. Its result is written down before anybody goes on because of it.
+
+Where a step fails for good, nothing new begins in its workflow; what writes is let end, the rest is cut. That is written down,
+and what was done is undone, the last first. Then the workflow has failed, as a step of the one around it may.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
+from typing import Final
+
+from pydantic import TypeAdapter
+
+from app.core.errors import ErrorReport
+from app.core.run_events import HelperFinished, RunEvent, StepCompensated, ToolReturned, Warning
+from app.core.runs import HelperCall
+from app.core.streams import merge
+from app.core.tool_runs import ToolRun
+from app.workflows.doing import Actions, Doing
+from app.workflows.failing import UNCERTAIN, LevelFailed, StepFailed, StepWaits
+from app.workflows.graph import default_returns
+from app.workflows.journal import Done
+from app.workflows.levels import Level, Values
+from app.workflows.middleware import Hooks
+from app.workflows.outcome import Outcome, Tally
+from app.workflows.references import filled
+from app.workflows.running import Running
+from app.workflows.stepping import StepRun
+
+UNDO_S: Final = 60.0
+"""How long an undo may take whose step says nothing: the run's own time may be over by then."""
+UNDONE: Final = ("running", "needs_approval")
+"""How a call of a tool stands that was not made."""
+_CALL: Final = TypeAdapter(HelperCall)
+_TOOL: Final = TypeAdapter(ToolRun)
+_ERROR: Final = TypeAdapter(ErrorReport)
+
+
+class Execution:
+    """A run of a workflow, and of those inside of it."""
+
+    def __init__(self, running: Running) -> None:
+        self.unsettled = Tally()
+        """What was done before and is not settled: it is told again, and not booked yet."""
+        self._running = running
+        self._actions = Actions(running, self.level)
+
+    def told_again(self) -> Iterator[RunEvent]:
+        """What was done before, which is this run's: what had come of it when it was last paused, and the calls of steps that
+        have ended since."""
+        context, took = self._running.context, self._running.took
+        before = context.before
+        settled = before.calls if before is not None else ()
+        paid = {tool.id for tool in before.tool_calls if tool.status not in UNDONE} if before is not None else set[str]()
+        if before is not None:
+            notes = Counter(context.conversation.notes if context.conversation else ())  # which are told already
+            yield from (Warning(message) for message in (Counter(before.warnings) - notes).elements())
+        calls, tools = self._running.journal.told()
+        later = [call for call in map(_CALL.validate_python, calls) if call not in settled]
+        for call in (*settled, *later):
+            event = HelperFinished(call)
+            took.add(event)
+            yield event
+        self.unsettled.calls.extend(later)
+        for tool in map(_TOOL.validate_python, tools):
+            event = ToolReturned(tool)
+            took.add(event)
+            if tool.id not in paid:
+                self.unsettled.add(event)
+            yield event
+
+    async def level(self, level: Level) -> AsyncGenerator[RunEvent]:
+        """Run a workflow; its `output` is there when this is over.
+
+        Raises:
+            StepFailed: it has failed, and what was done in it is undone.
+            StepWaits: a person must agree first.
+        """
+        known = self._running.journal.failure(level.path)
+        if known is None:
+            hooks = Hooks(level.config.middleware)
+            sources = [StepRun(self._running, self._actions, level, name, hooks).events() for name in level.config.steps]
+            try:
+                async with aclosing(merge(sources)) as events:
+                    async for event in events:
+                        yield event
+            except LevelFailed:
+                assert level.failure is not None  # noqa: S101 - which is what was raised
+                if level.failure.code != UNCERTAIN:
+                    await self._running.journal.fail(level.path, level.failure, level.failed_step)
+        else:
+            level.failure = _ERROR.validate_python(known["error"])
+        if level.failure is not None:
+            if level.failure.code != UNCERTAIN:
+                async with aclosing(self._undo_all(level.path)) as events:
+                    async for event in events:
+                        yield event
+            raise StepFailed(level.failure)
+        if len(level.results) < len(level.config.steps):
+            raise StepWaits
+        returns = default_returns(level.config) if level.config.returns is None else level.config.returns
+        level.output = filled(returns, Values(level, self._running.facts).leniently, missing=None)
+
+    # ---- undoing
+
+    async def _undo_all(self, prefix: str) -> AsyncGenerator[RunEvent]:
+        """Take back what was done under `prefix`, the last first. What cannot be taken back is told, and the rest goes on."""
+        for done in self._running.journal.to_undo(prefix):
+            try:
+                async with aclosing(self._undo(done)) as events:
+                    async for event in events:
+                        yield event
+            except StepFailed as failed:
+                yield Warning(f"the step {done.path!r} could not be undone: {failed.error.message}")
+                yield StepCompensated(done.path, "undo_failed")
+            else:
+                yield StepCompensated(done.path, "undo")
+            await self._running.journal.undone(done.path)
+
+    async def _undo(self, done: Done) -> AsyncGenerator[RunEvent]:
+        assert done.undo is not None  # noqa: S101 - who has none is not in the list
+        until = self._running.now() + (done.undo.get("timeout_s") or UNDO_S)
+        source = self._actions.ready(done.undo, Doing(f"{done.path}!undo", 1, until), Outcome())
+        async with aclosing(self._running.in_time(source, until)) as events:
+            async for event in events:
+                yield event

@@ -1,0 +1,150 @@
+"""What has been done in a run of a workflow: which steps are over and with what, what undoes them, and what has failed.
+
+Each line is written down before anybody goes on because of it, where another process may go on with the run. A line names its
+step by its path, `draft`, or `each/3` of a map's item, or `publish/send` of a workflow inside of it; from the second try on a
+path says which try, `publish#2`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+import orjson
+
+from app.config.workflows import WorkflowAction
+from app.core.chat import JsonObject
+from app.core.errors import ErrorReport, StateUnavailable
+from app.core.run_json import json_bytes
+from app.core.step_records import StepStore
+
+AWAY_S: Final = 15.0
+"""How long a line waits for a store that is away: as long as the lease of a run, after which another process may have it."""
+AGAIN_S: Final = 0.25
+FAILED: Final = "!"
+"""Before the path of a workflow that has failed: then its steps are undone, whoever goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A step that has had an effect. `undo` is an action without references, which takes it back."""
+
+    path: str
+    number: int
+    undo: JsonObject | None
+
+
+def key_of(action: WorkflowAction, *more: Any) -> str:
+    """The same for what does the same: what a recorded result is good for."""
+    said = orjson.dumps([action.model_dump(mode="json", by_alias=True, exclude_unset=True), *more], option=orjson.OPT_SORT_KEYS)
+    return hashlib.sha256(said).hexdigest()[:24]
+
+
+class Journal:
+    """The journal of one run.
+
+    Parameters:
+        store: where it is written down; None where nobody could go on with the run.
+        lines: what is there already.
+    """
+
+    def __init__(self, store: StepStore | None, lines: Mapping[str, JsonObject]) -> None:
+        self._store = store
+        self._lines = dict(lines)
+        self._found = frozenset(lines)
+        self._number = max((int(line.get("number", 0)) for line in lines.values()), default=0)
+        self.steps_done = 0
+
+    def begun(self, path: str) -> int:
+        """Which try of a step was begun last; 0 where none was."""
+        return int(self._lines.get(path, {}).get("try", 0))
+
+    def result(self, path: str, key: str) -> JsonObject | None:
+        """The result of a step that is over; None where it is not, or does something else by now, or was undone."""
+        line = self._lines.get(path, {})
+        if line.get("key") != key or line.get("undone"):
+            return None
+        return cast("JsonObject | None", line.get("result"))
+
+    def told(self) -> tuple[list[Any], list[Any]]:
+        """The calls of models, and those of tools, that steps which are over have made, as JSON, in their order."""
+        lines = sorted(self._lines.values(), key=lambda one: int(one.get("number", 0)))
+        return [call for one in lines for call in one.get("calls", [])], [
+            tool for one in lines for tool in one.get("tools", [])
+        ]
+
+    def cut(self, path: str, try_: int) -> bool:
+        """Whether another process had begun this try of a step, and nobody knows how far it came."""
+        return path in self._found and self.begun(path) == try_ and "result" not in self._lines[path]
+
+    def failure(self, path: str) -> JsonObject | None:
+        """What the workflow at `path` has failed with."""
+        return self._lines.get(FAILED + path)
+
+    async def begin(self, path: str, try_: int) -> None:
+        """A step is about to be done that may have an effect."""
+        await self._write(path, {"try": try_})
+        self._found -= {path}
+
+    async def finish(
+        self,
+        path: str,
+        key: str,
+        result: JsonObject,
+        *,
+        undo: JsonObject | None = None,
+        calls: list[Any] | None = None,
+        tools: list[Any] | None = None,
+    ) -> None:
+        """A step is over."""
+        self._number += 1
+        self.steps_done += 1
+        line: JsonObject = {"key": key, "number": self._number, "result": result}
+        if undo is not None:
+            line["undo"] = undo
+        if calls:
+            line["calls"] = calls
+        if tools:
+            line["tools"] = tools
+        await self._write(path, line)
+
+    async def fail(self, path: str, error: ErrorReport, step: str) -> None:
+        """The workflow at `path` has failed; what was done in it is to be undone."""
+        await self._write(FAILED + path, {"error": orjson.loads(json_bytes(error)), "step": step})
+
+    async def undone(self, path: str) -> None:
+        """A step is undone, or cannot be."""
+        await self._write(path, {**self._lines[path], "undone": True})
+
+    def to_undo(self, prefix: str) -> Iterator[Done]:
+        """The steps under `prefix` that are over and not undone, the last one first."""
+        found = [
+            Done(path, int(line["number"]), line["undo"])
+            for path, line in self._lines.items()
+            if path.startswith(prefix) and line.get("undo") and not line.get("undone")
+        ]
+        return iter(sorted(found, key=lambda one: -one.number))
+
+    async def _write(self, path: str, line: JsonObject) -> None:
+        if self._store is not None:
+            await self._put(self._store, path, line)
+        self._lines[path] = line
+
+    async def _put(self, store: StepStore, path: str, line: JsonObject) -> None:
+        """Write a line down, if need be once the store is back.
+
+        Raises:
+            StateUnavailable: it is away for longer than the run's lease.
+        """
+        until = time.monotonic() + AWAY_S
+        while True:
+            try:
+                return await store.put(path, line)
+            except StateUnavailable:
+                if time.monotonic() >= until:
+                    raise
+                await asyncio.sleep(AGAIN_S)

@@ -1,0 +1,104 @@
+"""A workflow that is being run, as the run's first or inside of another: its values, and what has become of its steps."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from app.config.workflows import WorkflowConfig
+from app.core.chat import JsonObject
+from app.core.errors import ErrorReport
+from app.workflows.references import NOTHING, Path, at
+
+
+@dataclass(slots=True, eq=False)
+class Level:
+    """One workflow under way.
+
+    Parameters:
+        path: where it stands in the run: empty for the first, else the path of its step and a slash.
+        depth: how many it is inside of.
+        above: how often each workflow stands above it.
+    """
+
+    name: str
+    version: int
+    config: WorkflowConfig
+    inputs: Mapping[str, Any]
+    path: str = ""
+    outer: Level | None = None
+    results: dict[str, JsonObject] = field(default_factory=dict[str, JsonObject])
+    standing: dict[str, str] = field(default_factory=dict[str, str])
+    failure: ErrorReport | None = None
+    failed_step: str = ""
+    output: Any = None
+
+    def __post_init__(self) -> None:
+        self.standing = dict.fromkeys(self.config.steps, "waiting")
+        self._pools = {name: asyncio.Semaphore(size) for name, size in self.config.pools.items()}
+        self.over = {name: asyncio.Event() for name in self.config.steps}
+
+    _pools: dict[str, asyncio.Semaphore] = field(default_factory=dict[str, asyncio.Semaphore])
+    over: dict[str, asyncio.Event] = field(default_factory=dict[str, asyncio.Event])
+
+    def pool(self, name: str | None) -> asyncio.Semaphore | None:
+        return None if name is None else self._pools[name]
+
+    @property
+    def depth(self) -> int:
+        """How many workflows it is inside of."""
+        return 0 if self.outer is None else self.outer.depth + 1
+
+    def times(self, name: str) -> int:
+        """How often the workflow `name` stands among this one and those around it."""
+        return (self.name == name) + (0 if self.outer is None else self.outer.times(name))
+
+    def told(self) -> JsonObject:
+        """What `${workflow}` is."""
+        outer = self.outer
+        said: JsonObject = {"name": self.name, "version": self.version, "depth": self.depth, "steps": dict(self.standing)}
+        said["outer"] = None if outer is None else {**outer.told(), "inputs": dict(outer.inputs)}
+        return said
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """What references lead to, where an action stands."""
+
+    level: Level
+    run: Callable[[], JsonObject]
+    item: Any = NOTHING
+    index: int = 0
+
+    def find(self, path: Path) -> Any:
+        """What `path` leads to; `NOTHING` where it leads nowhere."""
+        root, rest = path[0], path[1:]
+        match root:
+            case "inputs":
+                return at(self.level.inputs, rest)
+            case "steps":
+                return at(self.level.results, rest)
+            case "run":
+                return at(self.run(), rest)
+            case "workflow":
+                return at(self.level.told(), rest)
+            case "index":
+                return at(self.index, rest)
+            case _:
+                return at(self.item, rest)
+
+    def leniently(self, path: Path) -> Any:
+        """As `find`, with null for what is not there."""
+        found = self.find(path)
+        return None if found is NOTHING else found
+
+    def of_item(self, item: Any, index: int) -> Values:
+        return replace(self, item=item, index=index)
+
+    def with_result(self, name: str, result: JsonObject) -> Values:
+        """As they are once the step `name` is over with `result`."""
+        level = self.level
+        shown = replace(level, results={**level.results, name: result})
+        return replace(self, level=shown)

@@ -1,0 +1,202 @@
+"""The strategy `workflow`: the steps of a declared workflow, and what it returns as the answer."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
+
+import orjson
+from pydantic import Field
+
+from app.config.workflows import WorkflowConfig
+from app.core.budgets import NOTHING
+from app.core.errors import InvalidRequest, OrchestratorError, QuorumError
+from app.core.run_events import OutputDelta, PlanMade, RunEvent, RunFailed, RunFinished, Warning
+from app.core.run_fold import total_usage
+from app.core.runs import PlanDecision, RunRequest
+from app.orchestration.base import BaseOrchestrator, StrategyOptions
+from app.orchestration.context import RunContext
+from app.orchestration.engine import Engine
+from app.orchestration.tools.pausing import paused_by
+from app.reliability.forecast import PlannedCall
+from app.reliability.purse import booked
+from app.workflows.acting import Acting
+from app.workflows.checking import inputs_fault, with_defaults
+from app.workflows.execution import Execution
+from app.workflows.failing import UNCERTAIN, StepFailed, StepWaits
+from app.workflows.graph import actions_of
+from app.workflows.journal import Journal
+from app.workflows.levels import Level
+from app.workflows.library import Found, Library
+from app.workflows.running import Running
+
+TEXT_INPUT: Final = "input"
+"""An input of this name is the text of the request, where nothing else is given for it."""
+PINNED: Final = "@workflow"
+"""The journal's line that says which version the run has begun with."""
+
+
+class WorkflowOptions(StrategyOptions):
+    """Which workflow, and what it is given."""
+
+    workflow: str = Field(min_length=1, max_length=80, description="`article`, or `article@2`.")
+    inputs: dict[str, Any] = Field(
+        default_factory=dict, description="By name. One that is called `input` is the request's text where it is left out."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Settled:
+    """What a run does: the workflow, with its inputs."""
+
+    found: Found
+    inputs: dict[str, Any]
+
+
+class WorkflowOrchestrator(BaseOrchestrator):
+    """Runs a declared workflow.
+
+    Nobody knows before which steps it will take, so each call is reserved when it is made. `engine` and `library` are there
+    once the service is put together; a workflow cannot be run before.
+    """
+
+    name: ClassVar[str] = "workflow"
+    summary: ClassVar[str] = "Runs the steps of a declared workflow: orchestrations, tools, transforms, other workflows."
+    Options: ClassVar[type[StrategyOptions]] = WorkflowOptions
+    models_needed: ClassVar[int | None] = 0
+    loops: ClassVar[bool] = True
+    ends_itself: ClassVar[bool] = True
+    keeps_steps: ClassVar[bool] = True
+
+    engine: Engine | None = None
+    library: Library | None = None
+
+    def check(self, request: RunRequest, context: RunContext) -> None:
+        if self.engine is None or self.library is None:
+            raise InvalidRequest("workflows are not run here", param="strategy")
+        options: WorkflowOptions = context.options
+        generation = request.generation
+        if request.tools:
+            raise InvalidRequest("a workflow takes no tools of the request; its steps name theirs", param="tools")
+        if generation.n > 1 or generation.logprobs or generation.response_format is not None:
+            raise InvalidRequest("a workflow gives one answer, of the shape that it returns", param="generation")
+        try:
+            found = self.library.runnable(request.tenant, options.workflow)
+        except InvalidRequest as error:
+            error.param = "options.workflow"
+            raise
+        context.settled = _Settled(found, _inputs(found, options, request))
+
+    def may_pause(self, context: RunContext) -> bool:
+        """Where a rule may ask for an approval, and the workflow calls a tool, or another workflow that may."""
+        box, settled = context.toolbox, context.settled
+        if box is None or not any(rule.effect == "approve" for rule in box.config.permissions):
+            return False
+        return any(
+            action.tool is not None or action.workflow is not None
+            for name, step in settled.found.config.steps.items()
+            for _, action in actions_of(step, ("steps", name))
+        )
+
+    def plan(self, request: RunRequest, context: RunContext) -> PlanDecision:
+        settled: _Settled = context.settled
+        found = settled.found
+        return PlanDecision(
+            self.name,
+            _models(found.config),
+            reason=f"the workflow {found.name!r}, version {found.version}",
+            options={"workflow": found.name, "version": found.version, "inputs": settled.inputs},
+        )
+
+    def worst_case(self, request: RunRequest, context: RunContext) -> Sequence[PlannedCall]:
+        return ()
+
+    async def run(self, request: RunRequest, context: RunContext) -> AsyncIterator[RunEvent]:
+        engine, library = self.engine, self.library
+        assert engine is not None and library is not None  # noqa: PT018, S101 - `check` has seen to it
+        yield PlanMade(self.plan(request, context))
+        settled: _Settled = context.settled
+        lines = dict(await context.steps.all()) if context.steps is not None else {}
+        found = await _pinned(settled.found, lines, context, library)
+        journal = Journal(context.steps, lines)
+        within = () if context.inside is None else context.inside.within
+        acting = Acting(context, engine, journal, within)
+
+        def find(reference: str) -> tuple[WorkflowConfig, int]:
+            called = library.find(request.tenant, reference)
+            return called.config, called.version
+
+        running = Running(context, acting, journal, find, library.limits)
+        execution = Execution(running)
+        for event in execution.told_again():
+            yield event
+        unsettled = execution.unsettled
+        if context.purse is not None and (unsettled.calls or unsettled.tools):
+            context.purse.book_apart(NOTHING, booked(total_usage(unsettled.calls), unsettled.cost_usd))
+        level = Level(found.name, found.version, found.config, with_defaults(found.config, settled.inputs))
+        try:
+            async with aclosing(execution.level(level)) as events:
+                async for event in events:
+                    yield event
+        except StepFailed as failed:
+            if failed.error.code != UNCERTAIN:
+                yield RunFailed(failed.error)
+                return
+            yield Warning(f"{failed.error.message}; nothing was undone, and a person must look at it")
+            yield OutputDelta(0, "text", failed.error.message)
+            yield RunFinished("needs_review", json={"step": level.failed_step, "error": failed.error.code})
+            return
+        except StepWaits:
+            yield paused_by(acting.waits)
+            return
+        output = level.output
+        yield OutputDelta(0, "text", output if isinstance(output, str) else orjson.dumps(output).decode())
+        yield RunFinished(json=None if isinstance(output, str) else output)
+
+
+def _inputs(found: Found, options: WorkflowOptions, request: RunRequest) -> dict[str, Any]:
+    inputs = dict(options.inputs)
+    if TEXT_INPUT in found.config.inputs and TEXT_INPUT not in inputs:
+        inputs[TEXT_INPUT] = _text(request)
+    fault = inputs_fault(found.config, inputs)
+    if fault is not None:
+        where = ".".join(("options", "inputs", *map(str, fault[0])))
+        raise InvalidRequest(f"{where}: {fault[1]} (workflow {found.name!r})", param=where)
+    return inputs
+
+
+def _text(request: RunRequest) -> str:
+    """The user's last words."""
+    return next((message.text for message in reversed(request.messages) if message.role == "user" and message.text), "")
+
+
+async def _pinned(found: Found, lines: dict[str, Any], context: RunContext, library: Library) -> Found:
+    """The version that the run has begun with, whoever goes on with it.
+
+    Raises:
+        OrchestratorError: it is not kept any more.
+    """
+    if context.steps is None:
+        return found
+    pinned = lines.pop(PINNED, None)
+    if pinned is None:
+        await context.steps.put(PINNED, {"version": found.version})
+        return found
+    if pinned["version"] == found.version:
+        return found
+    try:
+        return library.find(context.request.tenant, f"{found.name}@{pinned['version']}")
+    except QuorumError as error:
+        raise OrchestratorError(f"the run has begun with a version that is not kept any more: {error.message}") from error
+
+
+def _models(config: WorkflowConfig) -> tuple[str, ...]:
+    """The models that its steps name."""
+    found: dict[str, None] = {}
+    for name, step in config.steps.items():
+        for _, action in actions_of(step, ("steps", name)):
+            if action.orchestration is not None:
+                found.update(dict.fromkeys(model for model in action.orchestration.models if "${" not in model))
+    return tuple(found)

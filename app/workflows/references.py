@@ -1,0 +1,288 @@
+"""References in texts: `${steps.draft.output.text}`, `${inputs.items[0].name}`, `${steps.a.output ?? steps.b.output ?? ""}`.
+
+The first way that leads to something is taken; the last may be a JSON scalar. `$${` is a plain `${`. In an expression a
+reference stands for a variable, so the expression language never sees more than what was named.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final, cast
+
+import orjson
+
+from app.core.conditions import Condition, Expression, compiled_expression
+from app.core.conditions import compiled as compiled_condition
+from app.core.errors import InvalidRequest
+
+ROOTS: Final = ("inputs", "steps", "item", "index", "run", "workflow")
+MOST_REFERENCES: Final = 90
+"""In one text: more do not fit the names that stand for them in an expression."""
+Path = tuple[str | int, ...]
+
+_MARK: Final = re.compile(r"\$\$\{|\$\{([^{}]*)\}|\$\{")
+_STEP: Final = re.compile(r'\.([A-Za-z_][A-Za-z0-9_-]*)|\[(\d{1,9})\]|\["((?:[^"\\]|\\.)*)"\]')
+_ROOT: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_LITERAL: Final = re.compile(
+    r"""[bBrR]{0,2}(?:\"\"\".*?\"\"\"|'''.*?'''|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*')|//[^\n]*|\$\$\{|\$\{([^{}]*)\}|\$\{""",
+    re.DOTALL,
+)
+_UNKNOWN: Final = re.compile(r"there is no variable '(\w+)'( \([^)]*\))?")
+
+
+class Nothing:
+    """What a way leads to that leads nowhere."""
+
+    __slots__ = ()
+
+
+NOTHING: Final = Nothing()
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """What stands between `${` and `}`. `literal` is the value at its end, where it has one (`has_literal`)."""
+
+    text: str
+    paths: tuple[Path, ...]
+    literal: Any = None
+    has_literal: bool = False
+
+    @property
+    def optional(self) -> bool:
+        """Whether something else stands in where the first way leads nowhere."""
+        return self.has_literal or len(self.paths) > 1
+
+    @property
+    def plain(self) -> Path | None:
+        """The one way that it is; None where there are several."""
+        return None if self.optional else self.paths[0]
+
+    def value(self, find: Callable[[Path], Any]) -> Any:
+        """What it stands for: the first that is not null, else null; `NOTHING` where no way leads to anything."""
+        null = False
+        for path in self.paths:
+            found = find(path)
+            if found is not None and found is not NOTHING:
+                return found
+            null = null or found is None
+        return self.literal if self.has_literal else None if null else NOTHING
+
+
+@lru_cache(maxsize=4_096)
+def parse_reference(text: str) -> Reference:
+    """What `text`, the inner of a reference, says.
+
+    Raises:
+        InvalidRequest: it says nothing; how it is written.
+    """
+    ways = [way.strip() for way in text.split("??")]
+    paths: list[Path] = []
+    for number, way in enumerate(ways):
+        path = _path(way)
+        if path is not None:
+            paths.append(path)
+            continue
+        if number and number == len(ways) - 1:
+            try:
+                return Reference(text, tuple(paths), orjson.loads(way), has_literal=True)
+            except orjson.JSONDecodeError:
+                pass
+        raise InvalidRequest(f"${{{text}}} is no reference; write it like ${{steps.draft.output.text}} or ${{inputs.topic}}")
+    for path in paths:
+        if path[0] not in ROOTS:
+            known = ", ".join(ROOTS)
+            raise InvalidRequest(f"${{{text}}} begins with {path[0]!r}, which there is not; there are {known}")
+    return Reference(text, tuple(paths))
+
+
+def _path(text: str) -> Path | None:
+    root = _ROOT.match(text)
+    if root is None or text in ("true", "false", "null"):
+        return None
+    steps: list[str | int] = [root[0]]
+    position = root.end()
+    while position < len(text):
+        found = _STEP.match(text, position)
+        if found is None:
+            return None
+        name, index, quoted = found.groups()
+        steps.append(int(index) if index is not None else name if name is not None else orjson.loads(f'"{quoted}"'))
+        position = found.end()
+    return tuple(steps)
+
+
+def in_text(text: str) -> Iterator[Reference]:
+    """Every reference of a text.
+
+    Raises:
+        InvalidRequest: one is none.
+    """
+    for found in _MARK.finditer(text):
+        if found[0] == "$${":
+            continue
+        if found[1] is None:
+            raise InvalidRequest("holds a '${' without its '}'; a plain one is written $${")
+        yield parse_reference(found[1].strip())
+
+
+def in_value(value: Any, path: Path = ()) -> Iterator[tuple[Path, Reference]]:
+    """Every reference in the texts of a JSON value, with the place of its text.
+
+    Raises:
+        InvalidRequest: one is none.
+    """
+    if isinstance(value, str):
+        for reference in in_text(value):
+            yield path, reference
+    elif isinstance(value, Mapping):
+        for name, member in cast("Mapping[str, Any]", value).items():
+            yield from in_value(member, (*path, name))
+    elif isinstance(value, list | tuple):
+        for number, item in enumerate(cast("list[Any]", value)):
+            yield from in_value(item, (*path, number))
+
+
+def malformed(value: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:
+    """The texts of a JSON value in which a reference is none, each with its place and what is wrong."""
+    if isinstance(value, str):
+        try:
+            tuple(in_text(value))
+        except InvalidRequest as error:
+            yield path, error.message
+    elif isinstance(value, Mapping):
+        for name, member in cast("Mapping[str, Any]", value).items():
+            yield from malformed(member, (*path, name))
+    elif isinstance(value, list | tuple):
+        for number, item in enumerate(cast("list[Any]", value)):
+            yield from malformed(item, (*path, number))
+
+
+def whole(text: str) -> Reference | None:
+    """The reference that all of `text` is; None where it is another text."""
+    found = _MARK.fullmatch(text)
+    return parse_reference(found[1].strip()) if found is not None and found[1] is not None else None
+
+
+class Unfound(LookupError):
+    """A reference leads nowhere."""
+
+    def __init__(self, reference: Reference) -> None:
+        super().__init__(reference.text)
+        self.reference = reference
+
+
+def filled(value: Any, find: Callable[[Path], Any], *, missing: Any = NOTHING) -> Any:
+    """`value` with its references replaced by what they stand for, `missing` where one leads nowhere.
+
+    Raises:
+        Unfound: one leads nowhere, and nothing was given for that.
+    """
+    if isinstance(value, str):
+        if "${" not in value:
+            return value
+        alone = whole(value)
+        if alone is not None:
+            return _found(alone, find, missing)
+
+        def said(found: re.Match[str]) -> str:
+            return "${" if found[1] is None else _text(_found(parse_reference(found[1].strip()), find, missing))
+
+        return _MARK.sub(said, value)
+    if isinstance(value, Mapping):
+        return {name: filled(member, find, missing=missing) for name, member in cast("Mapping[str, Any]", value).items()}
+    if isinstance(value, list | tuple):
+        return [filled(item, find, missing=missing) for item in cast("list[Any]", value)]
+    return value
+
+
+def _found(reference: Reference, find: Callable[[Path], Any], missing: Any) -> Any:
+    found = reference.value(find)
+    if found is NOTHING and missing is not NOTHING:
+        return missing
+    if found is NOTHING:
+        raise Unfound(reference)
+    return found
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else "" if value is None else orjson.dumps(value).decode()
+
+
+def at(value: Any, path: Path) -> Any:
+    """What `path` leads to in `value`; `NOTHING` where it leads nowhere."""
+    for step in path:
+        if isinstance(value, Mapping) and step in value:
+            value = cast("Mapping[Any, Any]", value)[step]
+        elif isinstance(value, list | tuple) and isinstance(step, int) and step < len(cast("list[Any]", value)):
+            value = cast("list[Any]", value)[step]
+        else:
+            return NOTHING
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """An expression with the references that it reads, by the names that they have in it."""
+
+    compiled: Condition | Expression
+    references: Mapping[str, Reference]
+
+    def values(self, find: Callable[[Path], Any]) -> dict[str, Any]:
+        """What it is to be given. A reference that leads nowhere is null."""
+        found = {name: reference.value(find) for name, reference in self.references.items()}
+        return {name: None if value is NOTHING else value for name, value in found.items()}
+
+
+@lru_cache(maxsize=1_024)
+def bound_condition(source: str) -> Bound:
+    """As `bound_expression`, for one that is true or false."""
+    text, references = _named(source)
+    return Bound(_compiled(compiled_condition, text, references), references)
+
+
+@lru_cache(maxsize=1_024)
+def bound_expression(source: str) -> Bound:
+    """The expression `source`, compiled. Each reference is a variable of the same length, so that places stay true.
+
+    Raises:
+        InvalidRequest: it is none, or larger than an expression may be.
+    """
+    text, references = _named(source)
+    return Bound(_compiled(compiled_expression, text, references), references)
+
+
+def _compiled(
+    compile_: Callable[[str, frozenset[str]], Any], text: str, references: Mapping[str, Reference]
+) -> Condition | Expression:
+    try:
+        return compile_(text, frozenset(references))
+    except InvalidRequest as error:
+        unknown = _UNKNOWN.search(error.message)
+        if unknown is None:
+            raise
+        message = f"{unknown[1]!r} is no variable{unknown[2] or ''}; write what it reads as a reference, ${{inputs.topic}}"
+        raise InvalidRequest(message) from None
+
+
+def _named(source: str) -> tuple[str, dict[str, Reference]]:
+    references: dict[str, Reference] = {}
+
+    def name(found: re.Match[str]) -> str:
+        piece = found[0]
+        if not piece.startswith("$"):
+            if "${" in piece and not piece.startswith("//"):
+                raise InvalidRequest("a reference stands inside of a quoted text; write it outside, as 'a' + ${inputs.b}")
+            return piece
+        if found[1] is None:
+            raise InvalidRequest("holds a '${' without its '}'")
+        if len(references) >= MOST_REFERENCES:
+            raise InvalidRequest(f"has more than {MOST_REFERENCES} references")
+        variable = f"_{len(references)}".ljust(len(piece), "_")
+        references[variable] = parse_reference(found[1].strip())
+        return variable
+
+    return _LITERAL.sub(name, source), references

@@ -1,0 +1,139 @@
+"""What one run of a workflow has in common: its journal, what it took, and how it counts, bounds and times what is done."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from typing import Any, Final
+
+import orjson
+
+from app.config.workflows import WorkflowConfig, WorkflowsConfig
+from app.core.chat import JsonObject
+from app.core.conditions import Unanswerable
+from app.core.errors import DeadlineExceeded, OrchestratorError, QuorumError
+from app.core.run_events import RunEvent
+from app.core.streams import close, with_deadline
+from app.orchestration.context import RunContext
+from app.workflows.acting import Acting
+from app.workflows.failing import StepFailed
+from app.workflows.journal import Journal
+from app.workflows.outcome import Tally
+from app.workflows.references import Unfound
+
+Find = Callable[[str], tuple[WorkflowConfig, int]]
+"""The workflow that a reference means, and its version; raises NotFound where there is none."""
+
+
+LATE_S: Final = 0.1
+OUT_OF_TIME: Final = frozenset({"tool_timeout", "deadline_exceeded", "step_timeout"})
+
+
+class Running:
+    """The run.
+
+    Parameters:
+        limits: the bounds of all runs.
+    """
+
+    def __init__(self, context: RunContext, acting: Acting, journal: Journal, find: Find, limits: WorkflowsConfig) -> None:
+        self.context, self.acting, self.journal, self.find, self.limits = context, acting, journal, find, limits
+        self.took = Tally()
+        self._began = context.clock.monotonic()
+        self._count = 0
+        self._writing = 0
+        self._written = asyncio.Event()
+
+    def now(self) -> float:
+        """On the monotonic clock, in seconds."""
+        return self.context.clock.monotonic()
+
+    def facts(self) -> JsonObject:
+        """What `${run}` is."""
+        return {
+            "id": self.context.run_id,
+            "cost_usd": self.took.cost_usd,
+            "tokens": self.took.tokens,
+            "seconds": round(self.now() - self._began, 3),
+            "steps_done": self.journal.steps_done,
+        }
+
+    def count(self) -> None:
+        """Another step is about to begin.
+
+        Raises:
+            StepFailed: there were enough.
+        """
+        self._count += 1
+        if self._count > self.limits.max_steps:
+            message = f"the run has come to {self.limits.max_steps} steps, workflow_limits.max_steps"
+            raise StepFailed(OrchestratorError(message))
+
+    def write_begins(self) -> None:
+        """A tool that writes is about to be called, and must not be cut."""
+        self._writing += 1
+
+    def write_ends(self) -> None:
+        self._writing -= 1
+        if not self._writing:
+            self._written.set()
+
+    async def writes_over(self) -> None:
+        """Wait until no tool that writes is under way."""
+        while self._writing:
+            self._written.clear()
+            await self._written.wait()
+
+    def bounded(self, output: Any) -> Any:
+        """`output`, where it may be kept.
+
+        Raises:
+            StepFailed: it is no JSON, or too large.
+        """
+        most = self.limits.max_result_bytes
+        try:
+            size = len(orjson.dumps(output))
+        except (TypeError, ValueError, RecursionError):
+            raise StepFailed(OrchestratorError("its output is no JSON, or nests too deep")) from None
+        if size > most:
+            raise StepFailed(OrchestratorError(f"its output has {size} bytes; workflow_limits.max_result_bytes is {most}"))
+        return output
+
+    async def in_time(self, source: AsyncGenerator[RunEvent], until: float | None) -> AsyncGenerator[RunEvent]:
+        """What `source` tells, whose failures are `StepFailed`, until the time `until`.
+
+        Tools and orchestrations keep that time themselves, and so have a little more to say how they ended.
+        """
+        run_until = self.context.request.deadline
+
+        def timed_out() -> QuorumError:
+            if run_until is not None and until is not None and until >= run_until:
+                return DeadlineExceeded("the run's deadline passed before it had an answer")
+            return OrchestratorError("it was not done in its timeout_s", code="step_timeout")
+
+        timed: AsyncIterator[RunEvent] = source
+        if until is not None:
+            timed = with_deadline(source, expired=lambda _phase: timed_out(), until=until + LATE_S)
+        try:
+            async for event in timed:
+                yield event
+        except StepFailed as error:
+            if until is not None and error.error.code in OUT_OF_TIME and self.now() >= until:
+                raise StepFailed(timed_out()) from error
+            raise
+        except QuorumError as error:
+            raise StepFailed(error) from error
+        except Unfound as error:
+            raise StepFailed(OrchestratorError(f"${{{error.reference.text}}} leads to nothing")) from None
+        except Unanswerable as error:
+            raise StepFailed(OrchestratorError(f"its expression cannot be evaluated: {error}")) from None
+        finally:
+            await close(timed)
+
+    def until(self, timeout_s: float | None) -> float | None:
+        """When a try must be over, on the monotonic clock."""
+        run_until = self.context.request.deadline
+        if timeout_s is None:
+            return run_until
+        own = self.now() + timeout_s
+        return own if run_until is None else min(own, run_until)

@@ -1,0 +1,135 @@
+"""Workflows whose processes die: each finishes, no effect is made twice, and no undo is missed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.faults.test_tool_runs import until_served
+from tests.support.loopback import Answer, Loopback, Received, as_json
+from tests.support.openai_wire import completion
+from tests.support.processes import processes
+from tests.support.serving import until
+
+pytestmark = pytest.mark.timeout(240)
+
+WORKERS = 2
+FULL = (pytest.mark.full, pytest.mark.timeout(1800))
+
+
+def tool(shop: Loopback, name: str) -> dict[str, Any]:
+    return {
+        "description": f"Does {name}.",
+        "method": "POST",
+        "url": f"{shop.url}/{name}",
+        "body": {"trip": "{trip}"},
+        "input": {"type": "object", "properties": {"trip": {"type": "string"}}, "required": ["trip"]},
+    }
+
+
+def call(name: str, **more: Any) -> dict[str, Any]:
+    return {"tool": {"name": name, "arguments": {"trip": "${inputs.trip}"}, **more}}
+
+
+def configuration(shop: Loopback) -> dict[str, Any]:
+    host = shop.url.removeprefix("http://")
+    names = ("flight", "hotel", "check", "no-flight", "no-hotel")
+    tools = {
+        "hosts": [host],
+        "private_hosts": [host],
+        "builtins": [],
+        "http": {name: tool(shop, name) for name in names},
+        "permissions": [{"effect": "allow", "tools": ["*"]}],
+    }
+    steps = {
+        "flight": {**call("flight"), "undo": call("no-flight", idempotent=True)},
+        "ask": {"orchestration": {"strategy": "direct", "models": ["m"], "input": "A hotel for ${inputs.trip}?"}},
+        "sights": {"map": {"over": [1, 2, 3], "do": {"transform": {"value": "${inputs.trip} ${item}"}}}},
+        "hotel": {"workflow": {"name": "stay", "inputs": {"trip": "${inputs.trip}"}}, "after": ["flight", "ask", "sights"]},
+        "check": {**call("check", idempotent=True), "after": ["hotel"]},
+    }
+    inputs = {"trip": {"type": "string"}}
+    stay = {"inputs": inputs, "steps": {"room": {**call("hotel"), "undo": call("no-hotel", idempotent=True)}}}
+    trip = {"inputs": inputs, "steps": steps, "returns": {"hotel": "${steps.hotel.output}", "sights": "${steps.sights.output}"}}
+    return {"tools": tools, "workflows": {"trip": trip, "stay": stay}}
+
+
+@pytest.mark.parametrize("kills", [4, pytest.param(25, marks=FULL)], ids=["", "full"])
+async def test_workflows_whose_processes_are_killed_finish_and_are_undone_where_they_fail(tmp_path: Path, kills: int) -> None:
+    rng = random.Random(11)
+    did: list[tuple[str, str]] = []
+
+    def answer(request: Received) -> Answer:
+        name = request.path.strip("/")
+        if name.startswith("chat") or name.startswith("v1"):
+            return as_json(completion("the one by the sea"))
+        trip = request.json["trip"]
+        did.append((name, trip))
+        delay_s = rng.uniform(0, 0.15)
+        if name == "check" and trip.endswith("bad"):
+            return Answer(status=409, body=b'{"error": "no visa"}', delay_s=delay_s)
+        return Answer(body=b'{"done": true}', delay_s=delay_s)
+
+    async with (
+        Loopback(answer) as world,
+        processes(tmp_path, world, 2, configuration(world), workers=WORKERS) as (first, second),
+        httpx.AsyncClient(timeout=120, limits=httpx.Limits(max_keepalive_connections=0)) as client,
+    ):
+
+        async def run(url: str, trip: str) -> httpx.Response:
+            headers = {"Idempotency-Key": trip, "Prefer": "wait=60"}
+            return await client.post(f"{url}/v1/workflows/trip/runs", json={"inputs": {"trip": trip}}, headers=headers)
+
+        async def begin(number: int, trip: str) -> None:
+            await asyncio.sleep(number * 0.04)
+            await run(first.url, trip)
+
+        trips: list[str] = []
+        for kill in range(kills):
+            victims = await until_served(first)
+            some = [f"trip-{kill}-{number}-{'bad' if number % 2 else 'good'}" for number in range(8)]
+            asked = [asyncio.ensure_future(begin(number, trip)) for number, trip in enumerate(some)]
+            least = rng.randint(4, 14)
+            await until(lambda some=some, least=least: sum(trip in some for _, trip in did) >= least, within_s=30)
+            await asyncio.sleep(rng.uniform(0, 0.1))
+            for victim in victims:
+                os.kill(victim, signal.SIGKILL)
+            await asyncio.gather(*asked, return_exceptions=True)
+            trips += some
+        killed_at = time.monotonic()
+        answers: dict[str, httpx.Response] = {}
+        for start in range(0, len(trips), 40):
+            some = trips[start : start + 40]
+            answers |= zip(some, await asyncio.gather(*(run(second.url, trip) for trip in some)), strict=True)
+        told_s = time.monotonic() - killed_at
+    done = Counter(did)
+    for trip, said in answers.items():
+        assert said.status_code in (200, 502), said.text
+        outcome = said.json()["status"] if said.status_code == 200 else "failed"
+        twice = [name for name in ("flight", "hotel") if done[name, trip] > 1]
+        assert twice == [], trip
+        if outcome == "needs_review":
+            assert said.json()["output"]["json"]["error"] == "effect_uncertain"
+            assert not done["no-flight", trip]
+        elif outcome == "failed":
+            assert trip.endswith("bad")
+            order = list(dict.fromkeys(name for name, of in did if of == trip and name.startswith("no-")))
+            assert order == ["no-hotel", "no-flight"], trip
+        else:
+            assert trip.endswith("good")
+            assert said.json()["output"]["json"]["sights"] == [f"{trip} {number}" for number in (1, 2, 3)]
+            assert (done["flight", trip], done["hotel", trip], done["no-hotel", trip]) == (1, 1, 0), trip
+    outcomes = Counter(one.json().get("status") if one.status_code == 200 else "undone" for one in answers.values())
+    print(
+        f"{kills} kills of {WORKERS} workers, {len(trips)} workflow runs, all ended within {told_s:.1f} s: {dict(outcomes)}; "
+        f"{sum(done[name, trip] for trip in trips for name in ('flight', 'hotel'))} effects, 0 made twice, 0 undos missed"
+    )

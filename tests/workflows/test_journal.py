@@ -1,0 +1,70 @@
+"""What is written down of a run, and what somebody who goes on with it finds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from app.config.workflows import WorkflowAction
+from app.core.errors import ErrorReport, StateUnavailable
+from app.workflows.journal import Journal, key_of
+
+ACTION = WorkflowAction.model_validate({"transform": {"value": 1}})
+KEY = key_of(ACTION)
+
+
+class Store:
+    """A store that is away as often as it is told."""
+
+    def __init__(self, away: int = 0) -> None:
+        self.lines: dict[str, Any] = {}
+        self.away = away
+
+    async def all(self) -> dict[str, Any]:
+        return self.lines
+
+    async def put(self, path: str, record: Any) -> None:
+        if self.away:
+            self.away -= 1
+            raise StateUnavailable("away")
+        self.lines[path] = dict(record)
+
+
+async def test_a_result_is_found_by_who_goes_on_where_the_step_does_the_same():
+    store = Store()
+    await Journal(store, {}).finish("a", KEY, {"output": 1})
+    other = Journal(store, store.lines)
+    assert other.result("a", KEY) == {"output": 1}
+    assert other.result("a", key_of(WorkflowAction.model_validate({"transform": {"value": 2}}))) is None
+    assert other.result("b", KEY) is None
+
+
+async def test_what_was_under_way_when_its_process_died_is_known():
+    store = Store()
+    first = Journal(store, {})
+    await first.begin("a", 1)
+    assert not first.cut("a", 1)
+    other = Journal(store, store.lines)
+    assert (other.cut("a", 1), other.cut("a", 2), other.cut("b", 1)) == (True, False, False)
+    await other.finish("a", KEY, {"output": 1})
+    assert not Journal(store, store.lines).cut("a", 1)
+
+
+async def test_what_is_to_be_undone_comes_last_first_and_once():
+    store = Store()
+    journal = Journal(store, {})
+    for path in ("a", "in/b", "c"):
+        await journal.finish(path, KEY, {}, undo={"tool": {"name": path}})
+    await journal.finish("d", KEY, {})
+    await journal.fail("", ErrorReport("X", "tool_failed", "m"), "d")
+    await journal.undone("c")
+    other = Journal(store, store.lines)
+    assert [done.path for done in other.to_undo("")] == ["in/b", "a"]
+    assert [done.path for done in other.to_undo("in/")] == ["in/b"]
+    assert (other.failure("") or {})["step"] == "d"
+    assert other.result("c", KEY) is None
+
+
+async def test_a_line_waits_for_a_store_that_is_away():
+    store = Store(away=2)
+    await Journal(store, {}).finish("a", KEY, {"output": 1})
+    assert store.lines["a"]["result"] == {"output": 1}
