@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 from app.core.chat import ChatResponse, Choice, FinishReason, JsonObject
 from app.core.messages import ReasoningPart, ToolCallPart
@@ -61,27 +61,50 @@ class ResponseFinished:
     response: ChatResponse
 
 
+PIECES: Final = 32
+"""How many pieces of a text are kept before they become one string."""
+
 Delta = TextDelta | ReasoningDelta | RefusalDelta | ToolCallDelta
 ModelEvent = ResponseStarted | TextDelta | ReasoningDelta | RefusalDelta | ToolCallDelta | ResponseFinished
+
+
+class _Text:
+    """Text that comes in pieces: each takes some fifty bytes beside its characters, so now and then they become one."""
+
+    __slots__ = ("_pieces", "_sections")
+
+    def __init__(self) -> None:
+        self._sections: list[str] = []
+        self._pieces: list[str] = []
+
+    def append(self, piece: str) -> None:
+        pieces = self._pieces
+        pieces.append(piece)
+        if len(pieces) == PIECES:
+            self._sections.append("".join(pieces))
+            pieces.clear()
+
+    def __str__(self) -> str:
+        return "".join((*self._sections, *self._pieces))
 
 
 class _ChoiceBuilder:
     __slots__ = ("logprobs", "reasoning", "refusal", "sealed", "text", "tools")
 
     def __init__(self) -> None:
-        self.text: list[str] = []
-        self.reasoning: list[str] = []
-        self.refusal: list[str] = []
+        self.text = _Text()
+        self.reasoning = _Text()
+        self.refusal = _Text()
         self.logprobs: dict[str, list[Any]] = {}
         self.sealed: list[ReasoningPart] = []
         self.tools: dict[int, list[str | None]] = {}  # index -> [id, name, signature, *arguments]
 
     def seal(self, delta: ReasoningDelta) -> None:
-        text = "".join(self.reasoning)[sum(len(part.text) for part in self.sealed) :]
+        text = str(self.reasoning)[sum(len(part.text) for part in self.sealed) :]
         self.sealed.append(ReasoningPart(text, delta.signature, delta.redacted))
 
     def reasoning_parts(self) -> tuple[ReasoningPart, ...]:
-        rest = "".join(self.reasoning)[sum(len(part.text) for part in self.sealed) :]
+        rest = str(self.reasoning)[sum(len(part.text) for part in self.sealed) :]
         return (*self.sealed, ReasoningPart(rest)) if rest else tuple(self.sealed)
 
     def tool_calls(self) -> tuple[ToolCallPart, ...]:
@@ -133,9 +156,9 @@ class ResponseBuilder:
             return Choice(index, finish_reason=finish_reason, native_finish_reason=native_finish_reason)
         return Choice(
             index=index,
-            text="".join(built.text),
-            reasoning="".join(built.reasoning),
-            refusal="".join(built.refusal),
+            text=str(built.text),
+            reasoning=str(built.reasoning),
+            refusal=str(built.refusal),
             tool_calls=built.tool_calls(),
             finish_reason=finish_reason,
             native_finish_reason=native_finish_reason,

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Final
 
@@ -53,7 +52,8 @@ async def drive(
     first_output: float | None = None
     end: RunFinished | RunFailed | RunPaused | None = None
     try:
-        async with aclosing(_events(strategy, request, context)) as source:
+        source = _in_time(strategy, request, context)
+        try:
             async for event in source:
                 if isinstance(event, (RunFinished, RunFailed, RunPaused)):
                     end = event
@@ -62,6 +62,8 @@ async def drive(
                     first_output = (clock.monotonic() - began) * 1000
                 fold.add(event)
                 yield event
+        finally:
+            await close(source)
     except asyncio.CancelledError:
         if not context.draining.was_cut():
             raise
@@ -92,20 +94,16 @@ async def drive(
         yield _completed(end, fold, request, timing)
 
 
-async def _events(strategy: BaseOrchestrator, request: RunRequest, context: RunContext) -> AsyncGenerator[RunEvent]:
+def _in_time(strategy: BaseOrchestrator, request: RunRequest, context: RunContext) -> AsyncIterator[RunEvent]:
     """What the strategy tells, until the run's deadline."""
 
     def expired(_phase: str) -> QuorumError:
         return DeadlineExceeded("the run's deadline passed before it had an answer")
 
     source = strategy.run(request, context)
-    if request.deadline is not None and not strategy.ends_itself:
-        source = with_deadline(source, expired=expired, until=request.deadline)
-    try:
-        async for event in source:
-            yield event
-    finally:
-        await close(source)
+    if request.deadline is None or strategy.ends_itself:
+        return source
+    return with_deadline(source, expired=expired, until=request.deadline)
 
 
 async def _kept(

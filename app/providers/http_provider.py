@@ -149,7 +149,7 @@ class HttpProvider:
 
     async def stream(self, request: ChatRequest) -> AsyncIterator[ModelEvent]:
         headers = self._traced(request)
-        content = orjson.dumps(self.dialect.encode(request), default=dict)
+        content = _json(self.dialect.encode(request))
         response = await self.http.send("POST", self.dialect.url(request), headers, content)
         answered = plain_headers(response)
         try:
@@ -174,7 +174,7 @@ class HttpProvider:
     async def embed(self, request: EmbeddingRequest) -> EmbeddingResponse:
         """See `Embedder.embed`."""
         dialect = cast("EmbeddingDialect", self.dialect)
-        content = orjson.dumps(dialect.encode_embeddings(request))
+        content = _json(dialect.encode_embeddings(request))
         response = await self.http.send("POST", dialect.embeddings_url(request), self._traced(request), content)
         answered = plain_headers(response)
         try:
@@ -264,6 +264,11 @@ class HttpProvider:
 
     async def aclose(self) -> None:
         await self.http.aclose()
+
+
+def _json(value: dict[str, Any]) -> bytes:
+    """`value` as JSON in no more memory than it needs: the bytes of orjson keep the 4 KB they were written in."""
+    return bytes(memoryview(orjson.dumps(value, default=dict)))
 
 
 def _shaped(body: bytes, decode: Callable[[Any], T]) -> T:

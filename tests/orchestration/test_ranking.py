@@ -69,9 +69,9 @@ def test_no_ranking_is_read_from(text):
 
 @pytest.mark.parametrize("unit", ["[", "{", '"', "*", "A ", "A, ", "\n", " ", "A>", "1. ", '["A"]', '{"a":', "answer ", "9"])
 def test_no_text_takes_long_to_read(unit):
-    began = time.perf_counter()
+    began = time.thread_time()
     parse_ballot(unit * 200_000, KNOWN)
-    assert time.perf_counter() - began < 1.0
+    assert time.thread_time() - began < 1.0
 
 
 @given(st.text(max_size=200))
