@@ -28,7 +28,7 @@ from app.core.run_fold import unfold
 from app.core.run_json import LoggedEvent
 from app.core.runs import Budget, OrchestrationOutput, RunRequest, cache_word
 from app.orchestration.base import BaseOrchestrator
-from app.orchestration.engine import Run, new_run_id
+from app.orchestration.run import Run, new_run_id
 from app.orchestration.runs.hosted import Handing, HostedRun
 from app.orchestration.runs.run_log import OnDisconnect
 from app.orchestration.runs.taking import Taken

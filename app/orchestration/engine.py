@@ -1,40 +1,34 @@
-"""Runs requests: chooses strategy and models, drives the run, counts and logs what came of it."""
+"""Makes runs of requests: checks them, chooses strategy and models, gives them what they may use."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Final, NamedTuple
 
-import structlog
-
 from app.config.planning import PlanTarget
 from app.config.spec import QuorumSpec
-from app.core.budgets import NOTHING, Amount, Limit
+from app.core.budgets import Limit
 from app.core.clock import Clock
 from app.core.errors import InvalidRequest
 from app.core.lifecycle import Draining
-from app.core.run_events import RunEvent, RunFailed, RunFinished, RunPaused
-from app.core.run_fold import RunFold
-from app.core.runs import Budget, OrchestrationOutput, RunRequest, Timing
+from app.core.runs import Budget, OrchestrationOutput, RunRequest
 from app.core.standing import Standings
-from app.core.streams import close
 from app.core.tools import EnclosingRun, ToolCaller, ToolSpec
-from app.observability import metrics
 from app.orchestration.admission import Admission, Permit
 from app.orchestration.allowances import Allowances
 from app.orchestration.base import BaseOrchestrator
-from app.orchestration.charging import Charge, charge, check_prices, claim_of_call, counts, counts_dollars, purse_inside
+from app.orchestration.charging import charge, check_prices, claim_of_call, counts, counts_dollars, purse_inside
 from app.orchestration.context import RunContext
 from app.orchestration.delegating import Delegates
-from app.orchestration.drive import drive
 from app.orchestration.estimating import Estimate, estimated
 from app.orchestration.learning.lessons import Lessons, Priors
 from app.orchestration.learning.observer import Observer
 from app.orchestration.planning.registry import planner_of
 from app.orchestration.prompts import Prompts
+from app.orchestration.request_limits import check_limits
+from app.orchestration.run import Run, new_run_id
 from app.orchestration.selection import ModelSource, Targets, select, tuned
 from app.orchestration.strategies import Strategies, parse_options
 from app.orchestration.tools.offering import check_choice
@@ -45,106 +39,6 @@ from app.tools.toolbox import Toolbox
 UNBOUNDED = Budget()
 REPLICATES_EACH = 64
 """Replicates that a run inside of another may ask for itself: more than any strategy does."""
-
-_log = structlog.get_logger("quorum.run")
-
-
-@dataclass(slots=True, eq=False)
-class Run:
-    """A run that may begin: everything about it that could be refused has been checked.
-
-    Where a limit of its caller applies, `charge` has a claim, and the run begins only after `Engine.admit` has got it a permit.
-    """
-
-    id: str
-    strategy: BaseOrchestrator
-    request: RunRequest
-    context: RunContext
-    charge: Charge | None = None
-    permit: Permit | None = None
-    observers: Sequence[Observer] = ()
-
-    async def events(self) -> AsyncGenerator[RunEvent]:
-        """What happens, to its end, or until it pauses. Closing this cancels the run."""
-        permit, conversation = self._begun(), self.context.conversation
-        clock, fold = self.context.clock, RunFold(self.id)
-        began = clock.monotonic()
-        end: RunFinished | RunFailed | RunPaused | None = None
-        source = drive(self.strategy, self.request, self.context, fold)
-        try:
-            async for event in source:
-                if isinstance(event, (RunFinished, RunFailed, RunPaused)):
-                    end = event
-                    if not isinstance(event, RunPaused):
-                        self._note(event)
-                    if permit is not None:  # before the caller hears of the end, and may ask again
-                        await permit.settle(self._used())
-                    if conversation is not None:
-                        await conversation.release()
-                yield event
-        finally:
-            try:
-                await close(source)
-            finally:
-                if permit is not None:
-                    permit.settle_later(self._used())
-                if conversation is not None:
-                    conversation.leave()
-                if end is None:
-                    self._note_cut(fold, Timing((clock.monotonic() - began) * 1000))
-
-    def _begun(self) -> Permit | None:
-        if self.charge is not None and self.charge.claim is not None and self.permit is None:
-            raise RuntimeError(f"run {self.id} begins without having been admitted")
-        if self.permit is not None:
-            self.permit.begin()
-        if self.context.conversation is not None:
-            self.context.conversation.begin()
-        return self.permit
-
-    def _used(self) -> Amount:
-        purse = self.context.purse
-        return purse.spent if purse else NOTHING
-
-    async def result(self) -> OrchestrationOutput:
-        """The fold of `events`."""
-        result: OrchestrationOutput | None = None
-        async for event in self.events():
-            if isinstance(event, (RunFinished, RunFailed)):
-                result = event.result
-        if result is None:
-            raise RuntimeError(f"run {self.id} ended without a result")
-        return result
-
-    def _note_cut(self, fold: RunFold, timing: Timing) -> None:
-        """The run was left before its end. What it used until then counts."""
-        for event in self.context.unheard(fold):
-            fold.add(event)
-        end = RunFinished("cancelled", endings=(), timing=timing)
-        fold.add(end)
-        self._note(replace(end, result=fold.result()))
-
-    def _note(self, end: RunFinished | RunFailed) -> None:
-        metrics.run_ended(end)
-        result = end.result
-        if result is None:
-            return
-        for observer in self.observers:
-            observer.ended(self.request, result, self.context.taught, self.context.told_category)
-        _log.info(
-            "run cancelled" if result.status == "cancelled" else "run ended",
-            run_id=self.id,
-            request_id=self.request.request_id,
-            strategy=result.strategy,
-            recipe=result.recipe,
-            status=result.status,
-            candidates=len(result.candidates),
-            source_model=result.output.source_model,
-            tokens=result.usage.total_tokens,
-            cost_usd=result.cost_usd,
-            ms=round(result.timing.total_ms, 1),
-            error=result.error.code if result.error else None,
-        )
 
 
 class _Means(NamedTuple):
@@ -279,18 +173,11 @@ class Engine:
     ) -> Run:
         """The run of `request`; with `outer`, that of a part of its run."""
         original = request
-        self._check_limits(request)
+        check_limits(request, self.spec.limits)
         options = parse_options(strategy, request.config.options)
         if not (strategy.brings_tools or options.offers_tools):
             check_choice(request)
-        generation = self.targets.generation(request.generation, request.config.recipe)
-        deadline = request.deadline
-        if request.budget.seconds is not None:
-            own = self._clock.monotonic() + request.budget.seconds
-            deadline = own if deadline is None else min(own, deadline)
-        cache = request.cache or self.targets.cache(request.config.recipe)
-        if generation is not request.generation or deadline is not request.deadline or cache is not request.cache:
-            request = replace(request, generation=generation, deadline=deadline, cache=cache)
+        request = self._timed(request)
         selected = select(self._source, self.spec, strategy, request, options)
         recipe = self.spec.recipes.get(request.config.recipe or "")
         if recipe is not None and recipe.reliability.model_fields_set:
@@ -325,6 +212,18 @@ class Engine:
             context.within(outer)
         strategy.check(request, context)
         return Run(run_id, strategy, request, context, observers=self._observers)
+
+    def _timed(self, request: RunRequest) -> RunRequest:
+        """`request` with what its recipe says of generation and cache, and the earlier of its deadlines."""
+        generation = self.targets.generation(request.generation, request.config.recipe)
+        deadline = request.deadline
+        if request.budget.seconds is not None:
+            own = self._clock.monotonic() + request.budget.seconds
+            deadline = own if deadline is None else min(own, deadline)
+        cache = request.cache or self.targets.cache(request.config.recipe)
+        if generation is request.generation and deadline is request.deadline and cache is request.cache:
+            return request
+        return replace(request, generation=generation, deadline=deadline, cache=cache)
 
     def _delegated(self, original: RunRequest, target: PlanTarget, outer: RunContext) -> tuple[BaseOrchestrator, RunContext]:
         """The strategy of `target` and its surroundings, as a part of the run of `outer`, which `original` asked for.
@@ -380,21 +279,3 @@ class Engine:
 
     def _limits_of(self, request: RunRequest) -> tuple[Limit, ...]:
         return self._allowances.of(request.tenant, request.key_id, request.key_name) if self._admission else ()
-
-    def _check_limits(self, request: RunRequest) -> None:
-        limits, generation = self.spec.limits, request.generation
-        if not request.messages:
-            raise InvalidRequest("there is no message to answer", param="messages")
-        if len(request.messages) > limits.max_messages:
-            message = f"{len(request.messages)} messages; at most {limits.max_messages} are taken"
-            raise InvalidRequest(message, param="messages")
-        if generation.max_tokens is not None and generation.max_tokens > limits.max_tokens:
-            message = f"max_tokens is {generation.max_tokens}; at most {limits.max_tokens} may be asked for"
-            raise InvalidRequest(message, param="max_tokens")
-        if generation.n > limits.max_choices:
-            raise InvalidRequest(f"n is {generation.n}; at most {limits.max_choices} may be asked for", param="n")
-
-
-def new_run_id() -> str:
-    """`run_` and 24 characters that no other run has: 96 random bits."""
-    return "run_" + os.urandom(12).hex()

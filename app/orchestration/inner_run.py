@@ -9,7 +9,7 @@ from app.core.run_fold import RunFold
 from app.core.runs import CallRole, Candidate, HelperCall, OrchestrationOutput
 from app.core.streams import close
 from app.orchestration.drive import drive
-from app.orchestration.engine import Run
+from app.orchestration.run import Run
 
 
 class InnerRun:

@@ -20,7 +20,7 @@ from app.core.messages import user
 from app.core.run_events import OutputDelta, RunFailed, RunFinished
 from app.core.runs import Budget
 from app.core.usage import FlatPrice
-from app.orchestration.engine import new_run_id
+from app.orchestration.run import new_run_id
 from tests.orchestration.known import asked, engine
 from tests.orchestration.scripted import Reply, Scripted, failure
 

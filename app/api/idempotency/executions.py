@@ -20,7 +20,7 @@ from app.config.spec import IdempotencyConfig
 from app.core.errors import ConfigError, QuorumError, StateUnavailable
 from app.core.lifecycle import UNREPEATABLE, Draining, Pause
 from app.observability.metrics import TAKEOVERS
-from app.orchestration.engine import new_run_id
+from app.orchestration.run import new_run_id
 from app.orchestration.runs.hosted import Handing
 from app.state.idempotency import LEASE_S, Asked, Begun, Busy, IdempotencyRecords, Outcome, RequestId, Told, Write
 from app.state.secrets import Sealer

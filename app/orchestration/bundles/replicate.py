@@ -9,10 +9,10 @@ from app.core.chat import JsonObject
 from app.core.run_events import RunEvent
 from app.core.run_fold import RunFold, total_cost, total_usage
 from app.core.runs import HelperCall, OrchestrationOutput
-from app.orchestration.engine import Run
 from app.orchestration.evidence.bundle import Replicate
 from app.orchestration.evidence.extraction import AnswerKind, Extracted, extract
 from app.orchestration.inner_run import InnerRun
+from app.orchestration.run import Run
 
 
 class ReplicateRun:

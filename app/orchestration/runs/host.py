@@ -13,7 +13,7 @@ from app.config.spec import RunsConfig
 from app.core.errors import StateUnavailable
 from app.core.lifecycle import Draining
 from app.observability.metrics import HOSTED_RUNS, LOG_APPEND_SECONDS, LOG_DROPPED_EVENTS
-from app.orchestration.engine import Run
+from app.orchestration.run import Run
 from app.orchestration.runs.hosted import HostedRun, Pausing
 from app.orchestration.runs.run_log import OnDisconnect
 from app.orchestration.runs.taking import UNLOGGED, Taken, finished_work, read_paused

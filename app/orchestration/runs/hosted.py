@@ -30,7 +30,7 @@ from app.core.run_fold import RunFold
 from app.core.run_json import LoggedEvent, json_bytes, logged
 from app.core.runs import OrchestrationOutput, Timing
 from app.core.streams import close
-from app.orchestration.engine import Run
+from app.orchestration.run import Run
 from app.orchestration.runs.run_log import OnDisconnect, RunLog, record_of, resync_event
 from app.orchestration.runs.window import EventWindow
 from app.state.run_records import Append, Appended, Ownership, Snapshot

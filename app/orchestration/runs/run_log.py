@@ -13,7 +13,7 @@ from app.config.spec import RunsConfig
 from app.core.run_events import RunFailed, RunFinished, RunPaused
 from app.core.run_json import RESYNC, LoggedEvent, event_json, json_bytes
 from app.core.runs import OrchestrationOutput
-from app.orchestration.engine import Run
+from app.orchestration.run import Run
 from app.orchestration.runs.window import EventWindow
 from app.state.run_records import Append, Appended, Ownership, Snapshot
 

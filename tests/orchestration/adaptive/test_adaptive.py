@@ -22,8 +22,8 @@ from app.core.runs import Budget, PlanDecision
 from app.core.standing import Standing
 from app.core.usage import FlatPrice
 from app.orchestration.adaptive.options import AdaptiveOptions
-from app.orchestration.engine import Run
 from app.orchestration.evidence.weights import PanelWeights
+from app.orchestration.run import Run
 from app.reliability.bulkhead import Bulkhead
 from app.reliability.charge import charge
 from app.reliability.load import Loads

@@ -13,8 +13,9 @@ from app.core.models import ModelProfile
 from app.core.runs import OrchestrationConfig, RunRequest
 from app.core.standing import Standing
 from app.core.tools import EnclosingRun
-from app.orchestration.engine import Engine, Run
+from app.orchestration.engine import Engine
 from app.orchestration.learning.lessons import Lessons
+from app.orchestration.run import Run
 from app.orchestration.strategies import Strategies
 from app.tools.toolbox import Toolbox
 from tests.orchestration.known import Known
