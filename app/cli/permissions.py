@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import typer
 
+from app.config.explaining import listed
 from app.config.spec import QuorumSpec
 from app.core.clock import SystemClock
+from app.core.errors import NotFound
 from app.core.tools import Effect, PermissionDecision, ToolCaller, ToolSpec
 from app.orchestration.bundles.tools import Bundles
 from app.tools.execution import arguments_of, checked
@@ -38,9 +42,11 @@ def explained(spec: QuorumSpec, asked: Asked, *, as_json: bool) -> int:
     """Print the decision; the exit code.
 
     Raises:
-        NotFound: there is no such tool.
+        NotFound: there is no such tool, or no such recipe.
         InvalidRequest: the arguments do not fit it.
     """
+    if asked.recipe is not None and asked.recipe not in spec.recipes:
+        raise NotFound(_no_recipe(asked.recipe, tuple(spec.recipes)), param="recipe")
     tool, arguments = _call(spec, asked)
     caller = ToolCaller(tenant=asked.tenant, scopes=asked.scopes, recipe=asked.recipe)
     decision = asyncio.run(Permissions(spec.tools.permissions).decide(tool, caller, arguments, explain=True))
@@ -59,6 +65,13 @@ def _call(spec: QuorumSpec, asked: Asked) -> tuple[ToolSpec, dict[str, Any] | No
     more = Bundles(spec, clock).tools
     registered = Toolbox(config.model_copy(update={"mcp": {}}), clock, Path(), more=more).find(asked.tool)
     return registered.spec, None if given is None else checked(registered, given, config.max_arguments_bytes)
+
+
+def _no_recipe(name: str, there: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, there, n=1)
+    if close:
+        return f"there is no recipe {name!r}; did you mean {close[0]!r}?"
+    return f"there is no recipe {name!r}; " + (f"recipes here: {listed(there)}" if there else "there are no recipes here")
 
 
 def _effect(decision: PermissionDecision) -> str:

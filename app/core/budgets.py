@@ -149,10 +149,6 @@ class Purse(Protocol):
         """Whether a call that may not be made ends the run, or only fails."""
         ...
 
-    async def pay(self, amount: Amount) -> bool:
-        """Use `amount` for what is no call of a model, as a tool; False, and nothing is used, where there is not so much."""
-        ...
-
     def draw(self, request: ChatRequest, profile: ModelProfile) -> Draw:
         """Set aside what a planned call may use at most.
 

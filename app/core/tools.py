@@ -28,6 +28,8 @@ RESULT_VARIABLES: Final = frozenset({"status", "headers", "body"})
 """What the result of an HTTP tool is taken out of."""
 DEFAULT_TIMEOUT_S: Final = 30.0
 DEFAULT_RESULT_BYTES: Final = 100_000
+UNTRIED: Final = frozenset({"tool_unavailable", "forbidden", "invalid_request", "deadline_exceeded"})
+"""Codes of calls that failed before their tool was reached."""
 
 _VERSION: Final = re.compile(r"(0|[1-9]\d{0,5})(?:\.(0|[1-9]\d{0,5})(?:\.(0|[1-9]\d{0,5}))?)?")
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
@@ -228,3 +230,8 @@ class ToolResult:
     latency_ms: float = 0.0
     cost_usd: float = 0.0
     warnings: tuple[str, ...] = ()
+
+    @property
+    def untried(self) -> bool:
+        """Whether the tool was never reached: then it has certainly had no effect, and costs nothing."""
+        return self.error is not None and self.error.code in UNTRIED

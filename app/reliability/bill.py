@@ -35,9 +35,6 @@ class Bill:
         self._asked = asked
         return asked
 
-    async def pay(self, amount: Amount) -> bool:
-        return self.payer.purse is None or await self.payer.purse.pay(amount)
-
     async def draw_unplanned(self, request: ChatRequest, profile: ModelProfile) -> Draw | None:
         """A further call stays with who paid when it was made."""
         purse = self.payer.purse

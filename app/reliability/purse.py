@@ -112,14 +112,6 @@ class RunPurse:
                 self._apart -= amount
         return None if reservation is None else _Apart(self, amount, reservation)
 
-    async def pay(self, amount: Amount) -> bool:
-        """Use `amount` for what is no call of a model; False where there is not so much."""
-        reservation = await self.reserve(amount)
-        if reservation is None:
-            return False
-        reservation.settle_later(amount)
-        return True
-
     def book_apart(self, bound: Amount, used: Amount) -> None:
         """A call that `bound` was reserved for by itself has used this much."""
         self._apart += used - bound

@@ -8,7 +8,7 @@ result = await toolbox.run(prepared)                                 # never rai
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import orjson
@@ -98,7 +98,7 @@ async def run(prepared: PreparedCall, clock: Clock) -> ToolResult:
     seconds = clock.monotonic() - started
     tool_ended(spec.name, "ok" if error is None else error.code, seconds)
     warning = deprecation_warning(spec)
-    return ToolResult(
+    result = ToolResult(
         tool=spec.name,
         version=str(spec.version),
         value=value,
@@ -110,6 +110,7 @@ async def run(prepared: PreparedCall, clock: Clock) -> ToolResult:
         cost_usd=cost_usd,
         warnings=() if warning is None else (warning,),
     )
+    return replace(result, cost_usd=0.0) if result.untried else result
 
 
 async def _answer(prepared: PreparedCall, clock: Clock) -> Any:

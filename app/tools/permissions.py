@@ -27,6 +27,17 @@ class _Rule:
     when: Condition | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Stood:
+    """How a rule stood to a call. `matched` is None where that depends on the arguments; `undecided` says that its condition
+    could not be decided, as `why` says."""
+
+    rule: _Rule
+    matched: bool | None
+    why: str
+    undecided: bool = False
+
+
 class Permissions:
     """The rules in force. The configuration was checked, so that conditions compile."""
 
@@ -47,7 +58,7 @@ class Permissions:
         lack = _lacking(spec, caller)
         if lack is not None:
             return lack
-        stood = [(rule, *await _fits(rule, spec, caller, arguments)) for rule in self._rules]
+        stood = [await _fits(rule, spec, caller, arguments) for rule in self._rules]
         return _decided(stood, spec, caller, explain=explain)
 
     def beforehand(self, spec: ToolSpec, caller: ToolCaller, *, explain: bool = False) -> PermissionDecision:
@@ -55,7 +66,7 @@ class Permissions:
         lack = _lacking(spec, caller)
         if lack is not None:
             return lack
-        stood = [(rule, *_fits_by_name(rule, spec, caller)) for rule in self._rules]
+        stood = [_Stood(rule, *_fits_by_name(rule, spec, caller)) for rule in self._rules]
         return _decided(stood, spec, caller, explain=explain)
 
 
@@ -66,25 +77,23 @@ def _lacking(spec: ToolSpec, caller: ToolCaller) -> PermissionDecision | None:
     return PermissionDecision("deny", None, f"the tool {spec.name!r} needs a key with the scope {min(lacking)!r}")
 
 
-def _decided(
-    stood: Sequence[tuple[_Rule, bool | None, str]], spec: ToolSpec, caller: ToolCaller, *, explain: bool
-) -> PermissionDecision:
+def _decided(stood: Sequence[_Stood], spec: ToolSpec, caller: ToolCaller, *, explain: bool) -> PermissionDecision:
     """What follows from how each rule stood."""
-    considered = [Considered(rule.name, rule.config.effect, matched, why) for rule, matched, why in stood if explain]
-    found: dict[Effect, _Rule] = {}
-    for rule, matched, _ in stood:
-        if matched:
-            found.setdefault(rule.config.effect, rule)
-    open_ = {rule.config.effect for rule, matched, _ in stood if matched is None}
+    considered = [Considered(one.rule.name, one.rule.config.effect, one.matched, one.why) for one in stood if explain]
+    found: dict[Effect, _Stood] = {}
+    for one in stood:
+        if one.matched:
+            found.setdefault(one.rule.config.effect, one)
+    open_ = {one.rule.config.effect for one in stood if one.matched is None}
     strictest = min(found, key=_STRICTEST.index, default=None)
     effect: Effect = strictest or "deny"
     depends = any(_STRICTEST.index(one) < _STRICTEST.index(effect) or (strictest is None and one != "deny") for one in open_)
-    rule = found.get(effect)
+    decisive = found.get(effect)
     if depends:
         reason = f"the arguments decide about {spec.reference!r}"
     else:
-        reason = _default_reason(spec, caller) if rule is None else _reason(rule, spec)
-    return PermissionDecision(effect, rule.name if rule else None, reason, depends, tuple(considered))
+        reason = _default_reason(stood, spec, caller) if decisive is None else _reason(decisive, spec)
+    return PermissionDecision(effect, decisive.rule.name if decisive else None, reason, depends, tuple(considered))
 
 
 def _rule(config: PermissionRule, index: int) -> _Rule:
@@ -92,17 +101,17 @@ def _rule(config: PermissionRule, index: int) -> _Rule:
     return _Rule(config.name or f"rule {index}", config, when)
 
 
-async def _fits(rule: _Rule, spec: ToolSpec, caller: ToolCaller, arguments: Mapping[str, Any]) -> tuple[bool | None, str]:
+async def _fits(rule: _Rule, spec: ToolSpec, caller: ToolCaller, arguments: Mapping[str, Any]) -> _Stood:
     """Whether `rule` fits, and why."""
     matched, why = _fits_by_name(rule, spec, caller)
     if matched is not None or rule.when is None:
-        return matched, why
+        return _Stood(rule, matched, why)
     try:
         holds = await rule.when.holds(_facts(spec, caller, arguments))
     except Unanswerable as error:
         strict = rule.config.effect != "allow"
-        return strict, f"its condition cannot be decided ({error}), which counts against the call"
-    return holds, "its condition holds" if holds else "its condition does not hold"
+        return _Stood(rule, strict, f"its condition cannot be decided ({error}), which counts against the call", undecided=True)
+    return _Stood(rule, holds, "its condition holds" if holds else "its condition does not hold")
 
 
 def _fits_by_name(rule: _Rule, spec: ToolSpec, caller: ToolCaller) -> tuple[bool | None, str]:
@@ -149,18 +158,23 @@ def _any(patterns: Sequence[str], text: str) -> bool:
     return any(fnmatchcase(text, pattern) for pattern in patterns)
 
 
-def _reason(rule: _Rule, spec: ToolSpec) -> str:
+def _reason(decisive: _Stood, spec: ToolSpec) -> str:
+    rule = decisive.rule
     said = f": {rule.config.reason}" if rule.config.reason else ""
+    why = f"; {decisive.why}" if decisive.undecided else ""
     match rule.config.effect:
         case "allow":
             return f"{rule.name!r} allows {spec.reference!r}{said}"
         case "approve":
-            return f"{rule.name!r} wants an approval for {spec.reference!r}{said}"
+            return f"{rule.name!r} wants an approval for {spec.reference!r}{said}{why}"
         case "deny":
-            return f"{rule.name!r} denies {spec.reference!r}{said}"
+            return f"{rule.name!r} denies {spec.reference!r}{said}{why}"
 
 
-def _default_reason(spec: ToolSpec, caller: ToolCaller) -> str:
+def _default_reason(stood: Sequence[_Stood], spec: ToolSpec, caller: ToolCaller) -> str:
+    undecided = next((one for one in stood if one.undecided and one.rule.config.effect == "allow"), None)
+    if undecided is not None:
+        return f"no rule allows {spec.reference!r}; {undecided.rule.name!r} might, but {undecided.why}"
     recipe = f", recipes: [{caller.recipe}]" if caller.recipe else ""
     rule = f"{{effect: allow, tools: [{spec.name}], tenants: [{caller.tenant}]{recipe}}}"
     return f"no rule allows {spec.reference!r}; add one to tools.permissions, such as {rule}"

@@ -6,15 +6,12 @@ afterwards, without anybody waiting. Arguments are there as a digest only.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from app.core.audit import Act, Action, Actor, Decision, Recorder, recorded
 from app.core.clock import Clock
 from app.core.tools import PermissionDecision, ToolCaller, ToolResult, ToolSpec
 from app.tools.execution import PreparedCall, run
-
-_UNTRIED: Final = frozenset({"tool_unavailable", "forbidden", "invalid_request", "deadline_exceeded"})
-"""Failures after which a tool that writes has certainly had no effect."""
 
 
 def note_refusal(recorder: Recorder, spec: ToolSpec, caller: ToolCaller, arguments: Any, decision: PermissionDecision) -> None:
@@ -45,7 +42,7 @@ async def recorded_run(recorder: Recorder, prepared: PreparedCall, clock: Clock)
         result = await run(prepared, clock)
         outcome.details |= _ending(result)
         if result.error is not None:
-            outcome.decision = "failed" if result.error.code in _UNTRIED else "uncertain"
+            outcome.decision = "failed" if result.untried else "uncertain"
     return result
 
 

@@ -15,6 +15,7 @@ from app.state.client import StateClient
 from app.state.embedded import EmbeddedValkey
 from tests.support.loopback import Answer, Loopback, Received, as_json, sse
 from tests.support.openai_wire import chunk, stream
+from tests.support.ports import free_port
 from tests.support.serving import AT_ONCE, ONE_CALL, Serving, serving
 
 pytestmark = pytest.mark.usefixtures("state")  # what is done here is in the audit trail, which others read
@@ -270,6 +271,23 @@ async def test_what_a_tool_costs_counts_for_the_run_and_its_budget(shop: Shop) -
     assert shop.ordered == ["Emma"]
     assert answer["quorum"]["cost_usd"] == 0.25
     assert "budget_exceeded" in shop.asked[-1]["messages"][-1]["content"]
+
+
+async def test_a_tool_that_was_never_reached_costs_nothing(tmp_path: Path, valkey: EmbeddedValkey) -> None:
+    port = free_port()
+    spec = {"description": "Looks.", "url": f"http://127.0.0.1:{port}/", "side_effect": "read", "cost_usd": 0.25}
+    tools = {
+        "hosts": [f"127.0.0.1:{port}"],
+        "private_hosts": [f"127.0.0.1:{port}"],
+        "http": {"order": spec},
+        "permissions": [{"effect": "allow", "tools": ["*"]}],
+    }
+    async with running(tmp_path, valkey, tools=tools, tenants={"a": {"budget": {"usd_per_day": 0.6}}}) as shop:
+        for _ in range(3):  # each would take a quarter of a dollar
+            shop.says = [openai_says(order_1={}), openai_says("It is away.")]
+            answer = await shop.chat("gpt-tools", ASKED, quorum={"budget": {"cost_usd": 0.3}})
+            assert "tool_unavailable" in shop.asked[-1]["messages"][-1]["content"]
+            assert answer["quorum"]["cost_usd"] == 0
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import pytest
 from app.state.client import StateClient
 from app.state.embedded import EmbeddedValkey
 from tests.support.loopback import Answer, Loopback, as_json
+from tests.support.ports import free_port
 from tests.support.serving import AT_ONCE, Serving, serving
 
 pytestmark = pytest.mark.usefixtures("state")  # what is done here is in the audit trail, which others read
@@ -85,6 +86,18 @@ async def test_what_a_tool_costs_is_taken_from_its_callers_budget_of_the_day(
     assert [one.status_code for one in keyed] == [429, 429]
     assert "idempotent-replayed" not in keyed[1].headers  # what was not called is not kept under the key
     assert free.status_code == 200
+
+
+async def test_a_tool_that_was_never_reached_costs_its_caller_nothing(
+    tmp_path: Path, valkey: EmbeddedValkey, shop: Loopback
+) -> None:
+    made = config(shop, ALLOW) | {"tenants": {"a": {"budget": {"usd_per_day": 0.025}}}}
+    nowhere = f"127.0.0.1:{free_port()}"
+    made["tools"]["hosts"] = made["tools"]["private_hosts"] = [nowhere]
+    made["tools"]["http"] = {"order": {**ORDER, "url": f"http://{nowhere}/orders", "cost_usd": 0.01}}
+    async with serving(tmp_path, valkey.url, made) as service:
+        answers = [await execute(service, "order", {"title": "Emma"}) for _ in range(4)]
+    assert [(one.status_code, one.json()["error"]["code"]) for one in answers] == [(503, "tool_unavailable")] * 4
 
 
 async def test_calls_of_tools_count_as_requests(tmp_path: Path, valkey: EmbeddedValkey, shop: Loopback) -> None:

@@ -10,6 +10,8 @@ from app.cli import app
 from app.core.errors import NotFound
 
 CONFIG = """\
+recipes:
+  travel: {strategy: tools}
 tools:
   hosts: [shop.test]
   http:
@@ -24,6 +26,7 @@ tools:
   mcp:
     files: {command: [files], env: {TOKEN: s3cret}, tools: {read: {side_effect: read}}}
   permissions:
+    - {name: trips, effect: allow, recipes: [travel], tools: [order]}
     - {name: orders, effect: allow, tenants: [shop], tools: [order], when: arguments.amount <= 100}
     - {name: big, effect: approve, tools: [order], when: arguments.amount > 100}
     - {name: reads, effect: allow, side_effects: [read]}
@@ -45,6 +48,7 @@ def path(tmp_path: Path) -> str:
         (["order", "--tenant", "shop", "--arguments", '{"amount": 500}'], 3, "needs an approval"),
         (["order", "--arguments", '{"amount": 5}'], 4, "'default' is none of its tenants"),
         (["order", "--tenant", "shop"], 4, "depends on the arguments"),
+        (["order", "--recipe", "travel", "--arguments", '{"amount": 5}'], 0, "'trips' allows 'order@1.0.0'"),
         (["files__read"], 0, "files__read@1.0.0 (mcp, read): allowed"),
         (["verdict"], 0, "verdict@1.0.0 (orchestration, read): allowed"),
         (["files__write"], 4, "files__write@1.0.0 (mcp, write): denied"),
@@ -60,6 +64,7 @@ def test_for_programs_it_is_json_with_every_rule(path: str) -> None:
     told = json.loads(CliRunner().invoke(app, words).stdout)
     assert (told["effect"], told["rule"]) == ("approve", "big")
     assert {rule["rule"]: rule["matched"] for rule in told["rules"]} == {
+        "trips": False,
         "orders": False,
         "big": True,
         "reads": False,
@@ -71,6 +76,13 @@ def test_a_tool_that_is_not_there_is_named(path: str) -> None:
     told = CliRunner().invoke(app, ["config", "explain-permission", "ordr", path])
     assert isinstance(told.exception, NotFound)
     assert "did you mean 'order'" in told.exception.message
+
+
+@pytest.mark.parametrize(("recipe", "said"), [("travl", "did you mean 'travel'"), ("sums", "recipes here: 'travel'")])
+def test_a_recipe_that_is_not_there_is_named(path: str, recipe: str, said: str) -> None:
+    told = CliRunner().invoke(app, ["config", "explain-permission", "order", path, "--recipe", recipe])
+    assert isinstance(told.exception, NotFound)
+    assert said in told.exception.message
 
 
 def test_showing_the_configuration_masks_what_tools_send(path: str) -> None:

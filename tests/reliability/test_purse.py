@@ -108,5 +108,5 @@ async def test_what_the_whole_does_not_give_is_not_held_against_the_part() -> No
     whole = RunPurse(Bounds(tokens=100), strict=True, ends_run=True, known_tokens=KNOWN)
     part = RunPurse(Bounds(), strict=True, ends_run=True, known_tokens=KNOWN, own=Bounds(tokens=500), reserve=whole.reserve)
     assert await part.reserve(Amount(400)) is None
-    assert await part.pay(Amount(100))
-    assert not await part.pay(Amount(1))
+    assert await part.reserve(Amount(100)) is not None
+    assert await part.reserve(Amount(1)) is None

@@ -85,6 +85,7 @@ async def test_a_condition_that_cannot_be_decided_counts_against_the_call() -> N
         decision = await decided(rules if effect == "allow" else [{"effect": "allow"}, *rules], ORDER, arguments={})
         assert decision.effect == outcome, effect
         assert "cannot be decided" in decision.considered[-2].why
+        assert "its condition cannot be decided (" in decision.reason
     many = {"items": list(range(1_000))}
     assert (
         await decided(

@@ -73,6 +73,7 @@ async def execute_tool(request: Request, name: ToolName, who: ToolUser) -> Respo
         _at_most_once(request, prepared, services)
         used = NOTHING if permit is None else permit.claim.ask
         result = await wanted(request, services.tools.run(prepared))
+        used = NOTHING if result.untried else used
         if permit is not None:  # before the caller hears of the end, and may ask again
             await permit.settle(used)
     finally:

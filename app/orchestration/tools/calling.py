@@ -14,7 +14,7 @@ from typing import Any, Final
 import orjson
 
 from app.core.approvals import Approval as CallApproval
-from app.core.budgets import Amount, nano_usd
+from app.core.budgets import NOTHING, Amount, nano_usd
 from app.core.errors import (
     BudgetExceeded,
     ConflictError,
@@ -262,14 +262,23 @@ class ServedCall:
             message = f"the process that ran {spec.reference!r} has died: its effect is not known, and it is not run again"
             self._end("failed", ConflictError(message, code="effect_uncertain"))
             return
-        if spec.cost_usd and context.purse is not None and not await context.purse.pay(Amount(0, nano_usd(spec.cost_usd))):
-            self._end("refused", BudgetExceeded(f"the tool {spec.name!r} costs ${spec.cost_usd:g}, more than is left"))
-            return
+        price, reservation = Amount(0, nano_usd(spec.cost_usd)), None
+        if spec.cost_usd and context.purse is not None:
+            reservation = await context.purse.reserve(price)
+            if reservation is None:
+                self._end("refused", BudgetExceeded(f"the tool {spec.name!r} costs ${spec.cost_usd:g}, more than is left"))
+                return
+        used = price
         try:
             result = await toolbox.run(prepared)
-        except QuorumError as error:
+            used = NOTHING if result.untried else price
+        except QuorumError as error:  # it could not be recorded, and so was not run
+            used = NOTHING
             self._end("failed", error)
             return
+        finally:
+            if reservation is not None:
+                reservation.settle_later(used)
         self._warnings = result.warnings
         self.run = replace(
             self.run,

@@ -90,16 +90,20 @@ def _named(toolbox: Toolbox | None, names: Sequence[str] | None) -> list[Registe
     newest = dict.fromkeys(one.spec.name for one in toolbox.all())
     if names is None:
         return [toolbox.find(name) for name in newest]
-    found: list[Registered] = []
+    named: dict[str, tuple[str, Registered]] = {}
     for place, name in enumerate(names):
         if "*" in name:
-            found += [toolbox.find(one) for one in newest if fnmatchcase(one, name)]
             continue
         try:
-            found.append(toolbox.find(name))
+            one = toolbox.find(name)
         except NotFound as error:
             raise InvalidRequest(error.message, param=f"options.tools.{place}") from None
-    return found
+        other, before = named.setdefault(one.spec.name, (name, one))
+        if before.spec.version != one.spec.version:
+            message = f"{other!r} and {name!r} are two versions of one tool, which models call by one name; name one of them"
+            raise InvalidRequest(message, param=f"options.tools.{place}")
+    fitting = {one: toolbox.find(one) for one in newest if any("*" in name and fnmatchcase(one, name) for name in names)}
+    return list((fitting | {name: one for name, (_, one) in named.items()}).values())
 
 
 async def permitted(offer: Offer, toolbox: Toolbox | None, caller: ToolCaller) -> Offer:

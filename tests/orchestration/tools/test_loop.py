@@ -74,6 +74,43 @@ async def test_options_name_the_tools_that_are_offered(tmp_path: Path, names: li
     assert [tool.name for tool in model.asked[0].tools] == offered
 
 
+def add_one(a: int) -> int:
+    """Adds one."""
+    return a + 1
+
+
+OLDER = tool_of(add_one, name="add", version="0.9", side_effect="read", deprecated="add@1 adds whatever you like")
+
+
+@pytest.mark.parametrize(
+    ("names", "version"),
+    [
+        (["add"], "1.0.0"),
+        (["add@0.9"], "0.9.0"),
+        (["a*", "add@0.9"], "0.9.0"),
+        (["add@0.9", "*"], "0.9.0"),
+        (["add", "add@1"], "1.0.0"),
+    ],
+)
+async def test_of_several_versions_the_one_that_is_named_is_run(tmp_path: Path, names: list[str], version: str) -> None:
+    model = Scripted("a", candidate=script(asks(call("add", a=2, **({"b": 3} if version == "1.0.0" else {}))), "Done."))
+    ran = await act(model, toolbox(tmp_path, add, OLDER), tools=names)
+    assert [tool.name for tool in model.asked[0].tools].count("add") == 1
+    assert (only(ran).version, only(ran).result) == (version, 5 if version == "1.0.0" else 3)
+    deprecated = "the tool 'add@0.9.0' is deprecated: add@1 adds whatever you like"
+    assert (deprecated in ran.result.warnings) is (version == "0.9.0")
+    assert any("Deprecated: add@1" in (tool.description or "") for tool in model.asked[0].tools) is (version == "0.9.0")
+
+
+def test_two_versions_of_one_tool_are_refused(tmp_path: Path) -> None:
+    from app.orchestration.tools.orchestrator import ToolOrchestrator
+
+    request, context = context_of([Scripted("a")], toolbox(tmp_path, add, OLDER), tools=["add", "clock", "add@0.9"])
+    with pytest.raises(InvalidRequest, match="are two versions of one tool") as refused:
+        ToolOrchestrator().check(request, context)
+    assert refused.value.param == "options.tools.2"
+
+
 def test_a_tool_that_there_is_not_is_refused_by_its_name(tmp_path: Path) -> None:
     from app.orchestration.tools.orchestrator import ToolOrchestrator
 
