@@ -6,7 +6,7 @@ import json
 import sys
 from typing import Any
 
-NAMES = ("bytes", "deep", "noise", "huge", "fat", "wrong", "silent")
+NAMES = ("bytes", "deep", "noise", "huge", "fat", "wrong", "silent", "endless")
 ANY = {"type": "object"}
 
 
@@ -37,6 +37,9 @@ def call(number: Any, name: str) -> None:
             say(answer(number, {"content": [], "structuredContent": {"a": "x" * 5_000_000}}))
         case "wrong":
             say(answer(number, {"content": "no list"}))
+        case "endless":
+            while True:
+                sys.stdout.buffer.write(b"x" * 65_536)
         case _:
             pass
 
@@ -49,7 +52,12 @@ for line in sys.stdin.buffer:
             about = {"name": "rough", "version": "1"}
             say(answer(asked["id"], {"protocolVersion": version, "capabilities": {"tools": {}}, "serverInfo": about}))
         case "tools/list":
-            say(answer(asked["id"], {"tools": [{"name": name, "inputSchema": ANY} for name in NAMES]}))
+            tools = [{"name": name, "inputSchema": ANY} for name in NAMES]
+            if "pages" in sys.argv:  # for ever, and nothing but the first is there
+                first = "cursor" not in asked.get("params", {})
+                say(answer(asked["id"], {"tools": tools if first else [], "nextCursor": "more"}))
+            else:
+                say(answer(asked["id"], {"tools": tools}))
         case "tools/call":
             call(asked["id"], asked["params"]["name"])
         case _ if "id" in asked and "method" in asked:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import signal
 import subprocess
@@ -18,9 +19,11 @@ import pytest
 from app.config.tools import ToolsConfig
 from app.core.errors import ErrorReport, ToolExecutionError
 from app.core.tools import ToolResult
+from app.observability.metrics import REGISTRY
 from app.tools.mcp.starting import RelayProcess
 from app.tools.mcp.tools import tool_name
 from app.tools.toolbox import Toolbox
+from tests.support.loopback import Answer, Loopback, Received, as_json
 from tests.support.ports import free_port
 from tests.support.service import ROOT
 from tests.support.serving import until
@@ -82,6 +85,13 @@ def fault(result: ToolResult) -> ErrorReport:
     return result.error
 
 
+def up(name: str) -> float:
+    """What the metric says of a server."""
+    found = REGISTRY.get_sample_value("quorum_mcp_server_up", {"server": name})
+    assert found is not None
+    return found
+
+
 def started(notes: Path) -> list[int]:
     """The processes of the program that were started, in their order."""
     lines = notes.read_text().splitlines() if notes.exists() else []
@@ -134,6 +144,7 @@ async def test_a_program_and_a_url_are_used_alike(toolbox: MakeToolbox, notes: P
         ("fat", None),
         ("wrong", None),
         ("silent", None),
+        ("endless", None),
     ],
 )
 async def test_what_a_rough_server_says_is_bounded_data(toolbox: MakeToolbox, tool: str, said: str | None) -> None:
@@ -150,6 +161,71 @@ async def test_what_a_rough_server_says_is_bounded_data(toolbox: MakeToolbox, to
             await until(lambda: is_up(box, "rough"), within_s=UP_S)
             again = await box.execute("rough__noise", {}, ME)
         assert again.value == "after the noise"
+
+
+async def test_a_program_that_says_a_line_without_end_is_ended_and_says_why(toolbox: MakeToolbox, tmp_path: Path) -> None:
+    box = toolbox(mcp={"rough": {**ROUGH, "timeout_s": 60}})
+    async with connected(box, "rough"):
+        began = time.monotonic()
+        failure = fault(await box.execute("rough__endless", {}, ME))
+        assert "went away while it worked (it said a line of more than 16777216 bytes, and was ended)" in failure.message
+        took_s = time.monotonic() - began
+        [relay] = relays(tmp_path)
+        resident_mb = resident_bytes(relay) / 1e6
+        await until(lambda: is_up(box, "rough"), within_s=UP_S)
+        assert await ok(box, "rough__noise") == "after the noise"
+    print(f"ended after {took_s:.1f} s, with {resident_mb:.0f} MB in the relay")
+    assert resident_mb < 400
+
+
+async def test_a_server_that_lists_pages_without_end_is_up_with_the_first(toolbox: MakeToolbox) -> None:
+    box = toolbox(mcp={"rough": {**ROUGH, "command": [*ROUGH["command"], "pages"]}})
+    async with connected(box, "rough"):
+        assert await ok(box, "rough__noise") == "after the noise"
+
+
+def resident_bytes(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "said"),
+    [
+        ("application/json", {}, "has more than 16777216 bytes"),
+        ("application/json", {"content-encoding": "gzip"}, "answers compressed"),
+        ("text/event-stream", {}, ""),
+        ("text/event-stream", {"content-encoding": "gzip"}, ""),
+    ],
+)
+async def test_a_url_that_answers_without_end_is_not_read_to_its_end(
+    toolbox: MakeToolbox, tmp_path: Path, kind: str, more: dict[str, str], said: str
+) -> None:
+    """Forty megabytes are more than is taken of any answer."""
+
+    def answers(request: Received) -> Answer:
+        asked = request.json if request.body else {}
+        match asked.get("method"):
+            case "initialize":
+                about = {"serverInfo": {"name": "rough", "version": "1"}, "capabilities": {"tools": {}}}
+                result: Any = {"protocolVersion": asked["params"]["protocolVersion"], **about}
+            case "tools/list":
+                result = {"tools": [{"name": "fat", "inputSchema": {"type": "object"}}]}
+            case "tools/call":
+                return Answer(headers={"content-type": kind, **more}, body=b'data: {"a": "' + b"x" * 40_000_000)
+            case _ if "id" in asked:
+                return as_json({"jsonrpc": "2.0", "id": asked["id"], "error": {"code": -32601, "message": "no such method"}})
+            case _:
+                return Answer(202 if asked else 405, body=b"")
+        return as_json({"jsonrpc": "2.0", "id": asked["id"], "result": result})
+
+    async with Loopback(answers) as server:
+        box = toolbox(mcp={"far": {"url": f"{server.url}/mcp", "timeout_s": 20}})
+        async with connected(box, "far"):
+            failure = fault(await box.execute("far__fat", {}, ME))
+            [relay] = relays(tmp_path)
+            assert failure.code == "tool_failed"
+            assert said in failure.message
+            assert resident_bytes(relay) < 400e6
 
 
 async def test_a_program_that_is_killed_in_the_middle_is_told_and_started_again(toolbox: MakeToolbox, notes: Path) -> None:
@@ -183,6 +259,7 @@ async def test_a_url_that_goes_away_is_told_and_found_again(toolbox: MakeToolbox
             process.kill()
             assert "went away while it worked" in fault(await hanging).message
             await until(lambda: is_down(box, "far"), within_s=UP_S)
+            assert up("far") == 0
             assert fault(await box.execute("far__add", {"a": 1, "b": 2}, ME)).code == "tool_unavailable"
         with listening(notes, port):
             await until(lambda: is_up(box, "far"), within_s=UP_S)
@@ -260,6 +337,7 @@ async def test_a_reload_ends_servers_that_are_gone_and_leaves_the_others(
         assert fault(await hanging).code == "tool_timeout"  # it was let go on, to its own end
         assert [one.spec.timeout_s for one in box.all() if one.spec.name == "next__add"] == [7]
         assert not any(one.spec.name.startswith("near__") for one in box.all())
+        assert (math.isnan(up("near")), up("next")) == (True, 1)
         await until(lambda: not lives(started(notes)[0]), within_s=UP_S)
         assert int(await ok(box, "next__pid")) == started(other)[0]
     assert (len(started(notes)), len(started(other))) == (1, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -69,7 +70,7 @@ class McpLink:
             same = before is not None and _wire(before.config) == _wire(config)
             self.servers[name] = Server(config, before.state, before.error, before.tools) if before and same else Server(config)
         for name in kept.keys() - self.servers.keys():
-            MCP_SERVERS.labels(name).set(0)
+            MCP_SERVERS.labels(name).set(math.nan)  # neither up nor down: workers cannot take a label back
         self._want()
         self._begin()
 

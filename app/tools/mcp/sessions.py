@@ -22,6 +22,7 @@ from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
 
+from app.tools.mcp.bounds import MAX_MESSAGE_BYTES, bounded_body, bounded_lines
 from app.tools.mcp.frames import Failure, ServerState
 
 FIRST_DELAY_S: Final = 0.25
@@ -33,6 +34,8 @@ RELIST_S: Final = 60.0
 RETIRE_S: Final = 60.0
 """Calls under way at a server that nobody wants any more have so long to end."""
 MAX_TOOLS: Final = 256
+MAX_PAGES: Final = 64
+"""Of a list of tools: a server that gives a cursor again and again would be asked for ever."""
 MAX_NAME: Final = 256
 MAX_BLOCKS: Final = 1_000
 MAX_STRUCTURED_BYTES: Final = 4_000_000
@@ -41,6 +44,7 @@ MAX_SCHEMA_BYTES: Final = 200_000
 MAX_DESCRIPTION: Final = 4_000
 MAX_LOG_BYTES: Final = 1_000_000
 _HTTP_CONNECT_S: Final = 10.0
+_ENDED: Final = "it ended"
 _GONE: Final = frozenset({types.CONNECTION_CLOSED})
 
 
@@ -63,6 +67,7 @@ class Session:
         self._changed = changed
         self._client: Client | None = None
         self._ended = asyncio.Event()
+        self._why_ended = _ENDED
         self._relist = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -103,7 +108,8 @@ class Session:
             return _failure("timeout", f"no answer within {timeout_s:g} s")
         if error.code in _GONE or self._ended.is_set() or not await self._answers():
             self._ended.set()
-            return _failure("unknown", "its server went away while it worked; whether the call took effect is not known")
+            why = "" if self._why_ended is _ENDED else f" ({self._why_ended})"
+            return _failure("unknown", f"its server went away while it worked{why}; whether the call took effect is not known")
         return _failure("failed", error.message[:2_000])
 
     async def _answers(self) -> bool:
@@ -125,24 +131,29 @@ class Session:
         delay_s = FIRST_DELAY_S
         while True:
             began = time.monotonic()
-            said = "it ended"
             try:
                 async with AsyncExitStack() as stack:
                     self._ended.clear()
+                    self._why_ended = _ENDED
                     client = await stack.enter_async_context(await self._connecting(stack))
                     await self._list(client)
                     self._client = client
                     await self._watch(client)
-                    self._away(said)  # at once: ending what is left of it takes a while
+                    self._away(self._why_ended)  # at once: ending what is left of it takes a while
             except Exception as error:  # the boundary: a server may fail in any way, and is tried again
-                said = _said(error)
+                if self._why_ended is _ENDED:
+                    self._why_ended = _said(error)
             finally:
                 self._client = None
-            self._away(said)
+            self._away(self._why_ended)
             if time.monotonic() - began >= STEADY_S:
                 delay_s = FIRST_DELAY_S
             await asyncio.sleep(delay_s * random.uniform(0.5, 1.0))  # noqa: S311 (a wait, no secret)
             delay_s = min(2 * delay_s, LONGEST_DELAY_S)
+
+    def _said_too_much(self) -> None:
+        self._why_ended = f"it said a line of more than {MAX_MESSAGE_BYTES} bytes, and was ended"
+        self._ended.set()
 
     def _away(self, why: str) -> None:
         self._client = None
@@ -155,11 +166,12 @@ class Session:
         if config.get("url"):
             http = await stack.enter_async_context(
                 httpx2.AsyncClient(
-                    headers=config.get("headers") or {},
+                    headers={"Accept-Encoding": "identity", **(config.get("headers") or {})},
                     timeout=httpx2.Timeout(_HTTP_CONNECT_S, read=None),
+                    event_hooks={"response": [bounded_body]},
                 )
             )
-            transport = streamable_http_client(config["url"], http_client=http)
+            transport = streamable_http_client(config["url"], http_client=http, max_sse_event_size=MAX_MESSAGE_BYTES)
         else:
             command, *args = config["command"]
             parameters = StdioServerParameters(
@@ -167,6 +179,7 @@ class Session:
                 args=args,
                 env=config.get("env") or None,
                 cwd=config.get("cwd"),
+                encoding=stack.enter_context(bounded_lines(MAX_MESSAGE_BYTES, self._said_too_much)),
                 encoding_error_handler="replace",
             )
             transport = stdio_client(parameters, stack.enter_context(self._log_file()))
@@ -198,11 +211,11 @@ class Session:
     async def _list(self, client: Client) -> None:
         found: list[types.Tool] = []
         cursor: str | None = None
-        while len(found) < MAX_TOOLS:
+        for _ in range(MAX_PAGES):
             page = await client.list_tools(cursor=cursor, cache_mode="bypass")
             found += page.tools
             cursor = page.next_cursor
-            if not cursor:
+            if not cursor or len(found) >= MAX_TOOLS:
                 break
         tools = [_tool(one) for one in found[:MAX_TOOLS] if len(one.name) <= MAX_NAME]
         if tools != self.tools or self.state != "ready":
