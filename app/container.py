@@ -34,6 +34,7 @@ from app.orchestration.reviewing.reviews import Reviews
 from app.orchestration.runs.host import RunHost
 from app.orchestration.runs.stored import StoredRuns
 from app.orchestration.strategies import Strategies, parse_options
+from app.providers.destinations import names_of
 from app.providers.environment import load_or_default
 from app.providers.factory import provider_faults
 from app.providers.registry import ModelRegistry
@@ -367,6 +368,6 @@ class Container:
             if now is not None and (not now.dynamic or now.config == config):
                 continue
             try:
-                self._registry.add(name, config)
+                self._registry.add(name, config, names=names_of(config.base_url, self._engine.spec.allowed_hosts))
             except ConfigError as error:
                 _log.error("a stored provider is left out", provider=name, reason=error.message)

@@ -7,9 +7,12 @@ import socket
 from collections.abc import Sequence
 
 import httpx
+from aiohttp.abc import AbstractResolver
+from aiohttp.resolver import ThreadedResolver
 
 from app.core.addresses import is_public
 from app.core.errors import InvalidRequest
+from app.providers.public_names import PublicNames
 
 _SCHEMES = ("http", "https")
 _RESOLVE_S = 5.0
@@ -34,6 +37,18 @@ async def check_destination(base_url: str, allowed_hosts: Sequence[str]) -> None
             f"base_url: {host!r} leads to an address that is not public; list it under allowed_hosts to permit it",
             param="base_url",
         )
+
+
+def names_of(base_url: str | None, allowed_hosts: Sequence[str]) -> AbstractResolver | None:
+    """What looks up the name in a base URL that was checked, so that it leads to public addresses later, too. None where it may
+    lead anywhere, or is a vendor's own."""
+    if base_url is None or _parsed(base_url).host in allowed_hosts:
+        return None
+    return PublicNames(ThreadedResolver(), _not_public)
+
+
+def _not_public(host: str) -> OSError:
+    return OSError(f"{host!r} leads to an address that is not public now; list it under allowed_hosts to permit it")
 
 
 def _parsed(base_url: str) -> httpx.URL:

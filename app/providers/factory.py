@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from app.config.explaining import close_to, listed
 from app.config.loading import MemberFault
@@ -12,9 +12,15 @@ from app.core.errors import ConfigError
 from app.core.models import Capabilities, ModelProfile
 from app.providers.base import Provider
 
+if TYPE_CHECKING:
+    from aiohttp.abc import AbstractResolver
 
-def make_provider(name: str, config: LLMProvider) -> Provider:
+
+def make_provider(name: str, config: LLMProvider, names: AbstractResolver | None = None) -> Provider:
     """The provider that `config` describes. Must be called inside a running event loop.
+
+    Parameters:
+        names: looks its host's name up; with it, proxies are left aside.
 
     Raises:
         ConfigError: `config` lacks what its kind needs, or has options that its kind does not know.
@@ -23,15 +29,15 @@ def make_provider(name: str, config: LLMProvider) -> Provider:
         case "openai" | "openai_compatible":
             from app.providers.openai import openai_provider
 
-            return openai_provider(name, config)
+            return openai_provider(name, config, names=names)
         case "anthropic":
             from app.providers.anthropic import anthropic_provider
 
-            return anthropic_provider(name, config)
+            return anthropic_provider(name, config, names=names)
         case "gemini":
             from app.providers.gemini import gemini_provider
 
-            return gemini_provider(name, config)
+            return gemini_provider(name, config, names=names)
         case "mock":
             from app.providers.mock import mock_provider
 

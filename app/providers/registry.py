@@ -10,6 +10,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from app.config.calls import CallConfig, call_config
 from app.config.explaining import close_to, listed
@@ -22,6 +23,9 @@ from app.providers.embedding import embedding_call
 from app.providers.factory import default_profile, known_profiles, make_provider
 from app.providers.fitting import fitted, plainly
 from app.providers.profiles import profile_of
+
+if TYPE_CHECKING:
+    from aiohttp.abc import AbstractResolver
 
 Wrap = Callable[[ModelProfile, CallConfig, Call], Call]
 """Puts the policies around a model's bare call."""
@@ -62,7 +66,7 @@ class ModelRegistry:
     Parameters:
         spec: which there are.
         wrap: puts the policies around each model's call. Requests are made to fit the model outside of them.
-        make: makes a provider of its configuration.
+        make: makes a provider of its configuration, and of what looks its host's name up.
         retire_s: seconds until a provider that was replaced or removed is closed.
         check_s: seconds that an availability check may take.
 
@@ -75,7 +79,7 @@ class ModelRegistry:
         spec: QuorumSpec,
         *,
         wrap: Wrap,
-        make: Callable[[str, LLMProvider], Provider] = make_provider,
+        make: Callable[[str, LLMProvider, AbstractResolver | None], Provider] = make_provider,
         retire_s: float = _RETIRE_S,
         check_s: float = _CHECK_S,
     ) -> None:
@@ -142,8 +146,8 @@ class ModelRegistry:
             raise NotFound(f"there is no provider {name!r}{hint}", param="provider")
         return connection
 
-    def add(self, name: str, provider: LLMProvider | Provider) -> Connection:
-        """Register a provider at run time. Its models are named `name/model`.
+    def add(self, name: str, provider: LLMProvider | Provider, *, names: AbstractResolver | None = None) -> Connection:
+        """Register a provider at run time. Its models are named `name/model`; `names` looks its host's name up.
 
         Raises:
             ConflictError: the name is taken.
@@ -152,7 +156,7 @@ class ModelRegistry:
         if name in self._connections:
             raise ConflictError(f"there is a provider {name!r} already; remove it first, or choose another name", param="name")
         if isinstance(provider, LLMProvider):
-            connection = self._connect(name, provider, dynamic=True)
+            connection = self._connect(name, provider, dynamic=True, names=names)
         else:
             connection = Connection(name, provider, None, dynamic=True)
         self._connections[name] = connection
@@ -239,8 +243,8 @@ class ModelRegistry:
         known = [*self._entries, *(f"{provider}/..." for provider in self._connections)]
         return close_to(name[:_MODEL_NAME_LIMIT], self._entries) or f"; known: {listed(known) or 'none'}"
 
-    def _connect(self, name: str, config: LLMProvider, *, dynamic: bool) -> Connection:
-        provider = self._make(name, config)
+    def _connect(self, name: str, config: LLMProvider, *, dynamic: bool, names: AbstractResolver | None = None) -> Connection:
+        provider = self._make(name, config, names)
         return Connection(name, provider, config, dynamic, known_profiles(name, config))
 
     def _connected(self, spec: QuorumSpec) -> dict[str, Connection]:

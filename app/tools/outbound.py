@@ -1,19 +1,17 @@
 """Requests that tools send: to listed hosts only, never into our own network unless that is listed too.
 
-A name is looked up once, by `_Resolver`, and connected to at the very addresses that were found and held to be public, so a
-name that is bound to another address a moment later leads nowhere (DNS rebinding). Redirects are answers, and not followed.
-Proxies are left aside, since they look names up by themselves.
+A name is looked up once, and connected to at the very addresses that were found and held to be public (`PublicNames`).
+Redirects are answers, and not followed. Proxies are left aside, since they look names up by themselves.
 """
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import httpx
-from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.abc import AbstractResolver
 from aiohttp.resolver import ThreadedResolver
 
 from app.core.addresses import is_address, is_public
@@ -21,6 +19,7 @@ from app.core.errors import Forbidden, ProviderError, ToolExecutionError
 from app.core.hosts import PORTS, fits
 from app.core.tools import ToolCaller
 from app.providers.http import HttpClient, plain_headers
+from app.providers.public_names import PublicNames
 from app.tools.failures import failed, timed_out, unavailable
 
 CONNECT_S: Final = 5.0
@@ -101,7 +100,7 @@ class Outbound:
 
     def _client(self, *, guarded: bool) -> HttpClient:
         if guarded:
-            self._guarded = self._guarded or _made(_Resolver(self._names()))
+            self._guarded = self._guarded or _made(PublicNames(self._names(), _not_public))
             return self._guarded
         self._trusted = self._trusted or _made(self._names())
         return self._trusted
@@ -110,22 +109,6 @@ class Outbound:
         for client in (self._guarded, self._trusted):
             if client is not None:
                 await client.aclose()
-
-
-class _Resolver(AbstractResolver):
-    """Gives public addresses only; a name with any other is refused whole, since it is not what it says."""
-
-    def __init__(self, inner: AbstractResolver) -> None:
-        self._inner = inner
-
-    async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC) -> list[ResolveResult]:
-        found = await self._inner.resolve(host, port, family)
-        if not all(is_public(entry["host"]) for entry in found):
-            raise Forbidden(f"{host!r} leads to an address that is not public; list it under tools.private_hosts to permit it")
-        return found
-
-    async def close(self) -> None:
-        await self._inner.close()
 
 
 def _made(resolver: AbstractResolver) -> HttpClient:
@@ -162,6 +145,10 @@ def _tracing(caller: ToolCaller) -> dict[str, str]:
 
 def _refused(tool: str, why: str) -> Forbidden:
     return Forbidden(f"the tool {tool!r} may not reach this: {why}", param="arguments")
+
+
+def _not_public(host: str) -> Forbidden:
+    return Forbidden(f"{host!r} leads to an address that is not public; list it under tools.private_hosts to permit it")
 
 
 def _any_fits(patterns: Sequence[str], url: httpx.URL) -> bool:

@@ -99,6 +99,7 @@ async def test_every_route_against_every_role(guarded: Serving) -> None:
             status = await ask(guarded, route, authorization=f"Bearer {key}")
             allowed = role in (*scope.split(" or "), "admin")
             assert (status not in (401, 403)) is allowed, f"{role} at {route}: {status}"
+    print(f"{len(SCOPES)} routes x {len(KEYS)} roles: each let in where it may, and nowhere else")
 
 
 @pytest.mark.parametrize(
@@ -197,13 +198,14 @@ async def test_without_keys_only_this_machine_is_answered(
 ) -> None:
     async with serving(tmp_path, valkey.url, allowed_hosts=("quorum.test",)) as service:
         for method, path in SCOPES:
-            if method == "GET":
+            if method == "GET" or status == 403:
                 absent = "{id}" in path or path.startswith(
                     ("/v1/tools/{name}", "/v1/workflows/{name}")
                 )  # nobody's run, no such tool
                 there = 404 if absent and status == 200 else status
                 assert await ask(service, (method, path), **headers) == there
-        assert await ask(service, ("POST", "/v1/orchestrations"), **headers) == (400 if status == 200 else status)
+        if status == 200:
+            assert await ask(service, ("POST", "/v1/orchestrations"), **headers) == 400
 
 
 async def test_an_insecure_service_answers_everybody(tmp_path: Path, valkey: EmbeddedValkey) -> None:

@@ -90,6 +90,27 @@ async def test_private_addresses_are_refused_unless_listed(service: Serving, bas
     assert len((await service.client.get("/v1/providers")).json()["data"]) == 1
 
 
+@pytest.mark.parametrize("kind", ["openai_compatible", "anthropic", "gemini"])
+async def test_a_name_that_is_bound_to_a_private_address_later_leads_nowhere(
+    tmp_path: Path, valkey: EmbeddedValkey, provider: Loopback, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The name server says a public address when the provider is registered, and this machine's from then on."""
+    found, really = iter([["93.184.216.34"]]), socket.getaddrinfo
+
+    def looked_up(host: str, port: Any, *more: Any, **named: Any) -> Any:
+        return really(next(found, ["127.0.0.1"])[0] if host == "rebound.test" else host, port, *more, **named)
+
+    monkeypatch.setattr(socket, "getaddrinfo", looked_up)
+    port = provider.url.rpartition(":")[2]
+    async with serving(tmp_path, valkey.url) as service:
+        made = await service.client.post("/v1/providers", json=registration(f"http://rebound.test:{port}", kind=kind))
+        assert made.status_code == 201, made.text
+        answer = await service.client.post("/v1/chat/completions", json=chat("fresh/m"))
+        assert answer.status_code == 502, answer.text
+        assert (await service.client.post("/v1/providers/fresh/check")).json()["available"] is False
+    assert provider.received == []
+
+
 async def test_a_check_says_why_a_provider_cannot_be_reached(tmp_path: Path, valkey: EmbeddedValkey) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))

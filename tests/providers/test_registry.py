@@ -55,7 +55,7 @@ def spec(providers: dict[str, dict[str, Any]], models: dict[str, dict[str, Any]]
 
 
 def registry(of: QuorumSpec, make: Callable[[str, LLMProvider], Any] | None = None, **more: Any) -> ModelRegistry:
-    return ModelRegistry(of, wrap=more.pop("wrap", bare), make=make or (lambda name, _: Echo(name)), **more)
+    return ModelRegistry(of, wrap=more.pop("wrap", bare), make=make or (lambda name, *_: Echo(name)), **more)
 
 
 async def answer(call: Call, model: str) -> str:
@@ -294,7 +294,7 @@ class TestReload:
     async def test_a_provider_that_cannot_be_made_changes_nothing(self) -> None:
         made: list[Echo] = []
 
-        def make(name: str, _: LLMProvider) -> Echo:
+        def make(name: str, *_: object) -> Echo:
             if name == "bad":
                 raise ConfigError("cannot be made")
             made.append(Echo(name))
@@ -320,7 +320,7 @@ class TestReload:
 async def test_all_providers_are_checked_at_once_and_in_bounded_time() -> None:
     models = registry(
         spec({"a": {"kind": "openai"}, "b": {"kind": "openai"}}),
-        lambda name, _: Echo(name, hangs=name == "b"),
+        lambda name, *_: Echo(name, hangs=name == "b"),
         check_s=0.05,
     )
     assert await models.check_all() == (
@@ -335,7 +335,7 @@ async def test_all_providers_are_checked_at_once_and_in_bounded_time() -> None:
 async def test_closing_closes_all_and_what_was_replaced_too() -> None:
     made: list[Echo] = []
 
-    def make(name: str, _: LLMProvider) -> Echo:
+    def make(name: str, *_: object) -> Echo:
         made.append(Echo(name))
         return made[-1]
 

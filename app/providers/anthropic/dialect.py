@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import httpx
+from aiohttp.abc import AbstractResolver
 
 from app.config.spec import LLMProvider
 from app.core.chat import ChatRequest, ChatResponse
@@ -59,13 +60,13 @@ class AnthropicDialect:
         return tuple(model["id"] for model in body["data"])
 
 
-def anthropic_provider(name: str, config: LLMProvider) -> HttpProvider:
+def anthropic_provider(name: str, config: LLMProvider, *, names: AbstractResolver | None = None) -> HttpProvider:
     """A connection to Anthropic, or to what speaks its dialect. Must be made inside a running event loop."""
     key = config.api_key.get_secret_value() if config.api_key else None
     return HttpProvider(
         name,
         "anthropic",
         AnthropicDialect(config.base_url, key, config.query),
-        HttpClient(name, connect_s=config.timeouts.connect_s, max_connections=config.max_connections),
+        HttpClient(name, connect_s=config.timeouts.connect_s, max_connections=config.max_connections, resolver=names),
         extra_headers=config.headers,
     )

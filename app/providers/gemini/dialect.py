@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 import httpx
+from aiohttp.abc import AbstractResolver
 
 from app.config.spec import LLMProvider
 from app.core.chat import ChatRequest, ChatResponse
@@ -88,12 +89,12 @@ class GeminiDialect:
         return tuple(row["name"].removeprefix("models/") for row in body["models"])
 
 
-def gemini_provider(name: str, config: LLMProvider) -> HttpProvider:
+def gemini_provider(name: str, config: LLMProvider, *, names: AbstractResolver | None = None) -> HttpProvider:
     """A connection to Gemini as `config` says. Must be made inside a running event loop."""
     dialect = GeminiDialect(
         base_url=config.base_url,
         api_key=config.api_key.get_secret_value() if config.api_key else None,
         query=config.query,
     )
-    http = HttpClient(name, connect_s=config.timeouts.connect_s, max_connections=config.max_connections)
+    http = HttpClient(name, connect_s=config.timeouts.connect_s, max_connections=config.max_connections, resolver=names)
     return HttpProvider(name, "gemini", dialect, http, extra_headers=config.headers)

@@ -7,6 +7,7 @@ from typing import Any, cast
 from urllib.parse import quote
 
 import httpx
+from aiohttp.abc import AbstractResolver
 
 from app.config.spec import LLMProvider
 from app.core.chat import ChatRequest, ChatResponse
@@ -95,7 +96,13 @@ def _credential(vendor: Vendor, api_key: str | None) -> dict[str, str]:
     return {vendor.key_header: f"Bearer {api_key}" if vendor.key_header == "authorization" else api_key}
 
 
-def openai_provider(name: str, config: LLMProvider, *, environ: Mapping[str, str] | None = None) -> HttpProvider:
+def openai_provider(
+    name: str,
+    config: LLMProvider,
+    *,
+    environ: Mapping[str, str] | None = None,
+    names: AbstractResolver | None = None,
+) -> HttpProvider:
     """A provider of kind `openai` or `openai_compatible` from its configuration.
 
     `environ` is where the vendor's usual variables are looked up when `config` has no key. That is done for the vendor's own
@@ -116,6 +123,6 @@ def openai_provider(name: str, config: LLMProvider, *, environ: Mapping[str, str
         name=name,
         kind=config.kind,
         dialect=OpenAIDialect(base_url, key, vendor, config.query),
-        http=HttpClient(name, connect_s=config.timeouts.connect_s, max_connections=config.max_connections),
+        http=HttpClient(name, connect_s=config.timeouts.connect_s, max_connections=config.max_connections, resolver=names),
         extra_headers=config.headers,
     )

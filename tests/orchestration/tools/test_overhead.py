@@ -6,12 +6,15 @@ import time
 from itertools import count
 from pathlib import Path
 
+import pytest
+
 from tests.orchestration.scripted import Scripted
 from tests.orchestration.tools.acting import act, asks, call, toolbox
 
 STEPS = 30
 
 
+@pytest.mark.alone
 async def test_a_step_adds_less_than_two_milliseconds(tmp_path: Path) -> None:
     async def echo(number: int) -> int:
         """Gives it back."""

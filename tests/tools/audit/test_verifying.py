@@ -212,6 +212,32 @@ def test_a_signature_spelt_otherwise_is_found():
     assert found([changed(line, signature=orjson.loads(line)["signature"].upper())]) == ("forged", 1)
 
 
+def test_every_tampering_is_found_at_the_record_it_was_done_to():
+    lines = chain(20)
+    kept = links(lines)[17]  # the last head that somebody has kept
+    edits = [("decision", "denied"), ("time_ms", 1), ("actor", None), ("action", "audit.export"), ("seq", 99), ("tenant", "b")]
+    tried: dict[str, list[tuple[list[bytes], int]]] = {
+        "edited": [
+            ([*lines[:at], changed(lines[at], **{name: value}), *lines[at + 1 :]], at + 1)
+            for at in range(20)
+            for name, value in edits
+        ],
+        "deleted": [([*lines[:at], *lines[at + 1 :]], at + 1) for at in range(18)],
+        "reordered": [
+            ([*lines[:one], lines[other], *lines[one + 1 : other], lines[one], *lines[other + 1 :]], one + 1)
+            for one in range(20)
+            for other in range(one + 1, 20)
+        ],
+        "repeated": [([*lines[:at], lines[at - 1], *lines[at:]], at + 1) for at in range(1, 20)],
+        "cut off": [(lines[:length], length + 1) for length in range(18)],
+    }
+    for what, cases in tried.items():
+        missed = [(at, found(tampered, heads=[kept])) for tampered, at in cases]
+        assert [one for one in missed if one[1] is None or one[1][1] != one[0]] == [], what
+    counts = ", ".join(f"{len(cases)} {what}" for what, cases in tried.items())
+    print(f"audit-tamper: {counts}: {sum(map(len, tried.values()))} found, each at its first record, 0 missed")
+
+
 @given(st.data())
 def test_no_single_change_of_a_byte_goes_unnoticed(data: st.DataObject):
     lines = chain(3)
