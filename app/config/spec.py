@@ -162,6 +162,7 @@ class CapabilitiesConfig(Spec):
     logprobs: bool | None = None
     n: bool | None = None
     system: bool | None = None
+    sampling: bool | None = Field(default=None, description="Whether it takes temperature, top_p and penalties.")
 
 
 class PriceConfig(Spec):

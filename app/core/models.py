@@ -32,6 +32,7 @@ class Capabilities:
     logprobs: bool = False
     n: bool = False
     system: bool = True
+    sampling: bool = True
 
 
 @dataclass(frozen=True, slots=True)

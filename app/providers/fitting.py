@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import replace
+from typing import Final
 
 from app.core.chat import DEFAULT_GENERATION, ChatRequest, Generation, ResponseFormat, ToolDefinition
 from app.core.errors import CapabilityMissing
@@ -28,8 +29,13 @@ _REFUSALS = {
     "stop": ("takes no stop sequences", "leave stop out", "stop"),
     "logprobs": ("gives no logprobs", "leave logprobs out", "logprobs"),
     "n": ("gives one answer a call", "leave n out, or ask the model several times", "n"),
+    "sampling": ("takes no settings of sampling", "leave temperature, top_p and penalties out", "temperature"),
 }
 """By capability: what a model without it does, what to do instead, and which member of the request asks for it."""
+
+
+_SAMPLING: Final = {"temperature": 1, "top_p": 1, "presence_penalty": 0, "frequency_penalty": 0}
+"""The settings of sampling, each with the value that changes nothing."""
 
 
 def missing(
@@ -150,6 +156,8 @@ def _lack(
         return _refusal(profile, "logprobs")
     if generation.n > 1 and not can.n:
         return _refusal(profile, "n")
+    if not can.sampling and any(getattr(generation, name) not in (None, plain) for name, plain in _SAMPLING.items()):
+        return _refusal(profile, "sampling")
     return None
 
 
@@ -171,6 +179,8 @@ def _bounded(profile: ModelProfile, generation: Generation) -> Generation:
         generation = replace(generation, parallel_tool_calls=None)
     if generation.reasoning_effort == "none" and not can.reasoning:
         generation = replace(generation, reasoning_effort=None)
+    if not can.sampling and any(getattr(generation, name) is not None for name in _SAMPLING):
+        generation = replace(generation, **dict.fromkeys(_SAMPLING))
     return generation
 
 

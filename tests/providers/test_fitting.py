@@ -15,7 +15,7 @@ from app.core.models import Capabilities, ModelProfile
 from app.core.streams import close
 from app.providers.fitting import fit, fitted, missing, plainly
 
-NOTHING = Capabilities(*[False] * 11)
+NOTHING = Capabilities(*[False] * 11, sampling=False)
 EVERYTHING = Capabilities(*[True] * 11)
 
 PLAIN = ModelProfile("plain", "p", "m", NOTHING)
@@ -45,6 +45,9 @@ ASKS = {
     "logprobs": request(logprobs=True),
     "top_logprobs": request(top_logprobs=3),
     "n": request(n=2),
+    "temperature": request(temperature=0.0),
+    "top_p": request(top_p=0.9),
+    "penalty": request(presence_penalty=0.5),
 }
 
 
@@ -66,6 +69,9 @@ ASKS = {
         ("logprobs", "gives no logprobs; leave logprobs out, or choose a model with", "logprobs"),
         ("top_logprobs", "gives no logprobs; leave logprobs out, or choose a model with", "logprobs"),
         ("n", "gives one answer a call; leave n out, or ask the model several times, or choose a model", "n"),
+        ("temperature", "takes no settings of sampling; leave temperature, top_p and penalties out, or", "temperature"),
+        ("top_p", "takes no settings of sampling; leave temperature, top_p and penalties out, or", "temperature"),
+        ("penalty", "takes no settings of sampling; leave temperature, top_p and penalties out, or", "temperature"),
     ],
 )
 async def test_what_a_model_cannot_do_is_refused_with_what_would_work(asked: str, message: str, param: str) -> None:
@@ -95,8 +101,14 @@ async def test_images_in_tool_results_count_as_images() -> None:
 
 
 async def test_a_request_of_text_is_itself_for_the_plainest_model() -> None:
-    asked = request(user("hi"), temperature=0.3, max_tokens=50, top_p=0.9)
+    asked = request(user("hi"), max_tokens=50)
     assert await fit(PLAIN, asked) is asked
+
+
+async def test_settings_of_sampling_that_change_nothing_are_left_out_for_a_model_that_takes_none() -> None:
+    asked = request(temperature=1, top_p=1.0, presence_penalty=0, frequency_penalty=0.0, max_tokens=50)
+    assert (await fit(PLAIN, asked)).generation == Generation(max_tokens=50)
+    assert await fit(ABLE, asked) is asked
 
 
 async def test_max_tokens_are_bounded_by_what_the_model_can_write() -> None:

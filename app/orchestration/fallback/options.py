@@ -57,7 +57,19 @@ class RequestTransform(StrategyOptions):
     prepend_system: str | None = Field(default=None, max_length=20_000, description="Put before the system message.")
     append_system: str | None = Field(default=None, max_length=20_000, description="Put after the system message.")
     drop: tuple[
-        Literal["tools", "images", "documents", "response_format", "stop", "seed", "logprobs", "reasoning_effort"], ...
+        Literal[
+            "tools",
+            "images",
+            "documents",
+            "response_format",
+            "stop",
+            "seed",
+            "logprobs",
+            "reasoning_effort",
+            "temperature",
+            "top_p",
+        ],
+        ...,
     ] = Field(default=(), description="Parts of the request that are left out.")
 
 

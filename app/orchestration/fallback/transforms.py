@@ -25,6 +25,8 @@ _DROPPED: Final[dict[str, Any]] = {
     "seed": None,
     "logprobs": False,
     "reasoning_effort": None,
+    "temperature": None,
+    "top_p": None,
 }
 """What a generation setting is once it is left out."""
 

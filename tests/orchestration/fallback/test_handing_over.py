@@ -6,6 +6,7 @@ from typing import get_args
 
 import pytest
 
+from app.core.chat import Generation
 from app.core.errors import CapabilityMissing, FailureClass, InvalidRequest
 from app.core.messages import ImagePart, Message, TextPart, user
 from app.core.models import Capabilities
@@ -169,6 +170,15 @@ async def test_a_model_that_cannot_do_what_is_asked_is_skipped() -> None:
     assert not blind.asked
     ran = await chained(blind, chain=[{"model": "blind", "request": {"drop": ["images"]}}], messages=PICTURE)
     assert ran.result.output.source_model == "blind"
+
+
+async def test_a_model_without_settings_of_sampling_is_asked_where_its_link_leaves_them_out() -> None:
+    fixed, hot = Scripted("fixed", capabilities=Capabilities(sampling=False)), Generation(temperature=0.2, top_p=0.5, seed=7)
+    ran = await chained(fixed, Scripted("b"), chain=["fixed", "b"], generation=hot)
+    assert told(ran.result.path[0]) == (1, "fixed", "skipped", None)
+    ran = await chained(fixed, chain=[{"model": "fixed", "request": {"drop": ["temperature", "top_p"]}}], generation=hot)
+    assert ran.result.output.source_model == "fixed"
+    assert fixed.asked[0].generation == Generation(seed=7)
 
 
 def refused(*models: Scripted, **request: object) -> InvalidRequest:
