@@ -127,7 +127,7 @@ class EnclosingRun:
     They `tell` it what happens, those that have to be booked if it is cut are put `beside` its own, and draw on its `purse`
     where it has one; with `needs_prices` only models of known prices may be asked. `within` names the tools that it is inside
     of itself, the outermost first. `watched` says that somebody sees every event, and `max_concurrent_calls` how many calls
-    may be under way at once.
+    may be under way at once. `is_step` where it is a workflow, and what asks models a step of it.
     """
 
     tell: Callable[[RunEvent], None]
@@ -137,6 +137,7 @@ class EnclosingRun:
     within: tuple[str, ...] = ()
     watched: bool = False
     max_concurrent_calls: int = 16
+    is_step: bool = False
 
 
 @dataclass(frozen=True, slots=True)

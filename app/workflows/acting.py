@@ -69,7 +69,7 @@ class Acting:
         def tell(_: RunEvent) -> None:
             """Its events are told by who runs it."""
 
-        return replace(enclosing(self._context, tell), within=self._within)
+        return replace(enclosing(self._context, tell), within=self._within, is_step=True)
 
     def _request(self, asked: JsonObject, until: float | None) -> RunRequest:
         outer = self._context.request

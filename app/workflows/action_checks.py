@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from app.config.document import Fault
 from app.config.explaining import close_to, listed
@@ -24,6 +24,9 @@ from app.workflows.graph import Place, read_by, values_of
 from app.workflows.references import bound_expression, malformed, whole
 from app.workflows.scope import Scope, reference_fault, references_of
 from app.workflows.types import NoSuchMember, misfit, type_of
+
+AS_ORCHESTRATION: Final = "a workflow in a workflow is a step of its own: write `workflow: {name: ...}`, not an orchestration"
+"""As an orchestration it would keep no journal, undo nothing with the others, and could run inside of itself for ever."""
 
 
 def without_default(schema: JsonObject) -> dict[str, Any]:
@@ -87,6 +90,9 @@ class ActionCheck:
         if asked.recipe is not None and "${" not in asked.recipe and asked.recipe not in known.recipes:
             hint = close_to(asked.recipe, known.recipes) or f"; there are {listed(known.recipes) or 'none'}"
             yield Fault((*place, "recipe"), f"{asked.recipe!r} is no recipe{hint}")
+        if asked.strategy == "workflow" or asked.recipe in known.workflow_recipes:
+            yield Fault((*place, "strategy" if asked.recipe is None else "recipe"), AS_ORCHESTRATION)
+            return
         for number, model in enumerate(asked.models):
             yield from self._model(model, (*place, "models", number))
         if asked.lead_model is not None:

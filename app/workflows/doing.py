@@ -65,8 +65,8 @@ class Actions:
             outcome.output = await _transformed(action, values)
             return
         if action.switch is not None:
-            chosen = await _chosen(action, values, outcome)
-            source = nothing() if chosen is None else self.do(chosen, doing, values, outcome)
+            case = await chosen(action, values, outcome)
+            source = nothing() if case is None else self.do(case, doing, values, outcome)
         elif action.map is not None:
             source = self._map(action.map, doing, values, outcome)
         else:
@@ -202,7 +202,7 @@ async def _transformed(action: WorkflowAction, values: Values) -> Any:
     return await bound.compiled.value(bound.values(values.find))
 
 
-async def _chosen(action: WorkflowAction, values: Values, outcome: Outcome) -> WorkflowAction | None:
+async def chosen(action: WorkflowAction, values: Values, outcome: Outcome) -> WorkflowAction | None:
     """The case of a switch that is done; None where none is."""
     switch = action.switch
     assert switch is not None  # noqa: S101

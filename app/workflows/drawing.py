@@ -68,9 +68,9 @@ def _what(action: WorkflowAction) -> str:
 
 
 def _text(text: str) -> str:
-    """A text that ends no label: Mermaid knows entities by `#name;`."""
+    """A text that ends no label and is no directive (`%%{init: ...}%%`): Mermaid knows entities by `#name;`."""
     short = text if len(text) <= 60 else text[:57] + "..."
-    return "".join(_ENTITIES.get(character, character) for character in short)
+    return "".join(_ENTITIES.get(character, character if character.isprintable() else " ") for character in short)
 
 
-_ENTITIES: Final = {'"': "#quot;", "<": "#lt;", ">": "#gt;", "#": "#35;", "\n": " ", "`": "#96;"}
+_ENTITIES: Final = {'"': "#quot;", "<": "#lt;", ">": "#gt;", "#": "#35;", "%": "#37;", "&": "#amp;", "`": "#96;"}

@@ -16,11 +16,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Final
 
 from pydantic import TypeAdapter
 
-from app.core.errors import ErrorReport
+from app.core.errors import ErrorReport, OrchestratorError, report
 from app.core.run_events import HelperFinished, RunEvent, StepCompensated, ToolReturned, Warning
 from app.core.runs import HelperCall
 from app.core.streams import merge
@@ -28,7 +29,7 @@ from app.core.tool_runs import ToolRun
 from app.workflows.doing import Actions, Doing
 from app.workflows.failing import UNCERTAIN, LevelFailed, StepFailed, StepWaits
 from app.workflows.graph import default_returns
-from app.workflows.journal import Done
+from app.workflows.journal import UNDO, Done
 from app.workflows.levels import Level, Values
 from app.workflows.middleware import Hooks
 from app.workflows.outcome import Outcome, Tally
@@ -94,9 +95,11 @@ class Execution:
                     async for event in events:
                         yield event
             except LevelFailed:
-                assert level.failure is not None  # noqa: S101 - which is what was raised
-                if level.failure.code != UNCERTAIN:
-                    await self._running.journal.fail(level.path, level.failure, level.failed_step)
+                pass
+            else:
+                self._return(level)
+            if level.failure is not None and level.failure.code != UNCERTAIN:
+                await self._running.journal.fail(level.path, level.failure, level.failed_step)
         else:
             level.failure = _ERROR.validate_python(known["error"])
         if level.failure is not None:
@@ -107,8 +110,16 @@ class Execution:
             raise StepFailed(level.failure)
         if len(level.results) < len(level.config.steps):
             raise StepWaits
+
+    def _return(self, level: Level) -> None:
+        """Make the output of a workflow whose steps are all over; one that is too large is its failure."""
+        if len(level.results) < len(level.config.steps):
+            return
         returns = default_returns(level.config) if level.config.returns is None else level.config.returns
-        level.output = filled(returns, Values(level, self._running.facts).leniently, missing=None)
+        try:
+            level.output = filled(returns, Values(level, self._running.facts).leniently, missing=None)
+        except OrchestratorError as error:
+            level.failure = replace(report(error), message=f"returns: {error.message}")
 
     # ---- undoing
 
@@ -129,7 +140,7 @@ class Execution:
     async def _undo(self, done: Done) -> AsyncGenerator[RunEvent]:
         assert done.undo is not None  # noqa: S101 - who has none is not in the list
         until = self._running.now() + (done.undo.get("timeout_s") or UNDO_S)
-        source = self._actions.ready(done.undo, Doing(f"{done.path}!undo", 1, until), Outcome())
+        source = self._actions.ready(done.undo, Doing(done.path + UNDO, 1, until), Outcome())
         async with aclosing(self._running.in_time(source, until)) as events:
             async for event in events:
                 yield event

@@ -98,9 +98,11 @@ def needs(step: WorkflowStep) -> tuple[str, ...]:
     return tuple(found | dict.fromkeys(step.after))
 
 
-def wanted(step: WorkflowStep) -> tuple[Reference, ...]:
-    """What `step` cannot do without: the references of its action that nothing else stands in for."""
-    return tuple(reference for _, reference in all_read_by(step) if reference.plain is not None)
+def wanted(action: WorkflowAction) -> tuple[Reference, ...]:
+    """What `action` cannot do without: its references that nothing else stands in for, without those of a switch's cases, of
+    which one is done at most."""
+    inner = iter(()) if action.map is None else all_read_by(action.map.do)
+    return tuple(reference for _, reference in (*read_by(action), *inner) if reference.plain is not None)
 
 
 def undo_needs(step: WorkflowStep) -> tuple[str, ...]:

@@ -25,6 +25,8 @@ from app.core.step_records import StepStore
 AWAY_S: Final = 15.0
 """How long a line waits for a store that is away: as long as the lease of a run, after which another process may have it."""
 AGAIN_S: Final = 0.25
+UNDO: Final = "!undo"
+"""After the path of a step: what takes it back."""
 FAILED: Final = "!"
 """Before the path of a workflow that has failed: then its steps are undone, whoever goes on."""
 
@@ -121,11 +123,11 @@ class Journal:
         await self._write(path, {**self._lines[path], "undone": True})
 
     def to_undo(self, prefix: str) -> Iterator[Done]:
-        """The steps under `prefix` that are over and not undone, the last one first."""
+        """The steps under `prefix` that are over and not undone, the last one first. What has taken others back stays."""
         found = [
             Done(path, int(line["number"]), line["undo"])
             for path, line in self._lines.items()
-            if path.startswith(prefix) and line.get("undo") and not line.get("undone")
+            if path.startswith(prefix) and UNDO not in path[len(prefix) :] and line.get("undo") and not line.get("undone")
         ]
         return iter(sorted(found, key=lambda one: -one.number))
 

@@ -33,6 +33,7 @@ class Known:
         tool: what is known of a tool; None where there is none of that name. A name of an MCP server's tool, of which nothing
             is known before that server was asked, is in none of these, and `unseen` says so.
         middleware: the names of middleware.
+        workflow_recipes: names of those recipes that run a workflow.
     """
 
     workflows: Mapping[str, WorkflowConfig] = field(default_factory=dict[str, WorkflowConfig])
@@ -42,6 +43,7 @@ class Known:
     tool: Callable[[str], ToolSpec | None] | None = None
     unseen: Callable[[str], bool] = field(default=lambda _: False)
     middleware: Collection[str] = ()
+    workflow_recipes: Collection[str] = ()
 
     def workflow(self, reference: str) -> WorkflowConfig | None:
         """The workflow that `name` or `name@2` refers to."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -99,6 +100,7 @@ class Values:
 
     def with_result(self, name: str, result: JsonObject) -> Values:
         """As they are once the step `name` is over with `result`."""
-        level = self.level
-        shown = replace(level, results={**level.results, name: result})
+        shown = copy(self.level)
+        shown.results = {**shown.results, name: result}
+        shown.standing = {**shown.standing, name: result["status"]}
         return replace(self, level=shown)

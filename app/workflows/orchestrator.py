@@ -23,6 +23,7 @@ from app.orchestration.tools.pausing import paused_by
 from app.reliability.forecast import PlannedCall
 from app.reliability.purse import booked
 from app.workflows.acting import Acting
+from app.workflows.action_checks import AS_ORCHESTRATION
 from app.workflows.checking import inputs_fault, with_defaults
 from app.workflows.execution import Execution
 from app.workflows.failing import UNCERTAIN, StepFailed, StepWaits
@@ -77,6 +78,8 @@ class WorkflowOrchestrator(BaseOrchestrator):
         if self.engine is None or self.library is None:
             raise InvalidRequest("workflows are not run here", param="strategy")
         options: WorkflowOptions = context.options
+        if context.inside is not None and context.inside.is_step:
+            raise InvalidRequest(AS_ORCHESTRATION, param="strategy")
         generation = request.generation
         if request.tools:
             raise InvalidRequest("a workflow takes no tools of the request; its steps name theirs", param="tools")

@@ -16,11 +16,13 @@ import orjson
 
 from app.core.conditions import Condition, Expression, compiled_expression
 from app.core.conditions import compiled as compiled_condition
-from app.core.errors import InvalidRequest
+from app.core.errors import InvalidRequest, OrchestratorError
 
 ROOTS: Final = ("inputs", "steps", "item", "index", "run", "workflow")
 MOST_REFERENCES: Final = 90
 """In one text: more do not fit the names that stand for them in an expression."""
+MOST_FILLED: Final = 16_000_000
+"""Characters that the references of one value may lead to: else a text of 9,000 references to an output of 1 MB takes 9 GB."""
 Path = tuple[str | int, ...]
 
 _MARK: Final = re.compile(r"\$\$\{|\$\{([^{}]*)\}|\$\{")
@@ -110,7 +112,10 @@ def _path(text: str) -> Path | None:
         if found is None:
             return None
         name, index, quoted = found.groups()
-        steps.append(int(index) if index is not None else name if name is not None else orjson.loads(f'"{quoted}"'))
+        try:
+            steps.append(int(index) if index is not None else name if name is not None else orjson.loads(f'"{quoted}"'))
+        except orjson.JSONDecodeError:
+            return None
         position = found.end()
     return tuple(steps)
 
@@ -180,31 +185,56 @@ def filled(value: Any, find: Callable[[Path], Any], *, missing: Any = NOTHING) -
 
     Raises:
         Unfound: one leads nowhere, and nothing was given for that.
+        OrchestratorError: all of them together come to more than MOST_FILLED characters.
     """
-    if isinstance(value, str):
-        if "${" not in value:
-            return value
-        alone = whole(value)
-        if alone is not None:
-            return _found(alone, find, missing)
-
-        def said(found: re.Match[str]) -> str:
-            return "${" if found[1] is None else _text(_found(parse_reference(found[1].strip()), find, missing))
-
-        return _MARK.sub(said, value)
-    if isinstance(value, Mapping):
-        return {name: filled(member, find, missing=missing) for name, member in cast("Mapping[str, Any]", value).items()}
-    if isinstance(value, list | tuple):
-        return [filled(item, find, missing=missing) for item in cast("list[Any]", value)]
-    return value
+    return _Filling(find, missing).of(value)
 
 
-def _found(reference: Reference, find: Callable[[Path], Any], missing: Any) -> Any:
-    found = reference.value(find)
-    if found is NOTHING and missing is not NOTHING:
-        return missing
-    if found is NOTHING:
-        raise Unfound(reference)
+class _Filling:
+    """One value being filled in. `_left` is what its references may still come to."""
+
+    def __init__(self, find: Callable[[Path], Any], missing: Any) -> None:
+        self._find, self._missing, self._left = find, missing, MOST_FILLED
+
+    def of(self, value: Any) -> Any:
+        if isinstance(value, str):
+            if "${" not in value:
+                return value
+            alone = whole(value)
+            return _MARK.sub(self._said, value) if alone is None else self._found(alone)
+        if isinstance(value, Mapping):
+            return {name: self.of(member) for name, member in cast("Mapping[str, Any]", value).items()}
+        if isinstance(value, list | tuple):
+            return [self.of(item) for item in cast("list[Any]", value)]
+        return value
+
+    def _said(self, found: re.Match[str]) -> str:
+        return "${" if found[1] is None else _text(self._found(parse_reference(found[1].strip())))
+
+    def _found(self, reference: Reference) -> Any:
+        found = reference.value(self._find)
+        if found is NOTHING and self._missing is NOTHING:
+            raise Unfound(reference)
+        if found is NOTHING:
+            return self._missing
+        self._left -= _weight(found, self._left)
+        if self._left < 0:
+            raise OrchestratorError(f"what its references lead to comes to more than {MOST_FILLED} characters")
+        return found
+
+
+def _weight(value: Any, most: int) -> int:
+    """About how many characters a JSON value takes; what is over `most` is not looked at."""
+    found, waiting = 0, [value]
+    while waiting and found <= most:
+        one = waiting.pop()
+        found += len(one) if isinstance(one, str) else 4
+        if isinstance(one, Mapping):
+            members = cast("Mapping[str, Any]", one)
+            found += sum(map(len, members))
+            waiting += members.values()
+        elif isinstance(one, list | tuple):
+            waiting += cast("list[Any]", one)
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any, Final
 
@@ -129,6 +130,11 @@ class Running:
             raise StepFailed(OrchestratorError(f"its expression cannot be evaluated: {error}")) from None
         finally:
             await close(timed)
+
+    def left_s(self) -> float:
+        """Seconds until the run's deadline."""
+        until = self.context.request.deadline
+        return math.inf if until is None else until - self.now()
 
     def until(self, timeout_s: float | None) -> float | None:
         """When a try must be over, on the monotonic clock."""

@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, nullcontext
+from dataclasses import replace
 from typing import Final
 
 from app.config.workflows import StepRetry, WorkflowAction, WorkflowStep
@@ -13,14 +14,14 @@ from app.core.chat import JsonObject
 from app.core.conditions import Condition, Unanswerable
 from app.core.errors import ErrorReport, OrchestratorError, report
 from app.core.run_events import RunEvent, StepCompensated, StepFinished, StepSkipped, StepStarted
-from app.workflows.doing import Actions, Doing, ready_of
+from app.workflows.doing import Actions, Doing, chosen, ready_of
 from app.workflows.failing import UNCERTAIN, LevelFailed, StepFailed, StepWaits, may_pass, named
 from app.workflows.graph import needs, wanted
 from app.workflows.journal import key_of
 from app.workflows.levels import Level, Values
 from app.workflows.middleware import Hooks, StepInfo
 from app.workflows.outcome import Outcome, Tally
-from app.workflows.references import NOTHING, Unfound, at, bound_condition, filled
+from app.workflows.references import NOTHING, Reference, Unfound, at, bound_condition, filled
 from app.workflows.running import Running
 
 LEFT: Final = ("skipped", "failed")
@@ -37,7 +38,7 @@ class StepRun:
         self._key = key_of(self._step)
         self._values = Values(level, running.facts)
         self._info = StepInfo(running.context.run_id, level.name, self._path)
-        self._took = Tally()
+        self._took, self._own = Tally(), Tally()
 
     async def events(self) -> AsyncGenerator[RunEvent]:
         """Wait for what it needs, and do it.
@@ -90,7 +91,7 @@ class StepRun:
             assert isinstance(bound.compiled, Condition)  # noqa: S101 - which conditions are
             if not await bound.compiled.holds(bound.values(self._values.find)):
                 return "its condition does not hold"
-        for reference in wanted(step):
+        for reference in (*wanted(step), *await self._wanted_by_case()):
             for path in reference.paths:
                 if path[0] != "steps" or len(path) < 2:
                     continue
@@ -98,6 +99,16 @@ class StepRun:
                 if result.get("status") in LEFT and at(result, path[2:]) in (None, NOTHING):
                     return f"{path[1]!r}, which it needs, has no result ({result['status']})"
         return None
+
+    async def _wanted_by_case(self) -> tuple[Reference, ...]:
+        """What the case of a switch wants that will be done."""
+        if self._step.switch is None:
+            return ()
+        try:
+            case = await chosen(self._step, self._values, Outcome())
+        except Unanswerable:  # which is a failure of the step, and may be answered for
+            return ()
+        return () if case is None else wanted(case)
 
     # ---- doing it
 
@@ -108,13 +119,13 @@ class StepRun:
         yield StepStarted(self._path)
         began = running.now()
         tries = _Tries(self._step, max(1, running.journal.begun(self._path)))
-        outcome, error = Outcome(took=self._took), None
+        outcome, error = self._outcome(), None
         try:
             running.count()
         except StepFailed as failed:
             raise await self._failed(failed.error) from None
         while True:
-            outcome = Outcome(took=self._took)
+            outcome = self._outcome()
             error = None
             try:
                 async with aclosing(self._tried(self._step, self._path, tries.number, outcome)) as events:
@@ -124,7 +135,7 @@ class StepRun:
             except StepFailed as failed:
                 error = failed.error
             hooks.error(self._info, error)
-            wait_s = tries.wait_s(error)
+            wait_s = tries.wait_s(error, running.left_s())
             if wait_s is None:
                 break
             if tries.compensating:
@@ -145,7 +156,7 @@ class StepRun:
                 error = None
             elif compensation.do == "replace":
                 yield StepCompensated(self._path, "replace")
-                outcome = Outcome(took=self._took)
+                outcome = self._outcome()
                 try:
                     async with aclosing(self._replaced(outcome)) as events:
                         async for event in events:
@@ -160,6 +171,10 @@ class StepRun:
             raise await self._failed(error)
         await self._finish(result, outcome, status)
         yield StepFinished(self._path, result)
+
+    def _outcome(self) -> Outcome:
+        """Of another try, which was paid for too where it fails."""
+        return Outcome(took=self._took, own=self._own)
 
     async def _tried(self, action: WorkflowAction, path: str, try_: int, outcome: Outcome) -> AsyncGenerator[RunEvent]:
         """One try of an action of this step.
@@ -180,7 +195,7 @@ class StepRun:
     async def _put_right(self, action: WorkflowAction, try_: int) -> AsyncGenerator[RunEvent]:
         """What is done before another try. Whether it succeeds, that shows."""
         try:
-            async with aclosing(self._tried(action, f"{self._path}!retry", try_, Outcome())) as events:
+            async with aclosing(self._tried(action, f"{self._path}!retry", try_, self._outcome())) as events:
                 async for event in events:
                     yield event
         except StepFailed as failed:
@@ -198,6 +213,8 @@ class StepRun:
             outcome.output = self._running.bounded(filled(compensation.value, self._values.find))
         except Unfound as error:
             raise StepFailed(OrchestratorError(f"${{{error.reference.text}}} leads to nothing")) from None
+        except OrchestratorError as error:
+            raise StepFailed(error) from None
 
     # ---- its end
 
@@ -205,10 +222,11 @@ class StepRun:
         """Write it down, with what undoes it, and let others go on."""
         undo, step = None, self._step
         if step.undo is not None and status == "succeeded":
-            undo = {
-                **ready_of(step.undo, self._values.with_result(self._name, result), missing=None),
-                "timeout_s": step.timeout_s,
-            }
+            values = self._values.with_result(self._name, result)
+            try:
+                undo = {**ready_of(step.undo, values, missing=None), "timeout_s": step.timeout_s}
+            except OrchestratorError as error:
+                raise await self._failed(replace(report(error), message=f"undo: {error.message}")) from None
         calls, tools = outcome.recorded()
         await self._running.journal.finish(self._path, self._key, result, undo=undo, calls=calls, tools=tools)
         self._over(result)
@@ -237,14 +255,15 @@ class _Tries:
         compensation = step.compensate
         self._again = compensation.times if compensation is not None and compensation.do == "retry" else 0
 
-    def wait_s(self, error: ErrorReport) -> float | None:
-        """How long to wait before the next one; None where there is none."""
+    def wait_s(self, error: ErrorReport, left_s: float) -> float | None:
+        """How long to wait before the next one; None where there is none, or not in the `left_s` seconds that the run has."""
         retry: StepRetry | None = self._retry
         if retry is not None and self.number <= retry.times and may_pass(error, retry.on):
             wait_s = random.uniform(0, retry.wait_s * 2 ** (self.number - 1))  # noqa: S311 (waits, not secrets)
-            self.number += 1
-            return wait_s
-        if self._again and error.code != UNCERTAIN:
+            if wait_s < left_s:
+                self.number += 1
+                return wait_s
+        if left_s > 0 and self._again and error.code != UNCERTAIN:
             self._again -= 1
             self.compensating = True
             self.number += 1

@@ -48,6 +48,7 @@ def known_of(
         tool,
         unseen,
         frozenset(known_middleware()),
+        frozenset(name for name, recipe in spec.recipes.items() if recipe.strategy == "workflow"),
     )
 
 

@@ -44,11 +44,12 @@ def faults(steps: dict[str, Any], **more: Any) -> dict[str, str]:
     config = WorkflowConfig.model_validate({"inputs": INPUTS, "steps": steps, **more})
     known = Known(
         {"it": config, "other": OTHER},
-        frozenset({"panel"}),
+        frozenset({"panel", "flow"}),
         recipe_faults,
         lambda name: None if name == "m" else f"{name!r} is not a model",
         TOOLS.get,
         middleware=frozenset({"log"}),
+        workflow_recipes=frozenset({"flow"}),
     )
     found = faults_of_all({"it": config}, known)
     return {".".join(map(str, fault.path[1:])): fault.message for fault in found}
@@ -154,3 +155,12 @@ def test_a_definition_without_faults_has_none():
         "e": {"workflow": {"name": "it", "inputs": {"text": "", "n": 1, "list": []}, "max_depth": 2}},
     }
     assert faults(steps, returns={"x": "${steps.d.output.x}"}, middleware=["log"]) == {}
+
+
+@pytest.mark.parametrize(
+    ("asked", "place"), [({"strategy": "workflow", "options": {"workflow": "it"}}, "strategy"), ({"recipe": "flow"}, "recipe")]
+)
+def test_a_workflow_is_called_by_a_step_of_its_own(asked: dict[str, Any], place: str):
+    found = faults({"a": {"orchestration": {"input": "x", **asked}}})
+    assert list(found) == [f"steps.a.orchestration.{place}"]
+    assert "a step of its own" in found[f"steps.a.orchestration.{place}"]

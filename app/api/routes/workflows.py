@@ -107,10 +107,15 @@ async def draw_workflow(
         ),
     ] = "",
 ) -> Response:
-    """The workflow as a Mermaid flowchart; with a `run_id`, with the state of that run, which must be one that is kept."""
+    """The workflow as a Mermaid flowchart; with a `run_id`, in the version of that run, which must be kept, and its state."""
     services = services_of(request)
-    found = services.library.find(who.tenant, name)
-    states = {} if not run_id else await _states(services, who.tenant, run_id)
+    found, states = services.library.find(who.tenant, name), dict[str, str]()
+    if run_id:
+        ran, states = await _states(services, who.tenant, run_id)
+        if ran["workflow"] != found.name:
+            raise NotFound(f"{run_id} is a run of the workflow {ran['workflow']!r}", param="run_id")
+        if ran["version"] != found.version:
+            found = services.library.find(who.tenant, f"{found.name}@{ran['version']}")
     diagram: WorkflowDiagram = {
         "object": "workflow.diagram",
         "name": found.name,
@@ -192,18 +197,21 @@ async def _definition(request: Request, services: Services) -> WorkflowBody:
         raise validation_fault(error, document.value) from None
 
 
-async def _states(services: Services, tenant: str, run_id: str) -> dict[str, str]:
-    """How the steps of a run stand, by its log.
+async def _states(services: Services, tenant: str, run_id: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """What a run does (`workflow`, `version`), and how its steps stand, by its log.
 
     Raises:
         NotFound: no such run is kept, or it is no workflow's.
     """
     found: dict[str, str] = {}
+    ran: dict[str, Any] = {"workflow": None, "version": 0}
     if orjson.loads(await services.runs.read(tenant, run_id))["strategy"] != "workflow":
         raise NotFound(f"{run_id} is no run of a workflow", param="run_id")
     for event in await services.runs.logged(tenant, run_id):
         said = orjson.loads(event.data)
         match event.type:
+            case "plan.made":
+                ran = said["plan"]["options"]
             case "step.finished":
                 found[said["step"]] = said["result"]["status"]
             case "step.compensated" if said["action"] == "undo":
@@ -216,7 +224,7 @@ async def _states(services: Services, tenant: str, run_id: str) -> dict[str, str
                 found[said["step"]] = _STATES[event.type]
             case _:
                 pass
-    return found
+    return ran, found
 
 
 def _json(value: Any, status: int = 200) -> Response:

@@ -1,0 +1,123 @@
+"""What a workflow may not do, however it is written: run for ever, outlive its deadline, take all memory, undo an undo."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.state.client import StateClient
+from app.state.embedded import EmbeddedValkey
+from app.state.keys import run_keys
+from tests.api.test_workflows import ask, do, value, world
+
+
+def inside(name: str, **more: Any) -> dict[str, Any]:
+    return {"orchestration": {"input": "x", "options": {"workflow": name, "inputs": {}}, **more}}
+
+
+async def test_a_workflow_is_no_orchestration_of_a_step_not_even_one_that_a_value_names(tmp_path: Path, valkey: EmbeddedValkey):
+    loop = {
+        "inputs": {"how": {"type": "string"}},
+        "steps": {"a": do("a", "look"), "b": {"after": ["a"], **inside("loop", strategy="${inputs.how}")}},
+    }
+    async with world(tmp_path, valkey, loop=loop) as there:
+        said = await there.run("loop", {"how": "workflow"})
+        assert said["status"] == 400
+        assert "a step of its own" in said["error"]["message"]
+        assert there.did == ["a"]
+
+
+async def test_what_has_undone_a_step_is_not_undone_itself(tmp_path: Path, valkey: EmbeddedValkey):
+    back = {"steps": {"x": {**do("back"), "undo": do("back again")}}}
+    trip = {"steps": {"s": {**do("there"), "undo": {"workflow": {"name": "back"}}}, "f": {**do("f"), "after": ["s"]}}}
+    outer = {
+        "steps": {"p": {"workflow": {"name": "trip"}, "compensate": {"do": "continue"}}, "g": {**do("g"), "after": ["p"]}},
+    }
+    async with world(tmp_path, valkey, back=back, trip=trip, outer=outer) as there:
+        there.broken |= {"f": 1, "g": 1}
+        assert (await there.run("outer"))["error"]["code"] == "tool_failed"
+        assert there.did == ["there", "f", "back", "g"]
+
+
+async def test_nobody_waits_for_another_try_beyond_the_deadline(tmp_path: Path, valkey: EmbeddedValkey):
+    flow = {"steps": {"a": {**do("a", "look"), "retry": {"times": 10, "wait_s": 60}}}}
+    async with world(tmp_path, valkey, flow=flow) as there:
+        there.broken["a"] = 100
+        began = time.monotonic()
+        headers = {"X-Quorum-Deadline-Ms": "500"}
+        said = await there.service.client.post("/v1/workflows/flow/runs", json={"inputs": {}}, headers=headers)
+        assert said.status_code in (502, 504)
+        assert time.monotonic() - began < 2
+
+
+@pytest.mark.parametrize("template", ["${inputs.x}" * 300, ["${inputs.x}"] * 300], ids=["text", "list"])
+async def test_references_do_not_multiply_a_value_without_a_bound(tmp_path: Path, valkey: EmbeddedValkey, template: Any):
+    inputs = {"x": {"type": "string"}}
+    made = {"inputs": inputs, "steps": {"a": value(template)}}
+    returned = {"inputs": inputs, "steps": {"a": {**do("a"), "undo": do("no a")}}, "returns": template}
+    async with world(tmp_path, valkey, made=made, returned=returned) as there:
+        for name in ("made", "returned"):
+            said = await there.run(name, {"x": "y" * 100_000})
+            assert "comes to more than 16000000 characters" in said["error"]["message"]
+        assert there.did == ["a", "no a"]
+
+
+async def test_a_case_of_a_switch_needs_only_what_it_reads_itself(tmp_path: Path, valkey: EmbeddedValkey):
+    flow = {
+        "inputs": {"k": {"type": "string"}},
+        "steps": {
+            "x": {**value("X"), "when": "${inputs.k} == 'x'"},
+            "y": {**value("Y"), "when": "${inputs.k} != 'x'"},
+            "pick": {
+                "switch": {
+                    "cases": [{"when": "${inputs.k} == 'x'", **value("${steps.x.output}")}],
+                    "default": value("${steps.y.output}"),
+                }
+            },
+        },
+        "returns": "${steps.pick.output}",
+    }
+    async with world(tmp_path, valkey, flow=flow) as there:
+        assert [(await there.run("flow", {"k": k}))["output"]["text"] for k in ("x", "y")] == ["X", "Y"]
+
+
+async def test_a_run_is_drawn_on_its_own_workflow_and_version(tmp_path: Path, valkey: EmbeddedValkey):
+    async with world(tmp_path, valkey, other={"steps": {"one": value(1)}}) as there:
+        client = there.service.client
+        await client.post("/v1/workflows", json={"name": "drawn", "steps": {"one": value(1), "two": value(2)}})
+        run_id = (await there.events("drawn"))[0]["run_id"]
+        await client.post("/v1/workflows", json={"name": "drawn", "steps": {"one": value(1)}})
+        drawn = (await client.get(f"/v1/workflows/drawn/diagram?run_id={run_id}")).json()
+        assert (drawn["version"], drawn["steps"]) == (1, {"one": "succeeded", "two": "succeeded"})
+        assert (await client.get(f"/v1/workflows/other/diagram?run_id={run_id}")).status_code == 404
+        await client.delete("/v1/workflows/drawn")
+
+
+async def test_a_name_that_is_quoted_wrongly_is_told(tmp_path: Path, valkey: EmbeddedValkey):
+    async with world(tmp_path, valkey) as there:
+        for broken in ('${steps["a\\q"].output}', '${steps["a\tb"].output}'):
+            said = await there.service.client.post("/v1/workflows", json={"name": "it", "steps": {"a": value(broken)}})
+            assert said.status_code == 400
+            assert said.json()["error"]["param"] == "steps.a.transform.value"
+
+
+async def test_the_calls_of_tries_that_failed_are_recorded_with_the_step(
+    tmp_path: Path, valkey: EmbeddedValkey, state: StateClient
+):
+    flow = {
+        "steps": {
+            "a": {**do("a", "look"), "retry": {"times": 1, "wait_s": 0}},
+            "b": {**ask("${steps.a.output.id}"), "after": ["a"]},
+        }
+    }
+    async with world(tmp_path, valkey, flow=flow) as there:
+        there.broken["a"] = 1
+        headers = {"Idempotency-Key": "k"}
+        said = await there.service.client.post("/v1/workflows/flow/runs", json={"inputs": {}}, headers=headers)
+        assert said.status_code == 200
+        kept = await state.commands.hget(run_keys("default", said.json()["id"]).steps, "a")
+        assert [tool["status"] for tool in json.loads(kept or b"")["tools"]] == ["failed", "succeeded"]
