@@ -39,15 +39,15 @@ _AWAY: Final = (
 class StateClient:
     """Connections to one Redis, to the primary that Sentinel names, or to a Cluster (`addresses` says how they are written).
 
-    `commands` answers within 250 ms or fails; `blocking` is for reads that wait, and subscriptions.
+    `commands` answers within `timeout_s` or fails; `blocking` is for reads that wait, and subscriptions.
 
     Raises `ConfigError` for a URL it does not know. Nothing is connected before the first command.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, timeout_s: float = COMMAND_TIMEOUT_S) -> None:
         self.where = without_password(url)
         self._address = address(url)
-        self.commands = connect(self._address, COMMAND_CONNECTIONS, COMMAND_TIMEOUT_S)
+        self.commands = connect(self._address, COMMAND_CONNECTIONS, timeout_s)
         self.blocking = connect(self._address, BLOCKING_CONNECTIONS, None)
 
     def script(self, name: str) -> AsyncScript:

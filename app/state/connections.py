@@ -77,11 +77,11 @@ def connect(where: Address, most: int, timeout_s: float | None) -> Redis:
 
     Parameters:
         most: connections to one server.
-        timeout_s: of a command; None for those that wait by themselves.
+        timeout_s: of a command, and of a connection before it; None for commands that wait by themselves.
     """
     options: dict[str, Any] = {
         "socket_timeout": timeout_s,
-        "socket_connect_timeout": COMMAND_TIMEOUT_S,
+        "socket_connect_timeout": COMMAND_TIMEOUT_S if timeout_s is None else timeout_s,
         "retry": Retry(NoBackoff(), 0),
         "driver_info": None,
         "maint_notifications_config": MaintNotificationsConfig(enabled=False),

@@ -8,7 +8,7 @@ import pytest
 from app.state.client import StateClient
 from app.state.embedded import EmbeddedValkey
 from tests.support.serving import Serving, serving
-from tests.support.valkey import running_valkey
+from tests.support.valkey import patient, running_valkey
 
 
 @pytest.fixture(scope="session")
@@ -27,7 +27,7 @@ async def service(tmp_path: Path, valkey: EmbeddedValkey) -> AsyncIterator[Servi
 @pytest.fixture
 async def state(valkey: EmbeddedValkey) -> AsyncIterator[StateClient]:
     """The state store, emptied afterwards, for tests that leave something in it."""
-    client = StateClient(valkey.url)
+    client = patient(valkey.url)
     yield client
     await client.commands.flushall()
     await client.close()

@@ -17,6 +17,7 @@ import yaml
 
 from app.state.embedded import EmbeddedValkey
 from tests.support.approving import APP, World, decide, ended, pending_of, shop_config
+from tests.support.clients import http_client
 from tests.support.loopback import Answer, Loopback, Received
 from tests.support.replicas import Reading
 from tests.support.service import Service, service
@@ -73,7 +74,7 @@ async def test_an_approval_granted_on_one_replica_resumes_the_run_on_another_aft
     replicas: Replicas, how: signal.Signals
 ) -> None:
     world = World()
-    async with Loopback(world) as both, httpx.AsyncClient(timeout=60) as client:
+    async with Loopback(world) as both, http_client() as client:
         config = {**upstream(both.url), **shop_config(both)}
         old = replicas.start(config), replicas.start(config)
         await replicas.ready(*old)
@@ -89,7 +90,7 @@ async def test_an_approval_granted_on_one_replica_resumes_the_run_on_another_aft
         assert waiting == {plain[1], keyed[1]}
         reading = Reading()
         reading.run_id = plain[0]
-        async with httpx.AsyncClient(base_url=new[0].url, timeout=60) as reader:
+        async with http_client(new[0].url) as reader:
             read = asyncio.create_task(reading.go_on(reader, **APP))
             began = time.monotonic()
             for _, approval in (plain, keyed):
@@ -112,7 +113,7 @@ async def test_a_write_is_never_made_before_its_approval_and_at_most_once_after_
     rng = random.Random(11)
     titles = [f"book-{number}" for number in range(20)]
     world = World(order=lambda: Answer(body=b'{"order": 7}', delay_s=rng.uniform(0, 0.4)))
-    async with Loopback(world) as both, httpx.AsyncClient(timeout=120) as client:
+    async with Loopback(world) as both, http_client(timeout_s=120) as client:
         config = {**upstream(both.url), **shop_config(both)}
         config["recipes"]["panel"] = PANEL
         first, second = replicas.start(config), replicas.start(config)
@@ -172,7 +173,7 @@ class Slow(World):
 
 async def test_what_a_run_asked_for_that_has_lost_its_process_is_withdrawn(replicas: Replicas) -> None:
     world = Slow(("order", "Emma"), ("look", "Emma"))
-    async with Loopback(world) as both, httpx.AsyncClient(timeout=60) as client:
+    async with Loopback(world) as both, http_client() as client:
         config = {**upstream(both.url), **shop_config(both)}
         first, second = replicas.start(config), replicas.start(config)
         await replicas.ready(first, second)

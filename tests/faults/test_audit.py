@@ -22,6 +22,7 @@ from app.state.secrets import Secret
 from app.tools.audit.chain import USE, SigningKey, public_keys
 from app.tools.audit.verifying import Fault, Verifier
 from tests.faults.test_redis_shapes import SHAPES, Shape, primaries
+from tests.support.clients import http_client
 from tests.support.loopback import Loopback, as_json
 from tests.support.openai_wire import completion
 from tests.support.processes import processes
@@ -52,7 +53,7 @@ async def read(url: str, tenant: str = "default") -> tuple[list[dict[str, Any]],
 async def acts(url: str, name: str, count: int) -> list[str]:
     """Registers and removes providers; the names of those whose removal was answered."""
     done: list[str] = []
-    async with httpx.AsyncClient(base_url=url, timeout=10) as client:
+    async with http_client(url, timeout_s=10) as client:
         for number in range(count):
             body = {"name": f"{name}-{number}", "kind": "mock"}
             try:

@@ -11,11 +11,12 @@ import pytest
 import yaml
 
 from app.core.budgets import Claim, Limit
-from app.state.client import StateClient
 from app.state.embedded import EmbeddedValkey
 from app.state.ledger import Ledger
+from tests.support.clients import http_client
 from tests.support.service import service
 from tests.support.serving import AT_ONCE
+from tests.support.valkey import patient
 
 RUNS = 500
 TOKENS_A_DAY = 3_000
@@ -36,7 +37,7 @@ ASK = {
 @pytest.mark.timeout(120)
 async def test_no_overspend_beyond_the_reservation(tmp_path: Path, valkey: EmbeddedValkey) -> None:
     (tmp_path / "quorum.yaml").write_text(yaml.safe_dump(CONFIG))
-    state = StateClient(valkey.url)
+    state = patient(valkey.url)
     await state.commands.flushall()
     limit = Limit("tokens_per_day", "tenant", TOKENS_A_DAY)
     shared = {"redis_url": valkey.url, "config": tmp_path / "quorum.yaml", "secret": "s" * 32, "log_level": "error"}
@@ -47,8 +48,7 @@ async def test_no_overspend_beyond_the_reservation(tmp_path: Path, valkey: Embed
         service(places[0], factory="app.main:create_app", **shared) as one,
         service(places[1], factory="app.main:create_app", **shared) as two,
     ):
-        limits = httpx.Limits(max_connections=RUNS)
-        async with httpx.AsyncClient(timeout=60, limits=limits, headers={"authorization": f"Bearer {KEY}"}) as client:
+        async with http_client(headers={"authorization": f"Bearer {KEY}"}) as client:
             dry = (await client.post(f"{one.url}/v1/orchestrations/estimate", json=ASK)).json()
             worst = dry["worst_case"]["tokens"]
             least = TOKENS_A_DAY
@@ -64,8 +64,10 @@ async def test_no_overspend_beyond_the_reservation(tmp_path: Path, valkey: Embed
                     await asyncio.sleep(0.005)
 
             watching = asyncio.create_task(watch())
-            answers = await asyncio.gather(*(run(number) for number in range(RUNS)))
+            async with asyncio.TaskGroup() as group:
+                running = [group.create_task(run(number)) for number in range(RUNS)]
             watching.cancel()
+    answers = [one.result() for one in running]
     statuses = Counter(answer.status_code for answer in answers)
     used = sum(
         answer.json()["usage"]["input_tokens"] + answer.json()["usage"]["output_tokens"]

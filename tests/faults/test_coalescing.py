@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.support.clients import http_client
 from tests.support.loopback import Loopback, as_json
 from tests.support.openai_wire import completion
 from tests.support.processes import processes
@@ -25,8 +26,8 @@ async def test_followers_of_a_killed_process_ask_for_themselves(tmp_path: Path) 
     async with (
         Loopback(answer) as provider,
         processes(tmp_path, provider) as (leader, other),
-        httpx.AsyncClient(base_url=leader.url, timeout=60) as a,
-        httpx.AsyncClient(base_url=other.url, timeout=60) as b,
+        http_client(leader.url) as a,
+        http_client(other.url) as b,
     ):
         leading = asyncio.create_task(a.post("/v1/orchestrations", json=BODY))
         await until(lambda: provider.received)

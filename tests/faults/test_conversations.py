@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.support.clients import http_client
 from tests.support.loopback import Answer, Loopback, Received, as_json
 from tests.support.openai_wire import completion
 from tests.support.processes import processes
@@ -38,8 +39,8 @@ async def test_a_turn_that_was_told_is_kept_once_when_its_process_is_killed(tmp_
     async with (
         Loopback(answer) as provider,
         processes(tmp_path, provider) as (owner, other),
-        httpx.AsyncClient(base_url=owner.url, timeout=60) as first,
-        httpx.AsyncClient(base_url=other.url, timeout=60) as second,
+        http_client(owner.url) as first,
+        http_client(other.url) as second,
     ):
 
         async def ask(client: httpx.AsyncClient, name: str, said: str, **headers: str) -> httpx.Response | None:
@@ -78,7 +79,7 @@ async def test_many_at_once_in_one_conversation_take_their_turns_one_after_the_o
     async with (
         Loopback(answer) as provider,
         processes(tmp_path, provider) as servers,
-        httpx.AsyncClient(timeout=60) as client,
+        http_client() as client,
     ):
 
         async def ask(number: int) -> tuple[int, int]:

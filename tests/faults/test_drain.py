@@ -19,6 +19,7 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletionMessageParam
 
+from tests.support.clients import http_client
 from tests.support.frames import frames
 from tests.support.loopback import Answer, Loopback, Received, as_json
 from tests.support.openai_wire import completion
@@ -56,8 +57,8 @@ async def test_who_still_waits_at_the_end_is_told(tmp_path: Path) -> None:
     async with (
         Loopback(endless) as provider,
         processes(tmp_path, provider, drain_s=drain_s) as (server, other),
-        httpx.AsyncClient(base_url=server.url, timeout=60) as client,
-        httpx.AsyncClient(base_url=other.url, timeout=60) as elsewhere,
+        http_client(server.url) as client,
+        http_client(other.url) as elsewhere,
         openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as sdk,
     ):
         native, follower, keyed = Reading(), Reading(), Reading()
@@ -155,7 +156,7 @@ class Balancer:
         return self.ready[next(self._turns) % len(self.ready)].url
 
     async def watch(self) -> None:
-        async with httpx.AsyncClient(timeout=1) as client:
+        async with http_client(timeout_s=1) as client:
             while True:
                 self.ready = [one for one in self.servers if await self._is_ready(client, one)] or self.ready
                 await asyncio.sleep(0.1)
@@ -182,7 +183,7 @@ async def rolled(tmp_path: Path, seconds_each: float, at_once: int) -> tuple[Cou
     async with (
         Loopback(answer) as provider,
         processes(tmp_path, provider, count=3, grace_s=0.5, drain_s=10) as servers,
-        httpx.AsyncClient(timeout=30, limits=httpx.Limits(max_connections=None)) as client,
+        http_client(timeout_s=30) as client,
     ):
         balancer = Balancer(servers)
 
@@ -204,7 +205,7 @@ async def rolled(tmp_path: Path, seconds_each: float, at_once: int) -> tuple[Cou
 
         async def native_stream(_: int) -> None:
             reading = Reading()
-            async with httpx.AsyncClient(base_url=balancer.next(), timeout=30) as own:
+            async with http_client(balancer.next(), timeout_s=30) as own:
                 await reading.begin(own)
             assert reading.ended
             assert reading.answer == whole

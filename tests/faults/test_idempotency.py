@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.support.clients import http_client
 from tests.support.loopback import Answer, Loopback, Received, as_json, sse
 from tests.support.openai_wire import completion, stream
 from tests.support.processes import processes
@@ -47,7 +48,7 @@ async def test_one_call_for_one_key_however_many_ask_at_once(tmp_path: Path) -> 
     answer = replace(as_json(completion("once")), delay_s=0.05)
     async with Loopback(answer) as provider, processes(tmp_path, provider, workers=2) as servers:
         turns = asyncio.Semaphore(64)
-        async with httpx.AsyncClient(timeout=60) as client:
+        async with http_client() as client:
 
             async def ask(number: int) -> tuple[str, int, bytes]:
                 key = f"key-{number % keys}"
@@ -76,8 +77,8 @@ async def taken_over(tmp_path: Path, requests: int, seed: int) -> tuple[float, C
     rng = random.Random(seed)
     async with Loopback(panel_answer) as provider, processes(tmp_path, provider) as (owner, other):
         async with (
-            httpx.AsyncClient(base_url=owner.url, timeout=60) as a,
-            httpx.AsyncClient(base_url=other.url, timeout=60) as b,
+            http_client(owner.url) as a,
+            http_client(other.url) as b,
         ):
 
             async def ask(client: httpx.AsyncClient, key: str, delay_s: float, **headers: str) -> httpx.Response | None:
@@ -145,8 +146,8 @@ async def test_who_hangs_past_his_lease_writes_nothing_more(tmp_path: Path) -> N
     async with (
         Loopback(answer) as provider,
         processes(tmp_path, provider) as (owner, other),
-        httpx.AsyncClient(base_url=owner.url, timeout=60) as a,
-        httpx.AsyncClient(base_url=other.url, timeout=60) as b,
+        http_client(owner.url) as a,
+        http_client(other.url) as b,
     ):
         asking = asyncio.create_task(a.post("/v1/chat/completions", json=body, headers=headers))
         await until(lambda: provider.received)
@@ -170,8 +171,8 @@ async def test_a_stream_whose_process_is_killed_starts_over_at_another_for_whoev
     async with (
         Loopback(panel_stream) as provider,
         processes(tmp_path, provider) as (owner, other),
-        httpx.AsyncClient(base_url=owner.url, timeout=60) as a,
-        httpx.AsyncClient(base_url=other.url, timeout=60) as b,
+        http_client(owner.url) as a,
+        http_client(other.url) as b,
     ):
         reading, listener, again = Reading(), Reading(), Reading()
         body = {"input": "key ?", **PANEL, "stream": True}

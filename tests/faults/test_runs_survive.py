@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from app.state.embedded import EmbeddedValkey
+from tests.support.clients import http_client
 from tests.support.loopback import Loopback
 from tests.support.replicas import Reading, result_of, slowly
 from tests.support.service import Service, service
@@ -51,8 +52,8 @@ async def test_a_client_that_is_cut_off_goes_on_at_the_other_process(tmp_path: P
     async with (
         Loopback(slowly(300, 0.005)) as provider,
         two(tmp_path, store, provider) as services,
-        httpx.AsyncClient(base_url=services[0].url, timeout=30) as a,
-        httpx.AsyncClient(base_url=services[1].url, timeout=30) as b,
+        http_client(services[0].url, timeout_s=30) as a,
+        http_client(services[1].url, timeout_s=30) as b,
     ):
         reading, whole, drops = Reading(), Reading(), 0
         await reading.begin(a, most=7)
@@ -74,8 +75,8 @@ async def test_who_listens_elsewhere_hears_that_the_owner_is_lost(
     async with (
         Loopback(slowly(20_000, 0.01)) as provider,
         two(tmp_path, store, provider) as (owner, other),
-        httpx.AsyncClient(base_url=owner.url, timeout=40) as a,
-        httpx.AsyncClient(base_url=other.url, timeout=40) as b,
+        http_client(owner.url, timeout_s=40) as a,
+        http_client(other.url, timeout_s=40) as b,
     ):
         reading, listener = Reading(), Reading()
         asking = asyncio.create_task(reading.begin(a))
@@ -113,8 +114,8 @@ async def test_who_has_read_what_never_came_into_the_log_hears_that_the_run_star
     async with (
         Loopback(slowly(1_000, 0.01)) as provider,
         two(tmp_path, store, provider) as (owner, other),
-        httpx.AsyncClient(base_url=owner.url, timeout=60) as a,
-        httpx.AsyncClient(base_url=other.url, timeout=60) as b,
+        http_client(owner.url) as a,
+        http_client(other.url) as b,
     ):
         reading, logged = Reading(), Reading()
         asking = asyncio.create_task(reading.begin(a, **{"Idempotency-Key": "key"}))
@@ -146,8 +147,8 @@ async def test_a_frozen_store_does_not_disturb_the_reader_of_a_run(tmp_path: Pat
     async with (
         Loopback(slowly(400, 0.01)) as provider,
         two(tmp_path, store, provider) as (here, there),
-        httpx.AsyncClient(base_url=here.url, timeout=30) as a,
-        httpx.AsyncClient(base_url=there.url, timeout=30) as b,
+        http_client(here.url, timeout_s=30) as a,
+        http_client(there.url, timeout_s=30) as b,
     ):
         reading, late = Reading(), Reading()
         asking = asyncio.create_task(reading.begin(a))

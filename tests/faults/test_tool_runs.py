@@ -14,6 +14,8 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.support.book_shop import order_tool
+from tests.support.clients import http_client
 from tests.support.loopback import Answer, Loopback, Received, as_json, sse
 from tests.support.openai_wire import HEAD, chunk, completion, stream
 from tests.support.processes import processes
@@ -26,22 +28,12 @@ WORKERS = 2
 
 
 def tools(shop: Loopback) -> dict[str, Any]:
-    host = shop.url.removeprefix("http://")
-    order = {
-        "description": "Orders a book.",
-        "method": "POST",
-        "url": f"{shop.url}/orders",
-        "body": {"title": "{title}"},
-        "input": {"type": "object", "properties": {"title": {"type": "string"}}, "required": ["title"]},
-    }
-    allow = {"effect": "allow", "tools": ["order"]}
-    tools = {"hosts": [host], "private_hosts": [host], "http": {"order": order}, "permissions": [allow], "builtins": []}
     panel = {"strategy": "consensus", "models": ["m", "m2", "m3"], "options": {"tools": ["order"]}}
     recipes = {"helper": {"strategy": "tools", "models": ["m"]}, "planned": {"strategy": "reliable"}, "panel": panel}
     use = {"tool": "order", "arguments": {"title": "{text}"}}
     rule = {"name": "orders", "use": use, "fallbacks": [{"recipe": "helper"}]}
     models = {name: {"provider": "up", "model": name} for name in ("m", "m2", "m3")}
-    return {"models": models, "tools": tools, "recipes": recipes, "planner": {"rules": [rule]}}
+    return {"models": models, "tools": order_tool(shop), "recipes": recipes, "planner": {"rules": [rule]}}
 
 
 def calls_of(title: str) -> list[Any]:
@@ -144,7 +136,7 @@ async def until_served(server: Service) -> list[int]:
 
     async def up() -> bool:
         try:
-            async with httpx.AsyncClient(timeout=1) as client:
+            async with http_client(timeout_s=1) as client:
                 return (await client.get(f"{server.url}/readyz")).status_code == 200
         except httpx.HTTPError:
             return False

@@ -8,12 +8,13 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 import yaml
 
+from tests.support.book_shop import order_tool
+from tests.support.clients import http_client
 from tests.support.loopback import Answer, Loopback
 from tests.support.processes import processes
 from tests.support.service import ROOT, eventually, processes_of, service, workers_of
@@ -23,26 +24,13 @@ URL = "/v1/tools/order/execute"
 BODY = {"arguments": {"title": "Emma"}}
 
 
-def tools(shop: Loopback) -> dict[str, Any]:
-    host = shop.url.removeprefix("http://")
-    order = {
-        "description": "Orders a book.",
-        "method": "POST",
-        "url": f"{shop.url}/orders",
-        "body": {"title": "{title}"},
-        "input": {"type": "object", "properties": {"title": {"type": "string"}}, "required": ["title"]},
-    }
-    allow = {"effect": "allow", "tools": ["order"]}
-    return {"tools": {"hosts": [host], "private_hosts": [host], "http": {"order": order}, "permissions": [allow]}}
-
-
 async def test_a_keyed_write_whose_process_was_killed_is_not_made_again(tmp_path: Path) -> None:
     release = asyncio.Event()
     keys = [f"k{number}" for number in range(5)]
     async with (
         Loopback(Answer(wait_for=release)) as shop,
-        processes(tmp_path, shop, 2, tools(shop)) as (first, second),
-        httpx.AsyncClient(timeout=90) as client,
+        processes(tmp_path, shop, 2, {"tools": order_tool(shop)}) as (first, second),
+        http_client(timeout_s=90) as client,
     ):
         asked = [
             asyncio.ensure_future(client.post(first.url + URL, json=BODY, headers={"Idempotency-Key": key})) for key in keys

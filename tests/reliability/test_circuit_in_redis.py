@@ -15,8 +15,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 import app.state
 from app.reliability.circuit import Circuit, Rules, Tally
-from app.state.client import StateClient
 from app.state.embedded import EmbeddedValkey
+from tests.support.valkey import patient
 
 RULES = Rules(
     window_ms=1_000, min_calls=4, failure_share=0.5, slow_share=0.75, open_ms=100, max_open_ms=400, probes=3, lease_ms=50
@@ -38,7 +38,7 @@ class Both(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.runner = asyncio.Runner()
-        self.client = StateClient(self.url)
+        self.client = patient(self.url)
         self.script = self.client.commands.register_script(SCRIPT.replace(TIME, TURNED))
         self.circuit = Circuit()
         self.now = 1_700_000_000_000

@@ -7,7 +7,7 @@ import pytest
 from app.state.client import StateClient
 from app.state.embedded import EmbeddedValkey
 from app.state.secrets import Secret
-from tests.support.valkey import running_valkey
+from tests.support.valkey import patient, running_valkey
 
 
 @pytest.fixture(scope="session")
@@ -18,7 +18,7 @@ def valkey() -> Iterator[EmbeddedValkey]:
 
 @pytest.fixture
 async def state(valkey: EmbeddedValkey) -> AsyncIterator[StateClient]:
-    client = StateClient(valkey.url)
+    client = patient(valkey.url)
     await client.commands.flushall()
     yield client
     await client.close()

@@ -7,9 +7,9 @@ from typing import Literal
 
 import pytest
 
-from app.state.client import StateClient
 from app.state.embedded import EmbeddedValkey
 from app.state.idempotency import Answered, Asked, Begun, Busy, IdempotencyRecords, RequestId, Write
+from tests.support.valkey import patient
 
 REQUEST = RequestId("t", "a")
 ASKED = Asked("f", "sealed", "run_1")
@@ -17,7 +17,7 @@ ASKED = Asked("f", "sealed", "run_1")
 
 @pytest.fixture
 async def records(valkey: EmbeddedValkey) -> AsyncIterator[IdempotencyRecords]:
-    client = StateClient(valkey.url)
+    client = patient(valkey.url)
     await client.commands.flushall()
     yield IdempotencyRecords(client)
     await client.close()
@@ -55,7 +55,7 @@ async def test_what_was_dropped_is_not_begun_by_a_call_that_was_under_way(record
 async def test_who_was_taken_over_stores_nothing_though_the_other_was_dropped(
     records: IdempotencyRecords, valkey: EmbeddedValkey
 ) -> None:
-    client = StateClient(valkey.url)
+    client = patient(valkey.url)
     await begun(records, "hung")
     await client.commands.hset("quorum:{t:a}:idempotent", "lease_until", "1")
     taken = await begun(records, "other")

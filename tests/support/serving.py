@@ -20,6 +20,7 @@ from pydantic import SecretStr
 from app.config.settings import Settings
 from app.main import create_app
 from app.worker import Server, configured
+from tests.support.clients import http_client
 
 ONE_CALL = {"retry": {"enabled": False}, "breaker": {"enabled": False}, "pace": {"enabled": False}}
 """Every call is made, once, whatever became of the others before it."""
@@ -79,7 +80,7 @@ async def serving(
     waiting.cancel()
     assert not running.done(), "it did not start"
     try:
-        async with httpx.AsyncClient(base_url=url, timeout=30) as client:
+        async with http_client(url, timeout_s=30) as client:
             yield Serving(app, url, path, client, server)
     finally:
         server.should_exit = True

@@ -10,8 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
+from app.state.client import StateClient
 from app.state.embedded import EmbeddedValkey
 from tests.support.redis_shapes import external_url
+
+PATIENCE_S = 10.0
+"""What a machine on which many tests run may take for one command. The service itself waits 250 ms."""
 
 
 class External:
@@ -38,6 +42,11 @@ def running_valkey() -> Iterator[EmbeddedValkey]:
             if pid is not None:
                 os.kill(pid, signal.SIGCONT)
             server.stop()
+
+
+def patient(url: str) -> StateClient:
+    """A client for tests of what is decided, not of how soon it is known."""
+    return StateClient(url, timeout_s=PATIENCE_S)
 
 
 def server_pid(data_dir: Path) -> int | None:

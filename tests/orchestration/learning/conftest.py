@@ -6,7 +6,7 @@ import pytest
 
 from app.state.client import StateClient
 from app.state.embedded import EmbeddedValkey
-from tests.support.valkey import running_valkey
+from tests.support.valkey import patient, running_valkey
 
 
 @pytest.fixture(scope="session")
@@ -17,7 +17,7 @@ def valkey() -> Iterator[EmbeddedValkey]:
 
 @pytest.fixture
 async def state(valkey: EmbeddedValkey) -> AsyncIterator[StateClient]:
-    client = StateClient(valkey.url)
+    client = patient(valkey.url)
     await client.commands.flushall()
     yield client
     await client.close()

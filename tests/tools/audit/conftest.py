@@ -11,7 +11,7 @@ from app.state.client import StateClient
 from app.state.embedded import EmbeddedValkey
 from app.state.secrets import Secret
 from app.tools.audit.trail import AuditTrail
-from tests.support.valkey import running_valkey
+from tests.support.valkey import patient, running_valkey
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +28,7 @@ def every_log_line() -> None:
 
 @pytest.fixture
 async def state(valkey: EmbeddedValkey) -> AsyncIterator[StateClient]:
-    client = StateClient(valkey.url)
+    client = patient(valkey.url)
     await client.commands.flushall()
     yield client
     await client.close()
