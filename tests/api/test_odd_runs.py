@@ -78,12 +78,17 @@ async def test_a_run_that_cannot_be_written_keeps_no_other_from_the_log(
         streamed(service, ASK),
         asyncio.gather(*(streamed(service, healthy) for _ in range(4))),
     )
+    assert [other[-1].fields["event"] for other in others] == ["run.finished"] * 4
     records = RunRecords(state)
-    for other in others:
-        async with asyncio.timeout(5):
-            run_id = other[0].json["run_id"]
-            while (record := await records.get("default", run_id)) is None or record.status != "succeeded":
+    written: list[str] = []
+    async with asyncio.timeout(5):
+        while len(written) < len(others):
+            record = await records.get("default", others[len(written)][0].json["run_id"])
+            if record is None or record.status == "running":
                 await asyncio.sleep(0.01)
+            else:
+                written.append(record.status)
+    assert written == ["succeeded"] * 4
 
 
 async def test_the_service_stops_at_once_though_a_run_cannot_be_written(tmp_path: Path, valkey: EmbeddedValkey) -> None:
