@@ -17,6 +17,8 @@ from tests.support.ports import free_port
 from tests.support.service import Service, eventually, processes_of, service, workers_of
 from tests.support.valkey import server_pid
 
+pytestmark = pytest.mark.timeout(180)
+
 BOTH = pytest.mark.parametrize("workers", [1, 2])
 
 

@@ -30,6 +30,8 @@ from tests.support.service import Service, eventually, processes_of, service
 from tests.support.serving import serving, upstream
 from tests.support.valkey import running_valkey
 
+pytestmark = pytest.mark.timeout(180)
+
 SECRET = "x" * 32
 KEYS = public_keys([SigningKey(Secret(SECRET).key_for(USE)).public])
 KILLS = 8

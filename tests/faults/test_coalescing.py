@@ -18,6 +18,8 @@ from tests.support.openai_wire import completion
 from tests.support.processes import processes
 from tests.support.serving import until
 
+pytestmark = pytest.mark.timeout(180)
+
 BODY: dict[str, Any] = {"input": "Hi", "strategy": "direct", "models": ["m"], "cache": "use"}
 
 

@@ -52,6 +52,7 @@ CASES = {
 }
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("how", ["header", "budget"])
 @pytest.mark.parametrize("streamed", [False, True], ids=["json", "stream"])
 @pytest.mark.parametrize("case", CASES)
@@ -77,6 +78,7 @@ async def test_a_fan_out_of_five_ends_at_its_deadline(
         assert max(said.asked_at) <= began + DEADLINE_S + 0.02
 
 
+@pytest.mark.alone
 async def test_the_header_and_the_budget_both_bind(tmp_path: Path, valkey: EmbeddedValkey) -> None:
     async with (
         Loopback(Answer(delay_s=60)) as provider,

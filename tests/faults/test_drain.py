@@ -24,9 +24,11 @@ from tests.support.frames import frames
 from tests.support.loopback import Answer, Loopback, Received, as_json
 from tests.support.openai_wire import completion
 from tests.support.processes import processes
-from tests.support.replicas import Reading, slowly
+from tests.support.replicas import Reading, logged, slowly
 from tests.support.service import Service, processes_of
 from tests.support.serving import until
+
+pytestmark = pytest.mark.timeout(180)
 
 HI: list[ChatCompletionMessageParam] = [{"role": "user", "content": "hi"}]
 CHAT: dict[str, Any] = {"model": "m", "messages": HI}
@@ -263,13 +265,15 @@ async def test_nothing_is_lost_over_a_longer_time_and_with_more_load(tmp_path: P
 async def test_a_killed_worker_is_replaced_and_its_keyed_requests_are_gone_on_with(tmp_path: Path) -> None:
     """`--workers 2`: the sibling or the successor goes on; whoever listens to a run without a key hears its end."""
 
-    words = slowly(2_000, 0.02)
+    words, gone = slowly(2_000, 0.02), asyncio.Event()
 
     def answer(request: Received) -> Answer:
         if request.json.get("stream"):
             return words
         found = as_json(completion(f"{request.json['model']} says yes"))
-        return replace(found, delay_s=2.0) if request.json["model"] == "m2" else found
+        if request.json["model"] != "m2":
+            return found
+        return replace(found, delay_s=2.0) if gone.is_set() else replace(found, wait_for=gone)
 
     count = 24
     async with Loopback(answer) as provider, processes(tmp_path, provider, count=1, workers=2) as (server,):
@@ -303,12 +307,14 @@ async def test_a_killed_worker_is_replaced_and_its_keyed_requests_are_gone_on_wi
         listeners = [Reading() for _ in range(12)]
         listening = {asyncio.create_task(listen(reading)): reading for reading in listeners}
         asking = [asyncio.create_task(panel(number)) for number in range(count)]
-        await until(lambda: len(provider.received) >= 2 * count + len(listeners))
-        await until(lambda: all("output.delta" in reading.text for reading in listeners))
-        await asyncio.sleep(0.5)  # the quick model's answers are in the log
+        await until(lambda: len(provider.received) >= 2 * count + len(listeners), within_s=30)
+        await until(lambda: all("output.delta" in reading.text for reading in listeners), within_s=30)
+        async with client() as own:
+            await logged(own, "candidate.finished", count, PANEL["strategy"])
         victim = max(workers, key=open_files)  # connections go to whoever takes them first, so one may have nearly all
         os.kill(victim, signal.SIGKILL)
         killed = time.monotonic()
+        gone.set()
         broken = sum(found is None for found in await asyncio.gather(*asking))
         again = await asyncio.gather(*(panel(number, Prefer="wait=40") for number in range(count)))
         took = time.monotonic() - killed

@@ -15,6 +15,8 @@ import pytest
 from app.state.embedded import EmbeddedValkey
 from tests.support.serving import AT_ONCE, Serving, serving, until
 
+pytestmark = pytest.mark.timeout(180)
+
 MB = 1_000_000
 LIMIT = 200_000
 CONFIG = {"providers": {"mock": AT_ONCE}, "limits": {"max_body_bytes": LIMIT, "max_messages": 50}}

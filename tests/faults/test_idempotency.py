@@ -7,6 +7,7 @@ import random
 import signal
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,10 @@ from tests.support.clients import http_client
 from tests.support.loopback import Answer, Loopback, Received, as_json, sse
 from tests.support.openai_wire import completion, stream
 from tests.support.processes import processes
-from tests.support.replicas import Reading
+from tests.support.replicas import Reading, logged
 from tests.support.serving import until
+
+pytestmark = pytest.mark.timeout(180)
 
 TAKEN_WITHIN_S = 20.0
 PANEL: dict[str, Any] = {"strategy": "simple", "models": ["m", "m2"], "lead_model": "m"}
@@ -30,18 +33,22 @@ def asked_for(request: Received) -> str:
     return str(request.json["messages"][-1]["content"]).split()[0]
 
 
-def panel_answer(request: Received) -> Answer:
-    """`m` at once, `m2` after two seconds; the lead, who is shown both answers, at once."""
-    answer = as_json(completion(f"{request.json['model']} says yes"))
-    return replace(answer, delay_s=2.0) if request.json["model"] == "m2" else answer
+def panel_answer(killed: asyncio.Event) -> Callable[[Received], Answer]:
+    """`m` at once, as the lead who is shown both answers; `m2` not before somebody is killed, and after two seconds then."""
+
+    def answer(request: Received) -> Answer:
+        if request.json.get("stream"):
+            found = sse(stream(f"{request.json['model']} says", " yes"))
+        else:
+            found = as_json(completion(f"{request.json['model']} says yes"))
+        if request.json["model"] != "m2":
+            return found
+        return replace(found, delay_s=2.0) if killed.is_set() else replace(found, wait_for=killed)
+
+    return answer
 
 
-def panel_stream(request: Received) -> Answer:
-    """The same streamed."""
-    answer = sse(stream(f"{request.json['model']} says", " yes"))
-    return replace(answer, delay_s=2.0) if request.json["model"] == "m2" else answer
-
-
+@pytest.mark.timeout(180)
 async def test_one_call_for_one_key_however_many_ask_at_once(tmp_path: Path) -> None:
     """Reliability test 1, over two servers of two workers each."""
     keys, each = 20, 200
@@ -58,7 +65,9 @@ async def test_one_call_for_one_key_however_many_ask_at_once(tmp_path: Path) -> 
                     done = await client.post(url, json=body, headers={"Idempotency-Key": key})
                 return key, done.status_code, done.content
 
-            answers = await asyncio.gather(*map(ask, range(keys * each)))
+            async with asyncio.TaskGroup() as group:
+                asked = [group.create_task(ask(number)) for number in range(keys * each)]
+    answers = [one.result() for one in asked]
     statuses = Counter(status for _, status, _ in answers)
     assert statuses.keys() <= {200, 409}
     bodies = {key: {content for k, status, content in answers if k == key and status == 200} for key, _, _ in answers}
@@ -75,7 +84,8 @@ async def taken_over(tmp_path: Path, requests: int, seed: int) -> tuple[float, C
     Gives the seconds until the last was answered, and how often each was asked of the model that had answered by then.
     """
     rng = random.Random(seed)
-    async with Loopback(panel_answer) as provider, processes(tmp_path, provider) as (owner, other):
+    gone = asyncio.Event()
+    async with Loopback(panel_answer(gone)) as provider, processes(tmp_path, provider) as (owner, other):
         async with (
             http_client(owner.url) as a,
             http_client(other.url) as b,
@@ -91,9 +101,10 @@ async def taken_over(tmp_path: Path, requests: int, seed: int) -> tuple[float, C
 
             delays = {f"key-{number}": rng.uniform(0, 1.2) for number in range(requests)}
             asking = [asyncio.create_task(ask(a, key, delay)) for key, delay in delays.items()]
-            await asyncio.sleep(1.8)  # each has been going for 0.6 to 1.8 s: m has answered, m2 has not
+            await logged(b, "candidate.finished", requests, PANEL["strategy"])
             owner.signal(signal.SIGKILL)
             killed = time.monotonic()
+            gone.set()
             assert await asyncio.gather(*asking) == [None] * requests
             found = await asyncio.gather(*(ask(b, key, 0, Prefer="wait=40") for key in delays))
             took = time.monotonic() - killed
@@ -168,8 +179,9 @@ async def test_who_hangs_past_his_lease_writes_nothing_more(tmp_path: Path) -> N
 
 
 async def test_a_stream_whose_process_is_killed_starts_over_at_another_for_whoever_listens(tmp_path: Path) -> None:
+    gone = asyncio.Event()
     async with (
-        Loopback(panel_stream) as provider,
+        Loopback(panel_answer(gone)) as provider,
         processes(tmp_path, provider) as (owner, other),
         http_client(owner.url) as a,
         http_client(other.url) as b,
@@ -182,6 +194,7 @@ async def test_a_stream_whose_process_is_killed_starts_over_at_another_for_whoev
         listening = asyncio.create_task(listener.go_on(b))
         await until(lambda: "candidate.finished" in listener.text)
         owner.signal(signal.SIGKILL)
+        gone.set()
         await listening
         with pytest.raises(httpx.HTTPError):
             await asking

@@ -22,6 +22,8 @@ from tests.support.service import Service, service
 from tests.support.serving import until, upstream
 from tests.support.valkey import running_valkey, server_pid
 
+pytestmark = pytest.mark.timeout(180)
+
 LOST_WITHIN_S = 20
 
 

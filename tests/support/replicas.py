@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -90,6 +91,20 @@ class Reading:
                     taken += 1
             if taken >= most:
                 return
+
+
+async def logged(client: httpx.AsyncClient, event: str, runs: int, strategy: str, *, within_s: float = 30) -> None:
+    """Wait until the logs of `runs` runs of `strategy` tell `event`."""
+    seen: set[str] = set()
+    async with asyncio.timeout(within_s):
+        while len(seen) < runs:
+            page = await client.get("/v1/orchestrations", params={"limit": 100, "strategy": strategy})
+            for run_id in {run["id"] for run in page.json()["data"]} - seen:
+                reading = Reading()
+                reading.run_id = run_id
+                while f"event: {event}\n" not in reading.text:
+                    await reading.go_on(client, most=1)
+                seen.add(run_id)
 
 
 def result_of(found: Sequence[Frame]) -> Any:

@@ -19,6 +19,9 @@ import httpx
 from tests.support.valkey import server_pid
 
 ROOT = Path(__file__).parents[2]
+READY_WITHIN_S = 90
+"""A test's patience where several services start at once on a machine that has much else to do; the benchmark measures how long
+one takes."""
 
 SERVE = """
 import sys
@@ -55,7 +58,7 @@ class Service:
         self._ready.set()
 
     def wait_ready(self) -> None:
-        assert self._ready.wait(30)
+        assert self._ready.wait(READY_WITHIN_S), self.said
         assert self.url, self.said
 
     def get(self, path: str) -> Any:
