@@ -112,11 +112,11 @@ async def decide(client: httpx.AsyncClient, approval_id: str, url: str = "", **d
 
 
 async def ended(client: httpx.AsyncClient, run_id: str, url: str = "", within_s: float = 30) -> Any:
-    """The result of a run, once it is over."""
+    """The result of a run, once it is over. A store that is away is asked again, as the 503 says."""
     async with asyncio.timeout(within_s):
         while True:
             answer = await client.get(f"{url}/v1/orchestrations/{run_id}", headers=APP)
-            assert answer.status_code == 200, answer.text
-            if answer.json()["status"] not in ("running", "needs_approval"):
+            assert answer.status_code in (200, 503), answer.text
+            if answer.status_code == 200 and answer.json()["status"] not in ("running", "needs_approval"):
                 return answer.json()
             await asyncio.sleep(0.05)

@@ -132,8 +132,8 @@ def workers_of(pid: int) -> list[int]:
     return [int(child) for child in children if b"app.worker" in Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")]
 
 
-def eventually(true: Callable[[], Any], *, within_s: float = 10) -> Any:
-    """The first true value of `true`, which is asked again and again; fails after `within_s`."""
+def eventually(true: Callable[[], Any], *, within_s: float = 30) -> Any:
+    """The first true value of `true`, which is asked again and again; fails after `within_s`: a promise where it is given."""
     deadline = time.monotonic() + within_s
     while True:
         value = true()
