@@ -50,7 +50,7 @@ def cross_checks(
         *_reliability(spec),
         *_keys(spec),
         *_prompts(spec, prompts),
-        *tool_faults(spec.tools, tools),
+        *tool_faults(spec.tools, tools, spec.recipes),
         *bundle_faults(spec, recipe_tools),
         *_bundles(spec, document, recipe, recipe_models),
         *_planner(spec, document, recipe, recipe_models),

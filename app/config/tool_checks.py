@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from fnmatch import fnmatchcase
 from typing import Final, cast
 from urllib.parse import urlsplit
 
 from app.config.document import Fault, MemberPath
+from app.config.explaining import close_to, listed
 from app.config.tools import HttpToolConfig, McpServerConfig, PermissionRule, ToolsConfig
 from app.core.conditions import compiled, compiled_expression
 from app.core.errors import InvalidRequest
@@ -23,8 +25,8 @@ _OURS: Final = frozenset({"host", "content-length", "transfer-encoding", "connec
 """Headers that the connection itself decides."""
 
 
-def tool_faults(config: ToolsConfig, check: ToolsCheck | None) -> Iterator[Fault]:
-    """All faults of the member `tools`."""
+def tool_faults(config: ToolsConfig, check: ToolsCheck | None, recipes: Collection[str] = ()) -> Iterator[Fault]:
+    """All faults of the member `tools`, beside these recipes."""
     for member in ("hosts", "private_hosts"):
         for index, pattern in enumerate(getattr(config, member)):
             if (fault := host_fault(pattern)) is not None:
@@ -40,7 +42,7 @@ def tool_faults(config: ToolsConfig, check: ToolsCheck | None) -> Iterator[Fault
         yield from _mcp(("tools", "mcp", name), server)
     names: set[str] = set()
     for index, rule in enumerate(config.permissions):
-        yield from _rule(("tools", "permissions", index), rule, names)
+        yield from _rule(("tools", "permissions", index), rule, names, recipes)
     if check is not None:
         yield from (Fault(("tools", *inner), message) for inner, message in check(config))
 
@@ -130,7 +132,7 @@ def _schema(schema: Mapping[str, object], path: MemberPath) -> Iterator[Fault]:
         yield Fault(path, error.message)
 
 
-def _rule(path: MemberPath, rule: PermissionRule, names: set[str]) -> Iterator[Fault]:
+def _rule(path: MemberPath, rule: PermissionRule, names: set[str], recipes: Collection[str]) -> Iterator[Fault]:
     if rule.name is not None:
         if rule.name in names:
             yield Fault((*path, "name"), f"{rule.name!r} is the name of another rule too; every rule needs its own")
@@ -140,6 +142,12 @@ def _rule(path: MemberPath, rule: PermissionRule, names: set[str]) -> Iterator[F
             compiled(rule.when, RULE_VARIABLES)
         except InvalidRequest as error:
             yield Fault((*path, "when"), error.message)
+    for index, pattern in enumerate(rule.recipes or ()):
+        if not any(fnmatchcase(recipe, pattern) for recipe in recipes) and not re.search(r"[*?\[]", pattern):
+            known = close_to(pattern, recipes) or (
+                f"; recipes here: {listed(recipes)}" if recipes else "; there are no recipes here"
+            )
+            yield Fault((*path, "recipes", index), f"{pattern!r} is not a recipe, so no call fits the rule by it{known}")
     for index, pattern in enumerate(rule.tools or ()):
         name, at, version = pattern.partition("@")
         if (at and not re.fullmatch(r"\d+(\.\d+){0,2}", version)) or not re.fullmatch(r"[\w*?-]+", name):

@@ -115,6 +115,8 @@ tools:
   permissions:
     - {effect: allow, name: a, when: "argument.x"}
     - {effect: deny, name: a, tools: ["weather@latest", "no tool"]}
+    - {effect: deny, recipes: [travel, travl, "tra*", "none-yet-*"]}
+recipes: {travel: {strategy: tools}}
 """
     found = told(faults_of(text))
     assert found[0].startswith("tools.permissions.0.when: there is no variable 'argument'")
@@ -122,4 +124,5 @@ tools:
         "tools.permissions.1.name: 'a' is the name of another rule too; every rule needs its own",
         "tools.permissions.1.tools.0: is no tool; write it like clock, files__* or weather@1",
         "tools.permissions.1.tools.1: is no tool; write it like clock, files__* or weather@1",
+        "tools.permissions.2.recipes.1: 'travl' is not a recipe, so no call fits the rule by it; did you mean 'travel'?",
     ]

@@ -11,7 +11,7 @@ from app.orchestration.base import StrategyOptions
 Approval = Literal["policy", "writes", "all"]
 OnToolError = Literal["feed_back", "fail"]
 MOST_STEPS: Final = 32
-Name = Annotated[str, Field(pattern=r"^[A-Za-z*][A-Za-z0-9_*-]{0,63}(@[0-9]+(\.[0-9]+){0,2})?$")]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z*][A-Za-z0-9_*-]{0,63}(@([0-9]+(\.[0-9]+){0,2}|latest))?$")]
 
 
 class LoopOptions(StrategyOptions):
