@@ -32,6 +32,9 @@ class ToolTerms(Spec):
     max_result_bytes: int = Field(
         default=DEFAULT_RESULT_BYTES, ge=256, le=2_000_000, description="Of a longer result only the beginning is given."
     )
+    max_calls: int | None = Field(
+        default=None, ge=1, le=1_000, description="How often it may be called in one run; without it as often as is asked."
+    )
 
 
 class HttpToolConfig(ToolTerms):
@@ -62,6 +65,7 @@ class McpToolConfig(Spec):
     scopes: tuple[Scope, ...] | None = None
     deprecated: str | None = Field(default=None, min_length=1, max_length=500)
     max_result_bytes: int | None = Field(default=None, ge=256, le=2_000_000)
+    max_calls: int | None = Field(default=None, ge=1, le=1_000)
     description: str | None = Field(default=None, min_length=1, max_length=4_000)
 
 

@@ -91,6 +91,7 @@ class ToolSpec:
         scopes: what a key must be allowed besides, to have the tool run.
         deprecated: why it should not be used any more, and what should; None while it may.
         max_result_bytes: of a longer result only the beginning is given.
+        max_calls: how often it may be called in one run (of a panel, by each member); None for as often as is asked.
     """
 
     name: str
@@ -105,6 +106,7 @@ class ToolSpec:
     scopes: frozenset[str] = frozenset()
     deprecated: str | None = None
     max_result_bytes: int = DEFAULT_RESULT_BYTES
+    max_calls: int | None = None
 
     @property
     def reference(self) -> str:

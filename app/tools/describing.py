@@ -45,10 +45,13 @@ def can_be_strict(schema: Any) -> bool:
 
 
 def describe(spec: ToolSpec) -> str:
-    """What it does, what it gives, what calling it does to the world, and whether another should be used."""
+    """What it does, what it gives, what calling it does to the world, how often it may be called, and whether another should be
+    used."""
     lines = [spec.description.strip(), _EFFECTS[spec.side_effect]]
     if spec.output_schema is not None:
         lines.append(f"Returns {_shape(spec.output_schema)}.")
+    if spec.max_calls is not None:
+        lines.append(f"May be called {'once' if spec.max_calls == 1 else f'{spec.max_calls} times at most'}.")
     if spec.deprecated is not None:
         lines.append(f"Deprecated: {spec.deprecated}")
     return "\n".join(lines)[:_MAX_DESCRIPTION]

@@ -112,4 +112,5 @@ def spec_of(reference: str, config: HttpToolConfig) -> ToolSpec:
         scopes=frozenset(config.scopes),
         deprecated=config.deprecated,
         max_result_bytes=config.max_result_bytes,
+        max_calls=config.max_calls,
     )

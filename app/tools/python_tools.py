@@ -98,6 +98,7 @@ def tool(
     scopes: tuple[str, ...] = ...,
     deprecated: str | None = ...,
     max_result_bytes: int = ...,
+    max_calls: int | None = ...,
 ) -> Callable[[Function], Function]: ...
 def tool(
     function: Function | None = None,
@@ -111,6 +112,7 @@ def tool(
     scopes: tuple[str, ...] = (),
     deprecated: str | None = None,
     max_result_bytes: int = DEFAULT_RESULT_BYTES,
+    max_calls: int | None = None,
 ) -> Any:
     """Makes a function a tool; it stays callable as it is. `python: [module:function]` in the configuration serves it.
 
@@ -131,6 +133,7 @@ def tool(
             scopes=scopes,
             deprecated=deprecated,
             max_result_bytes=max_result_bytes,
+            max_calls=max_calls,
         )
         setattr(target, _MARK, made)
         return target
@@ -150,6 +153,7 @@ def tool_of(
     scopes: tuple[str, ...] = (),
     deprecated: str | None = None,
     max_result_bytes: int = DEFAULT_RESULT_BYTES,
+    max_calls: int | None = None,
 ) -> PythonTool:
     """As the decorator `tool`, giving the tool itself."""
     named = name or function.__name__
@@ -173,6 +177,7 @@ def tool_of(
         scopes=frozenset(scopes),
         deprecated=deprecated,
         max_result_bytes=max_result_bytes,
+        max_calls=max_calls,
     )
     return PythonTool(function, spec, arguments, wants_caller=wants_caller)
 

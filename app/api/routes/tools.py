@@ -132,6 +132,7 @@ async def _entry(services: Services, registered: Registered, caller: ToolCaller)
         "output_schema": None if spec.output_schema is None else dict(spec.output_schema),
         "timeout_s": spec.timeout_s,
         "cost_usd": spec.cost_usd,
+        "max_calls": spec.max_calls,
         "scopes": sorted(spec.scopes),
         "deprecated": spec.deprecated,
         "unavailable": registered.tool.unavailable,

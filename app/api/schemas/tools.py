@@ -26,7 +26,8 @@ class ToolPermission(TypedDict):
 
 
 class ToolEntry(TypedDict):
-    """A version of a tool. `documentation` is what a model is told of it, `unavailable` why it cannot be called now."""
+    """A version of a tool. `documentation` is what a model is told of it, `max_calls` how often it may be called in one run,
+    `unavailable` why it cannot be called now."""
 
     name: str
     object: Literal["tool"]
@@ -40,6 +41,7 @@ class ToolEntry(TypedDict):
     output_schema: dict[str, Any] | None
     timeout_s: float
     cost_usd: float
+    max_calls: int | None
     scopes: list[str]
     deprecated: str | None
     unavailable: str | None

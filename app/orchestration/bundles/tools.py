@@ -197,6 +197,7 @@ def spec_of(reference: str, config: BundleToolConfig) -> ToolSpec:
         scopes=frozenset(config.scopes),
         deprecated=config.deprecated,
         max_result_bytes=config.max_result_bytes,
+        max_calls=config.max_calls,
     )
 
 

@@ -61,7 +61,7 @@ class ServedCall:
     """A call of a tool of the service. `run` is what is known of it; over when `events` is.
 
     `registered` is None where no such tool is offered, or, of a call that a person was asked about, not any more.
-    A call that is `repeated` is not made. One that writes and is
+    A call that is `repeated` is not made, nor is one that is `too_many` of its tool. One that writes and is
     `unwanted`, for the reason that this says, needs a person; with `asks` false nobody is asked, and what needs one is refused.
     """
 
@@ -73,13 +73,14 @@ class ServedCall:
         registered: Registered | None,
         *,
         repeated: bool,
+        too_many: bool = False,
         candidate_id: str | None = None,
         unwanted: str | None = None,
         asks: bool = True,
     ) -> None:
         spec = registered.spec if registered else None
         self._terms, self._registered, self._repeated = terms, registered, repeated
-        self._unwanted = unwanted
+        self._unwanted, self._too_many = unwanted, too_many
         self._approvals = terms.context.approvals if asks else None
         self._before = self._approvals.asked_before(part.id, part.name) if self._approvals is not None else None
         before = self._before
@@ -165,7 +166,7 @@ class ServedCall:
             prepared = await self._agreed(await self._prepared())
             if prepared is not None and tell is not None:
                 prepared = replace(prepared, caller=replace(prepared.caller, inside=self._inside(tell)))
-        except Forbidden as error:
+        except (Forbidden, BudgetExceeded) as error:
             self._end("refused", error)
         except InvalidRequest as error:
             self._end("invalid", error)
@@ -187,6 +188,7 @@ class ServedCall:
         Raises:
             InvalidRequest: there is no such tool, or its arguments do not fit.
             Forbidden: it is not permitted, or was taken away after a person was asked.
+            BudgetExceeded: it was called as often as it may be.
             ToolExecutionError: it is not there now.
         """
         terms, registered = self._terms, self._registered
@@ -198,6 +200,9 @@ class ServedCall:
         if registered is None or toolbox is None:
             offered = ", ".join(terms.names) or "none"
             raise InvalidRequest(f"there is no tool {self.run.name[:100]!r}; the tools are {offered}", param="name")
+        if self._too_many:
+            most = f"{registered.spec.max_calls} times" if registered.spec.max_calls != 1 else "once"
+            raise BudgetExceeded(f"the tool {self.run.name!r} may be called {most} in a run; answer with what it has said")
         return await toolbox.prepare(registered.spec.reference, arguments_of(self.run.arguments), terms.caller)
 
     async def _look_for(self, before: CallApproval, toolbox: Toolbox) -> None:

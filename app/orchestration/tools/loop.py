@@ -13,6 +13,7 @@ An answer without calls ends the loop. In the last step, and where a model goes 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -90,6 +91,7 @@ class ToolLoop:
         if context.conversation is not None:
             self._ids |= _ids_of(turns)
         self._done: frozenset[tuple[str, str]] = frozenset()
+        self._made: Counter[str] = Counter()
         self._circles = 0
         self._lack: BudgetExceeded | None = None
         self._repairs = 0
@@ -221,7 +223,8 @@ class ToolLoop:
             yield Warning(f"{left_out} calls of step {self._step} are left out: {MOST_CALLS} may be made in one step")
         own = {tool.name for tool in self._offer.client}
         self._handed = tuple(call for call in calls if call.name in own)
-        served = [self._served(call, asked) for call in calls if call.name not in own]
+        made = self._made.copy()
+        served = [self._served(call, asked, made) for call in calls if call.name not in own]
         if self.asking.shown and not self._handed:
             yield OutputReset("tools are called", aside=True)
         for call in served:
@@ -235,13 +238,18 @@ class ToolLoop:
             self._pending = tuple(call.waits_for for call in served if call.waits_for is not None)
         self._note(asked, calls, served)
 
-    def _served(self, call: ToolCallPart, asked: CandidateCall) -> ServedCall:
+    def _served(self, call: ToolCallPart, asked: CandidateCall, made: Counter[str]) -> ServedCall:
+        """A call, after those `made` before it."""
+        registered, repeated = self._offer.served.get(call.name), key_of(call) in self._done
+        most = registered.spec.max_calls if registered else None
+        made[call.name] += not repeated
         return ServedCall(
             self._terms,
             call,
             self._step,
-            self._offer.served.get(call.name),
-            repeated=key_of(call) in self._done,
+            registered,
+            repeated=repeated,
+            too_many=most is not None and made[call.name] > most,
             candidate_id=asked.candidate.id,
             unwanted=self._unwanted,
             asks=not self._waits,
@@ -267,6 +275,7 @@ class ToolLoop:
         self._turns.append(Turn(Message("tool", tuple(result_part(call.run, room) for call in served))))
         self._circles = self._circles + 1 if all(call.run.status == "repeated" for call in served) else 0
         self._done = frozenset(key_of(call.part) for call in served if call.done)
+        self._made.update(call.run.name for call in served if call.run.started_at)
         self._wrote = self._wrote or any(call.run.started_at and call.run.side_effect == "write" for call in served)
 
     # ---- ending

@@ -101,6 +101,7 @@ def spec_of(server_name: str, config: McpServerConfig, described: dict[str, Any]
         scopes=frozenset(scopes),
         deprecated=own.deprecated or config.deprecated,
         max_result_bytes=own.max_result_bytes or config.max_result_bytes,
+        max_calls=own.max_calls or config.max_calls,
     )
 
 

@@ -266,6 +266,35 @@ async def test_a_call_that_failed_may_be_made_again(tmp_path: Path) -> None:
     assert ends(await act(model, toolbox(tmp_path, flaky))) == [("flaky", "failed"), ("flaky", "succeeded")]
 
 
+async def test_a_tool_is_called_as_often_as_it_may_be_and_the_rest_refused(tmp_path: Path) -> None:
+    made: list[int] = []
+
+    def count(number: int) -> int:
+        """Counts."""
+        made.append(number)
+        return number
+
+    tool = tool_of(count, side_effect="read", max_calls=3)
+    both = asks(call("count", 1, number=1), call("count", 2, number=2))
+    more = asks(call("count", 3, number=3), call("count", 4, number=4), call("add", 5, a=1, b=2))
+    again = asks(call("count", 6, number=5))
+    model = Scripted("a", candidate=script(both, more, again, "Done."))
+    ran = await act(model, toolbox(tmp_path, tool, add))
+    assert made == [1, 2, 3]
+    assert [how for _, how in ends(ran)] == ["succeeded", "succeeded", "succeeded", "refused", "succeeded", "refused"]
+    assert "May be called 3 times at most." in (
+        next(one for one in model.asked[0].tools if one.name == "count").description or ""
+    )
+    assert told(model.asked[3])[-1]["error"]["code"] == "budget_exceeded"
+    assert "may be called 3 times in a run" in told(model.asked[3])[-1]["error"]["message"]
+
+
+async def test_a_call_that_could_not_be_made_does_not_count(tmp_path: Path) -> None:
+    tool = tool_of(add, side_effect="read", max_calls=1)
+    model = Scripted("a", candidate=script(asks(call("add", 1, a="x")), asks(call("add", 2, a=1, b=2)), "Done."))
+    assert [how for _, how in ends(await act(model, toolbox(tmp_path, tool)))] == ["invalid", "succeeded"]
+
+
 async def test_who_goes_round_in_circles_must_answer(tmp_path: Path) -> None:
     again = asks(call("add", a=1, b=1))
     model = Scripted("a", candidate=lambda request: "Two." if request.tool_choice == "none" else again)
