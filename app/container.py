@@ -10,6 +10,8 @@ from random import Random
 import structlog
 
 from app.api.idempotency.executions import Executions
+from app.api.lines import dialects
+from app.api.queued import QueuedReader
 from app.api.services import Services
 from app.config.loading import Checks, Loaded
 from app.config.reload import Configuration
@@ -20,6 +22,8 @@ from app.core.clock import SystemClock
 from app.core.errors import ConfigError, InvalidRequest, StateUnavailable
 from app.core.lifecycle import Draining
 from app.core.tools import Tool
+from app.jobs.background import QUEUE
+from app.jobs.parts import Jobs, Running
 from app.jobs.training import TrainingJob
 from app.listening import is_loopback
 from app.observability.metrics import CONFIG_RELOADS
@@ -143,10 +147,12 @@ def checks_of(strategies: Strategies) -> Checks:
 class Container:
     """All parts of one worker. `services` is what the API works with; `run` keeps them alive."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, works: bool = False) -> None:
+        """`works`: the process serves nothing and does what waits in the queue."""
         if settings.redis_url is None:
             raise ConfigError("no Redis URL: start the service with `quorum serve`, or set QUORUM_REDIS_URL")
-        self._drain_s = settings.grace_s + settings.drain_s
+        self._works = works
+        self._drain_s = settings.drain_s if works else settings.grace_s + settings.drain_s
         draining = Draining()
         self._clock = SystemClock()
         strategies = Strategies()
@@ -163,7 +169,7 @@ class Container:
             self._clock,
             configured=spec.keys,
             admin_key=settings.admin_key.get_secret_value() if settings.admin_key else None,
-            may_open=settings.insecure or is_loopback(settings.host),
+            may_open=works or settings.insecure or is_loopback(settings.host),
         )
         rng = Random()  # noqa: S311 (waits, not secrets)
         self._breakers = Breakers(BreakerStore(self._state), self._clock, rng, fingerprint=secret.hasher("breaker"))
@@ -209,6 +215,19 @@ class Container:
         self.executions = Executions(requests, secret.sealer("request"), spec.idempotency, self._runs.close)
         draining.at_end(self.executions.leave)  # before their runs: who waits for them is told by the requests
         draining.at_end(self._host.leave)
+        self._jobs = Jobs(
+            Running(self._engine, self._conversations, self._approvals, self._host, records),
+            QueuedReader(self._engine, self._keys),
+            dialects(self._engine, self._keys),
+            self._state,
+            secret,
+            spec,
+            self._clock,
+            rng,
+            draining,
+            redis_url=settings.redis_url.get_secret_value(),
+            dedicated=works,
+        )
         stored = DynamicProviders(self._state, secret)
         self._feed = ProviderFeed(self._state, stored, self._sync)
         self._reloads = ReloadFeed(self._state, self._reload)
@@ -222,6 +241,7 @@ class Container:
             engine=self._engine,
             host=self._host,
             runs=self._runs,
+            jobs=self._jobs,
             registry=self._registry,
             keys=self._keys,
             state=self._state,
@@ -282,8 +302,11 @@ class Container:
             stack.push_async_callback(self._admission.close)
             await self._host.start()
             stack.push_async_callback(self._host.close, self.services.draining, self._drain_s)
-            await self.executions.start()
-            stack.push_async_callback(self.executions.close, self.services.draining, self._drain_s)
+            await self._jobs.start()
+            stack.push_async_callback(self._jobs.close, self._drain_s)
+            if not self._works:
+                await self.executions.start()
+                stack.push_async_callback(self.executions.close, self.services.draining, self._drain_s)
             self._approvals.start()
             stack.push_async_callback(self._approvals.close)
             for warning in await self._warnings():
@@ -339,6 +362,7 @@ class Container:
         self._engine.configure(spec)
         self._policies.configure(spec.reliability.retry_budget)
         self._host.configure(spec.runs)
+        self._jobs.configure(spec)
         self._answers.config = spec.cache
         self._learning.configure(spec.learning)
         self._training.spec = spec
@@ -354,6 +378,10 @@ class Container:
     async def _go_on(self, ready: Ready) -> bool:
         """Go on with a run that waits for nothing any more. False where that is to be tried again, as where it is about to be
         paused."""
+        if ready.digest == QUEUE:
+            return await self._jobs.background.go_on(ready.tenant, ready.run_id)
+        if self._works:  # a server answers what came as a request
+            return False
         told = await self.executions.resume(RequestId(ready.tenant, ready.digest))
         return told == "due" or (told == "over" and await self._runs.over(ready.tenant, ready.run_id))
 

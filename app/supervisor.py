@@ -52,7 +52,7 @@ def serve(settings: Settings, *, factory: str = FACTORY) -> None:
     """
     spec = _configuration(settings)
     _on_signals(_leave)
-    with _state(settings) as (shared, valkey):
+    with state_of(settings) as (shared, valkey):
         keyed = _has_keys(shared, spec)
         refusal = may_bind(settings.host, keyed, settings.insecure)
         if refusal is not None:
@@ -88,7 +88,7 @@ async def _in_this_process(
     settings: Settings, factory: str, sockets: list[socket.socket], valkey: EmbeddedValkey | None, text: str
 ) -> None:
     app = make_app(factory, settings)
-    async with _watched(valkey):
+    async with watched(valkey):
         await serve_here(
             app,
             sockets,
@@ -102,12 +102,12 @@ async def _in_workers(
     settings: Settings, factory: str, sockets: list[socket.socket], valkey: EmbeddedValkey | None, text: str
 ) -> None:
     with metrics_directory(settings.data_dir / "run") as metrics_dir:
-        async with _watched(valkey):
+        async with watched(valkey):
             await WorkerPool(factory, settings, sockets, metrics_dir=metrics_dir, announcement=text).run()
 
 
 @contextlib.contextmanager
-def _state(settings: Settings) -> Generator[tuple[Settings, EmbeddedValkey | None]]:
+def state_of(settings: Settings) -> Generator[tuple[Settings, EmbeddedValkey | None]]:
     """The settings with a Redis URL in any case, and the embedded server where that is its own."""
     if settings.redis_url is not None:
         if settings.secret is None:
@@ -153,7 +153,7 @@ def _redis_url(settings: Settings) -> str:
 
 
 @contextlib.asynccontextmanager
-async def _watched(valkey: EmbeddedValkey | None) -> AsyncGenerator[None]:
+async def watched(valkey: EmbeddedValkey | None) -> AsyncGenerator[None]:
     """Starts the embedded server again whenever it has died."""
     task = None if valkey is None else asyncio.create_task(_watch(valkey), name="valkey watch")
     try:

@@ -13,6 +13,7 @@ from app.config.spec import Scope
 from app.core.errors import Forbidden, StateUnavailable, Unauthorized
 from app.core.lifecycle import PRINCIPAL, REQUIRED
 from app.core.principal import LOCAL, Principal
+from app.state.key_ring import KeyRing
 
 _UNKNOWN_KEYS = "who may ask is not known while the state store is away; try again"
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -69,7 +70,11 @@ def still_allowed(request: Request, services: Services, who: Principal) -> froze
         Forbidden: it lacks the scope that the route has asked for.
         StateUnavailable: the stored keys are not known yet.
     """
-    keys = services.keys
+    return allowed_now(services.keys, who, request.scope.get(REQUIRED))
+
+
+def allowed_now(keys: KeyRing, who: Principal, required: str | None) -> frozenset[str]:
+    """As `still_allowed`, of what needs the scope `required`."""
     present = LOCAL if keys.open and who.key_id == LOCAL.key_id else keys.holder(who.key_id)
     if present is None and not keys.loaded:
         raise StateUnavailable(_UNKNOWN_KEYS)
@@ -77,7 +82,6 @@ def still_allowed(request: Request, services: Services, who: Principal) -> froze
         raise Unauthorized(
             f"the key {who.name!r}, which asked for this, is not valid any more: it is expired, revoked or removed"
         )
-    required = request.scope.get(REQUIRED)
     if required and not present.allows(required):
         raise Forbidden(f"the key {who.name!r}, which asked for this, lacks the scope {required!r} now")
     return present.within(who.scopes)

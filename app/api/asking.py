@@ -20,19 +20,18 @@ from app.api.ratelimit import ratelimit_headers
 from app.api.services import Services
 from app.api.sse import Encoder, EventStream, StreamTimes
 from app.core.budgets import NOTHING
-from app.core.errors import ConflictError, ConversationBusy, Gone, InvalidRequest, LimitExceeded, QuorumError, StateUnavailable
+from app.core.errors import ConversationBusy, Gone, InvalidRequest, LimitExceeded, QuorumError, StateUnavailable
 from app.core.lifecycle import AGAIN, BODY, PAUSED, TICKET, UNREPEATABLE, Pause, Ticket
 from app.core.principal import Principal
 from app.core.run_events import RunEvent, RunPaused
 from app.core.run_fold import unfold
 from app.core.run_json import LoggedEvent
-from app.core.runs import Budget, OrchestrationOutput, RunRequest, cache_word
+from app.core.runs import OrchestrationOutput, RunRequest, cache_word
 from app.orchestration.base import BaseOrchestrator
 from app.orchestration.run import Run, new_run_id
 from app.orchestration.runs.hosted import Handing, HostedRun
 from app.orchestration.runs.run_log import OnDisconnect
-from app.orchestration.runs.taking import Taken
-from app.reliability.purse import booked
+from app.orchestration.runs.taking import Taken, check_same, go_on_from, left_of
 
 T = TypeVar("T")
 
@@ -149,7 +148,7 @@ async def _gone_on(
     if ticket.own and not kept:
         raise Gone(f"{run_id} was deleted")
     if before is not None:
-        asking = replace(asking, budget=_left(asking.budget, before))
+        asking = replace(asking, budget=left_of(asking.budget, before))
         scope[AGAIN] = True
         scope[UNREPEATABLE] = True  # a person has decided on it
     try:
@@ -179,18 +178,15 @@ async def _taken(
         ConflictError: what had come of it is another strategy's.
         Gone: it was deleted just now.
     """
-    if before is not None and run.strategy.name != before.strategy:
-        message = f"the run was paused in the strategy {before.strategy!r}, and what it asks for runs {run.strategy.name!r} now"
-        raise ConflictError(message)
+    if before is not None:
+        check_same(run.strategy.name, before)
     await services.engine.admit(run)
     context, scope = run.context, request.scope
     context.writing = partial(scope.__setitem__, UNREPEATABLE, True)
     if before is not None or run.strategy.may_pause(context):
         context.approvals = services.approvals.of_run(ticket.digest, before)
     if before is not None:
-        context.settled_ids = frozenset(one.id for one in before.candidates)
-        if context.purse is not None:
-            context.purse.book_apart(NOTHING, booked(before.usage, before.cost_usd))
+        go_on_from(context, before)
     taken = await services.host.take(run, ticket.digest)
     ended = await _over(request, services, run) if taken is None and kept else None
     scope[AGAIN] = False
@@ -219,13 +215,6 @@ async def _over(request: Request, services: Services, run: Run) -> Orchestration
 
 def _asker(asking: RunRequest) -> Principal:
     return Principal(asking.tenant, asking.key_id, asking.key_name, asking.scopes)
-
-
-def _left(budget: Budget, before: OrchestrationOutput) -> Budget:
-    """What is left of the seconds of `budget`: those that the run was paused are not counted."""
-    if budget.seconds is None:
-        return budget
-    return replace(budget, seconds=max(0.001, budget.seconds - before.timing.total_ms / 1000))
 
 
 @dataclass(frozen=True, slots=True)

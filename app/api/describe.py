@@ -23,6 +23,7 @@ def described(
     body: Any = None,
     examples: Mapping[str, Any] | None = None,
     stream: str | None = None,
+    lines: str | None = None,
     status: int = 200,
 ) -> dict[str, Any]:
     """The `openapi_extra` of a route.
@@ -32,6 +33,7 @@ def described(
         body: the type of its body.
         examples: of the body, name -> `{"summary": ..., "value": ...}`; the first is what Swagger UI offers.
         stream: what the events are, where the route can answer with them.
+        lines: what each line of JSON is, where the answer is such lines.
         status: of a good answer.
     """
     content: dict[str, Any] = {}
@@ -39,6 +41,8 @@ def described(
         content["application/json"] = {"schema": _shape(answer)}
     if stream:
         content["text/event-stream"] = {"schema": {"type": "string", "description": stream}}
+    if lines:
+        content["application/x-ndjson"] = {"schema": {"type": "string", "description": lines}}
     problem = described_problem("What was wrong, and what would be right.")
     extra: dict[str, Any] = {
         "responses": {

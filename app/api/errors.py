@@ -62,6 +62,7 @@ _ROWS: dict[str, Row] = {
     "cancelled": Row(499, _API, "The run was cancelled"),
     "all_candidates_failed": Row(502, _API, "Too few candidates answered"),
     "owner_lost": Row(502, _API, "The process that ran it has died", retry=True),
+    "gave_up": Row(502, _API, "The job was given up"),
     "low_quality": Row(502, _API, "The answer did not pass a check"),
     "orchestration_failed": Row(502, _API, "The run failed"),
     "tool_failed": Row(502, _API, "A tool failed"),

@@ -120,6 +120,10 @@ ORCHESTRATIONS: dict[str, Any] = {
         "summary": "One model",
         "value": {"input": "Say hello in one short sentence.", "strategy": "direct"},
     },
+    "background": {
+        "summary": "In the background: answered at once, read at its Location",
+        "value": {"input": "Name three uses of a quorum.", "strategy": "simple", "background": True, "priority": "low"},
+    },
     "events": {
         "summary": "Every model's answer, live",
         "value": {"input": "Name three uses of a quorum.", "strategy": "simple", "stream": True},
@@ -142,6 +146,38 @@ ESTIMATES: dict[str, Any] = {
             "input": "What is 17 * 23?",
             "strategy": "reliable",
             "options": {"type": "sum", "attributes": {"customer": {"tier": "gold"}}},
+        },
+    },
+}
+
+BATCHES: dict[str, Any] = {
+    "two": {
+        "summary": "Two prompts, one strategy",
+        "value": {
+            "strategy": "direct",
+            "items": [
+                {"custom_id": "one", "input": "What is 17 * 23?"},
+                {"custom_id": "two", "input": "Name three uses of a quorum.", "strategy": "simple"},
+            ],
+        },
+    },
+    "openai": {
+        "summary": "Lines as OpenAI's batch API has them",
+        "value": {
+            "items": [
+                {
+                    "custom_id": "chat",
+                    "method": "POST",
+                    "url": "/v1/chat/completions",
+                    "body": {"model": "mock/mock-swift", "messages": [{"role": "user", "content": "Hi"}]},
+                },
+                {
+                    "custom_id": "vectors",
+                    "method": "POST",
+                    "url": "/v1/embeddings",
+                    "body": {"model": "mock/mock-swift", "input": ["A quorum decides."]},
+                },
+            ],
         },
     },
 }

@@ -12,6 +12,7 @@ from app.api.idempotency.request import KeyedRequest
 from app.config.loading import Loaded
 from app.config.settings import Settings
 from app.core.lifecycle import Draining, Pause
+from app.jobs.parts import Jobs
 from app.orchestration.approving.approvals import Approvals
 from app.orchestration.conversations.conversations import Conversations
 from app.orchestration.engine import Engine
@@ -47,6 +48,7 @@ class Services:
     engine: Engine
     host: RunHost
     runs: StoredRuns
+    jobs: Jobs
     registry: ModelRegistry
     keys: KeyRing
     state: StateClient

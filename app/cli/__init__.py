@@ -7,7 +7,7 @@ from typing import Final
 
 import typer
 
-from app.cli import ask, audit, config, evaluate, keys, mock, serve, train, version, workflow
+from app.cli import ask, audit, batch, config, evaluate, keys, mock, serve, train, version, worker, workflow
 from app.core.errors import ConfigError, QuorumError
 
 FAILED: Final = 1
@@ -22,12 +22,14 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("serve")(serve.serve)
+app.command("worker")(worker.worker)
 app.command("ask")(ask.ask)
 app.command("eval")(evaluate.evaluate)
 app.command("mock")(mock.mock)
 app.command("train")(train.train)
 app.command("version")(version.version)
 app.add_typer(audit.commands, name="audit")
+app.add_typer(batch.commands, name="batch")
 app.add_typer(config.commands, name="config")
 app.add_typer(keys.commands, name="keys")
 app.add_typer(workflow.commands, name="workflow")

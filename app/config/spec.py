@@ -12,6 +12,7 @@ from pydantic import Field, SecretStr
 
 from app.config.audit import AuditConfig
 from app.config.conversations import ConversationsConfig
+from app.config.jobs import BatchesConfig, JobsConfig, WebhooksConfig
 from app.config.learning import LearningConfig, ReviewsConfig
 from app.config.planning import PlannerConfig
 from app.config.shape import Name, Scope, Spec
@@ -334,6 +335,9 @@ class QuorumSpec(Spec):
     reviews: ReviewsConfig = ReviewsConfig()
     conversations: ConversationsConfig = ConversationsConfig()
     audit: AuditConfig = AuditConfig()
+    jobs: JobsConfig = JobsConfig()
+    batches: BatchesConfig = BatchesConfig()
+    webhooks: WebhooksConfig = WebhooksConfig()
     tools: ToolsConfig = ToolsConfig()
     workflows: dict[Name, WorkflowConfig] = Field(default_factory=dict)
     workflow_limits: WorkflowsConfig = WorkflowsConfig()

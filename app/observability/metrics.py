@@ -94,6 +94,15 @@ TOOL_SECONDS = Histogram("quorum_tool_seconds", "Seconds a call of a tool took."
 TOOL_DECISIONS = Counter("quorum_tool_decisions_total", "Permissions asked for calls of tools.", ["tool", "effect"])
 MCP_SERVERS = Gauge("quorum_mcp_server_up", "1 while an MCP server answers.", ["server"], multiprocess_mode="livemostrecent")
 
+JOBS = Counter("quorum_jobs_total", "Jobs that this process had, by what became of them.", ["kind", "outcome"])
+JOB_WAIT_SECONDS = Histogram("quorum_job_wait_seconds", "Seconds until a job was begun.", ["kind"], buckets=_SECONDS)
+JOBS_RECLAIMED = Counter("quorum_jobs_reclaimed_total", "Jobs taken from processes that had died.")
+JOBS_GIVEN_UP = Counter("quorum_jobs_given_up_total", "Jobs that nobody is to do any more: dead letters.", ["kind"])
+QUEUE = Gauge("quorum_queue_jobs", "Jobs in the queue, of all tenants.", ["state"], multiprocess_mode="livemostrecent")
+QUEUE_WORKERS = Gauge("quorum_queue_workers", "Processes of `quorum worker` alive.", multiprocess_mode="livemostrecent")
+BATCH_LINES = Counter("quorum_batch_lines_total", "Lines of batches run by this process.", ["outcome"])
+WEBHOOKS = Counter("quorum_webhook_deliveries_total", "Deliveries of webhooks, by what became of them.", ["outcome"])
+
 OBSERVATIONS = Counter("quorum_observations_total", "Runs to learn from, by what became of them.", ["outcome"])
 FEEDBACK = Counter("quorum_feedback_total", "Judgements taken, by where they came from and what they say.", ["source", "kind"])
 REVIEWS_QUEUED = Counter("quorum_reviews_queued_total", "Runs that needed a review, by what became of them.", ["outcome"])

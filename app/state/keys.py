@@ -55,10 +55,51 @@ def run_keys(tenant: str, run_id: str) -> RunKeys:
     return RunKeys(f"{tag}:run", f"{tag}:events", f"{tag}:steps")
 
 
+@dataclass(frozen=True, slots=True)
+class BatchKeys:
+    """What is stored of a batch: its record (a hash), the names of its lines while they come, the parts that are over
+    (both sets), and for each part its lines (a text) and their results (a hash by place)."""
+
+    record: str
+    names: str
+    over: str
+
+    def lines(self, part: int) -> str:
+        return f"{self.record}:lines:{part}"
+
+    def results(self, part: int) -> str:
+        return f"{self.record}:results:{part}"
+
+
+def batch_keys(tenant: str, batch_id: str) -> BatchKeys:
+    """The keys of a batch."""
+    tag = f"quorum:{{{tenant}:{batch_id}}}:batch"
+    return BatchKeys(tag, f"{tag}:names", f"{tag}:over")
+
+
+def batch_index(tenant: str) -> str:
+    """A sorted set of a tenant's batches by the time they came, in microseconds since the epoch."""
+    return f"quorum:{{{tenant}}}:batches"
+
+
+def deliveries_key(tenant: str, subject: str) -> str:
+    """What became of the deliveries that tell the end of a run: a list."""
+    return f"quorum:{{{tenant}:{subject}}}:deliveries"
+
+
 def run_index(tenant: str) -> str:
     """A sorted set of a tenant's runs by the time they began, in microseconds since the epoch."""
     return f"quorum:{{{tenant}}}:runs"
 
+
+JOBS: Final = "quorum:{jobs}:"
+"""The beginning of every key of the queue; `jobs.lua` says which there are."""
+
+JOB_STREAM: Final = "quorum:{jobs}:stream"
+"""A stream of ids: that there is something to do."""
+
+DEAD_JOBS: Final = "quorum:{jobs}:dead:"
+"""With a tenant: a list of its jobs that were given up, the newest first."""
 
 RUN_OWNERS: Final = "quorum:{runs}:owner:"
 """With the id of a process: the channel on which it is told the runs that it is to cancel."""

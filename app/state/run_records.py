@@ -26,6 +26,12 @@ LEASE_S: Final = 15.0
 PAUSED: Final = "needs_approval"
 """The status of a run that nobody has, and that is not over."""
 
+UNDER_WAY: Final = frozenset({"queued", "running", PAUSED})
+"""The statuses of runs that have not ended."""
+
+TURNS_SEEN: Final = "turns_seen"
+"""In the record of a run: how many turns its conversation had ever had when the run joined it."""
+
 TAKEOVER_S: Final = 15.0
 """How long a run that somebody is to go on with may be without an owner: leases are looked after more often than that."""
 
@@ -89,23 +95,27 @@ class Appended:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How a run stands. `lease_left_s` is negative where its owner is dead; a `resumable` run may still find another one."""
+    """How a run stands. `lease_left_s` is negative where its owner is dead; a `resumable` run may still find another one, and
+    one from the queue (`queued`) does."""
 
     status: str
     epoch: int
     lease_left_s: float
     last_seq: int
     resumable: bool = False
+    queued: bool = False
 
     @property
     def goes_on(self) -> bool:
-        """Whether it has not ended: somebody runs it, or it is paused."""
-        return self.status in ("running", PAUSED)
+        """Whether it has not ended: it waits, somebody runs it, or it is paused."""
+        return self.status in UNDER_WAY
 
     @property
     def lost(self) -> bool:
         """Whether its owner is dead and nobody has taken it over in time."""
-        return self.status == "running" and self.lease_left_s <= (-TAKEOVER_S if self.resumable else 0)
+        if self.queued or self.status != "running":
+            return False
+        return self.lease_left_s <= (-TAKEOVER_S if self.resumable else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,21 +194,30 @@ class RunRecords:
             found = await self._look(keys=[run_keys(tenant, run_id).record], args=["1" if reading else "0"])
         if not found:
             return None
-        return Standing(found[0].decode(), int(found[1]), found[2] / 1000, found[3], bool(found[4]))
+        return Standing(found[0].decode(), int(found[1]), found[2] / 1000, found[3], bool(found[4]), found[4] == 2)
 
-    async def take(self, whose: tuple[str, str, str], resumable: str, *, keep_s: int, events_keep_s: int) -> TakenOver | None:
-        """Go on with a run that another process has lost, or that is paused; None where there is nothing to go on with.
+    async def take(
+        self, whose: tuple[str, str, str], resumable: str, *, keep_s: int, events_keep_s: int, seen: int | None = None
+    ) -> TakenOver | None:
+        """Begin a run that waits, or go on with one that another process has lost, or that is paused; None where there is none.
 
         Parameters:
             whose: tenant, run id, and the new owner.
             resumable: the digest of the request that has it.
+            seen: how many turns its conversation had ever had when it joined it now.
         """
         tenant, run_id, owner = whose
         keys = run_keys(tenant, run_id)
-        args = [owner, int(LEASE_S * 1000), keep_s * 1000, events_keep_s * 1000, resumable]
+        args = [owner, int(LEASE_S * 1000), keep_s * 1000, events_keep_s * 1000, resumable, "" if seen is None else seen]
         with reaching_state():
             found: Any = await self._take(keys=[keys.record, keys.events], args=args)
         return TakenOver(int(found[0]), int(found[1]), bool(found[2]), found[3]) if found else None
+
+    async def turns_seen(self, tenant: str, run_id: str) -> int | None:
+        """How many turns its conversation had ever had when the run joined it; None where it did not, or is not kept."""
+        with reaching_state():
+            found = cast("bytes | None", await self._state.commands.hget(run_keys(tenant, run_id).record, TURNS_SEEN))
+        return int(found) if found else None
 
     async def paused(self, tenant: str, run_id: str) -> tuple[Literal["kept", "deleted", "unknown"], bytes]:
         """Whether a run of that id is kept, and the JSON of what had come of it when it was last paused, empty if it never was
@@ -213,7 +232,7 @@ class RunRecords:
     async def close(
         self, tenant: str, run_id: str, epoch: int, event: tuple[str, bytes, bytes], end: tuple[str, bytes], events_keep_s: int
     ) -> bool:
-        """End a run that is paused. True where this call has done it.
+        """End a run that waits or is paused. True where this call has done it.
 
         Parameters:
             epoch: the ownership that was seen to be over.

@@ -126,6 +126,18 @@ async def test_reads_of_the_same_step_are_made_and_the_run_waits_for_all_that_ne
         assert world.looked == ["Emma"]
 
 
+async def test_a_background_run_waits_for_a_person_and_goes_on_in_the_queue(service: Serving, world: World) -> None:
+    answer = await service.client.post(URL, json={**ASK, "background": True}, headers=APP)
+    assert (answer.status_code, answer.json()["status"]) == (202, "queued")
+    async with asyncio.timeout(10):
+        while not (waiting := await pending_of(service.client, answer.json()["id"])):
+            await asyncio.sleep(0.02)
+    assert world.ordered == []
+    await decide(service.client, waiting[0]["id"])
+    end = await ended(service.client, answer.json()["id"])
+    assert (end["status"], world.ordered, len(world.asked)) == ("succeeded", ["Emma"], 2)
+
+
 async def test_of_two_decisions_at_once_one_holds(service: Serving, world: World) -> None:
     result = await paused(service)
     approval = result["approvals"][0]["id"]

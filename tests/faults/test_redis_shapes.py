@@ -41,6 +41,12 @@ OF_LEARNING = {
     "training and reload": ["tests/jobs", "tests/orchestration/learning/test_learning.py"],
     "reviews": ["tests/api/test_reviews.py", "-k", "not without_the_store"],
 }
+OF_THE_QUEUE = {
+    "queue": ["tests/state/test_jobs.py", "-k", "not nothing_is_left"],
+    "background runs": ["tests/api/test_background.py"],
+    "batches": ["tests/api/test_batches.py", "-k", "not refused_whole"],
+}
+"""Without those that list all keys, which on a Cluster are on several servers."""
 BACK_WITHIN_S = 5.0
 PROMOTED_WITHIN_S = 8.0
 """The servers need that to notice and to agree: ours is what comes after."""
@@ -48,7 +54,7 @@ BODY: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("promises", [OF_REQUESTS, OF_LEARNING], ids=["requests", "learning"])
+@pytest.mark.parametrize("promises", [OF_REQUESTS, OF_LEARNING, OF_THE_QUEUE], ids=["requests", "learning", "queue"])
 @SHAPES
 def test_the_promises_hold(shape: Shape, promises: dict[str, list[str]]) -> None:
     with shape() as servers:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+
+import orjson
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
@@ -12,10 +15,13 @@ from app.api.describe import described
 from app.api.errors import problem
 from app.api.examples import ESTIMATES, ORCHESTRATIONS
 from app.api.plain import PlainRoute
+from app.api.queued import config_of
 from app.api.schemas.orchestrations import OrchestrationBody
 from app.api.services import Services, services_of
 from app.core.errors import InvalidRequest
+from app.core.jobs import QueuedRequest
 from app.core.lifecycle import TICKET, Ticket
+from app.core.principal import Principal
 from app.core.run_json import json_bytes
 from app.core.runs import OrchestrationConfig, OrchestrationOutput, RunRequest
 from app.orchestration.estimating import Estimate
@@ -36,12 +42,16 @@ router = APIRouter(route_class=PlainRoute, tags=["Orchestrations"])
     ),
 )
 async def orchestrate(request: Request) -> Response:
-    """Put a prompt to several models and get one answer, with every candidate. JSON, or events as they happen."""
+    """Put a prompt to several models and get one answer, with every candidate. JSON, or events as they happen; with
+    `background` 202 with the queued run, which is read, followed and cancelled at its `Location`."""
     services = services_of(request)
     principal = authorize(request, services, "run")
     who = asked(request, principal)  # before the body is read: its deadline counts from here
     body = await read_json(request, OrchestrationBody, services)
     watched = body.stream or "text/event-stream" in request.headers.get("accept", "")
+    _check_together(body, watched=watched)
+    if body.background:
+        return await _queued(request, services, principal, body)
     asking = body.to_core(_config(body, services), deltas="all" if watched else "none", **who)
     return await answered(request, services, asking, watched=watched, on_disconnect=body.on_disconnect)
 
@@ -95,11 +105,42 @@ async def estimate(request: Request) -> Response:
     return Response(json_bytes(found), media_type="application/json")
 
 
-def _config(body: OrchestrationBody, services: Services) -> OrchestrationConfig:
-    return services.engine.targets.asked(
-        strategy=body.strategy,
-        recipe=body.recipe,
-        models=tuple(body.models),
-        lead_model=body.lead_model,
-        options=body.options,
+def _check_together(body: OrchestrationBody, *, watched: bool) -> None:
+    """Raises InvalidRequest: members that mean nothing without a background run, or nothing with one."""
+    if body.background:
+        if watched:
+            message = "background and stream are two ways to answer: leave one out, and follow the run's events at its Location"
+            raise InvalidRequest(message, param="stream")
+        if body.on_disconnect == "cancel":
+            raise InvalidRequest("on_disconnect is 'cancel', but a background run has no reader to lose", param="on_disconnect")
+        return
+    for name, given in (("webhook", body.webhook is not None), ("priority", body.priority != "normal")):
+        if given:
+            raise InvalidRequest(f"{name} is for background runs: set background to true, or leave it out", param=name)
+
+
+async def _queued(request: Request, services: Services, principal: Principal, body: OrchestrationBody) -> Response:
+    """Accept a run, which some worker runs when it is its turn. What can be refused is refused now."""
+    ticket: Ticket | None = request.scope.get(TICKET)
+    who = asked(request, principal)
+    asking = body.to_core(_config(body, services), deltas="all", **who)
+    if asking.conversation_id is not None:
+        asking = await services.conversations.seen_by(asking)  # when it is its turn, it joins it
+    run = services.engine.begin(asking, ticket.run_id if ticket else None)
+    queued = QueuedRequest(
+        "/v1/orchestrations",
+        orjson.dumps(body.model_dump(mode="json", exclude_unset=True)),
+        principal,
+        asking.request_id,
+        asking.traceparent,
+        None if who["deadline"] is None else time.time() + who["deadline"] - time.monotonic(),
+        asking.address,
+        body.webhook,
+        ticket.digest if ticket else "",
     )
+    known = await services.jobs.background.put(run, queued, body.priority)
+    return Response(json_bytes(known), 202, {**run_headers(run), **location_of(run.id)}, "application/json")
+
+
+def _config(body: OrchestrationBody, services: Services) -> OrchestrationConfig:
+    return config_of(body, services.engine.targets)

@@ -14,6 +14,7 @@ from app.api.acts import act_of
 from app.api.describe import described
 from app.api.native_events import NativeFrames
 from app.api.schemas.answers import RunList
+from app.api.schemas.jobs import DeliveryList
 from app.api.services import Services, services_of
 from app.api.sse import EventStream, StreamTimes
 from app.core.audit import recorded
@@ -137,6 +138,19 @@ async def cancel_run(request: Request, run_id: RunId, who: Runner) -> Response:
     run_id = await _checked(runs, who.tenant, run_id)
     ended = await runs.cancel(who.tenant, run_id)
     return _json(await runs.read(who.tenant, run_id), 200 if ended else 202)
+
+
+@router.get(
+    "/v1/orchestrations/{id}/deliveries",
+    summary="How the end of a run was told",
+    openapi_extra=described(DeliveryList),
+)
+async def list_deliveries(request: Request, run_id: RunId, who: Reader) -> Response:
+    """What became of each delivery of a background run's webhook, the oldest first; kept for a week."""
+    services = services_of(request)
+    run_id = await _checked(services.runs, who.tenant, run_id)
+    lines = await services.jobs.webhooks.deliveries(who.tenant, run_id)
+    return _json(orjson.dumps({"object": "list", "data": [orjson.Fragment(line) for line in lines], "next_cursor": None}))
 
 
 @router.delete("/v1/orchestrations/{id}", status_code=204, summary="Delete a run", openapi_extra=described(status=204))

@@ -9,6 +9,7 @@ from pydantic import Field
 from app.api.schemas.messages import Body, MessageBody, ResponseFormatBody, ToolBody, ToolChoiceBody, tool_choice
 from app.core.chat import CacheMode, Generation, ReasoningEffort
 from app.core.errors import InvalidRequest
+from app.core.jobs import Priority
 from app.core.messages import Message, user
 from app.core.runs import Budget, Deltas, OnBudget, OrchestrationConfig, RunRequest
 
@@ -74,7 +75,9 @@ class OrchestrationBody(Body):
     tools: list[ToolBody] = Field(default_factory=list[ToolBody])
     tool_choice: ToolChoiceBody = "auto"
     stream: bool = Field(default=False, description="Answer as an event stream.")
-    background: Literal[False] = Field(default=False, description="Background runs are not served yet.")
+    background: bool = Field(
+        default=False, description="Answer 202 at once; the run goes on whoever leaves, see its `Location`."
+    )
     cache: CacheMode | None = Field(
         default=None, description="`use` answers that were given before, `refresh` them, or `off`; without it as configured."
     )
@@ -85,8 +88,10 @@ class OrchestrationBody(Body):
         default="fail", description="A plan that a budget does not hold is refused, or ends with the best it has."
     )
     conversation_id: ConversationId | None = CONVERSATION
-    webhook: None = Field(default=None, description="Webhooks are not served yet.")
-    priority: Literal["normal"] = "normal"
+    webhook: str | None = Field(
+        default=None, max_length=2_000, description="Where the end of a background run is told, signed."
+    )
+    priority: Priority = Field(default="normal", description="Before or after other background runs of the tenant.")
     metadata: dict[str, Any] = Field(default_factory=dict, description="Comes back in the result.")
 
     def to_core(self, config: OrchestrationConfig, *, deltas: Deltas, **who: Any) -> RunRequest:

@@ -59,7 +59,7 @@ _REFUSED: Final = frozenset({400, 404, 413, 422})
 async def reachable(url: str) -> bool:
     """Whether a Quorum service listens at `url`."""
     try:
-        async with _client(url, None) as client:
+        async with client_of(url, None) as client:
             answer = await client.get("/healthz", timeout=PROBE_S)
     except (httpx.HTTPError, httpx.InvalidURL):
         return False
@@ -75,11 +75,11 @@ async def events(question: Question, *, url: str, key: str | None) -> AsyncGener
     """
     try:
         async with (
-            _client(url, key) as client,
+            client_of(url, key) as client,
             client.stream("POST", "/v1/orchestrations", json=body_of(question)) as answer,
         ):
             if answer.status_code != 200:
-                raise _refusal(url, answer.status_code, await answer.aread())
+                raise refusal_of(url, answer.status_code, await answer.aread())
             async for event in read_events(answer.aiter_bytes()):
                 yield event
                 if isinstance(event, (RunFinished, RunFailed)):
@@ -109,7 +109,7 @@ def body_of(question: Question) -> dict[str, Any]:
     }
 
 
-def _client(url: str, key: str | None) -> httpx.AsyncClient:
+def client_of(url: str, key: str | None) -> httpx.AsyncClient:
     return httpx.AsyncClient(
         base_url=url,
         headers={"authorization": f"Bearer {key}"} if key else None,
@@ -142,7 +142,7 @@ def _adapters() -> dict[str, TypeAdapter[Any]]:
     return {event.type: TypeAdapter[Any](event) for event in _READ}
 
 
-def _refusal(url: str, status: int, body: bytes) -> QuorumError:
+def refusal_of(url: str, status: int, body: bytes) -> QuorumError:
     try:
         error = orjson.loads(body)["error"]
         message, code, param = str(error["message"]), str(error["code"]), error.get("param")

@@ -11,13 +11,13 @@ import structlog
 from app.core.errors import ErrorReport, NotFound
 from app.core.run_events import RunFailed, RunFinished
 from app.core.run_fold import RunFold, unfold
-from app.core.run_json import event_parts, json_bytes, payload
+from app.core.run_json import event_parts, json_bytes, logged, payload
 from app.core.runs import OrchestrationOutput, RunStatus
 from app.observability.metrics import RUNS_LOST, run_ended
 from app.orchestration.approving.approvals import Approvals
 from app.orchestration.runs.host import RunHost
-from app.orchestration.runs.taking import read_paused
-from app.state.run_records import PAUSED, Record, RunRecords, Standing
+from app.orchestration.runs.taking import UNLOGGED, read_paused
+from app.state.run_records import PAUSED, Append, Ownership, Record, RunRecords, Standing
 
 _log = structlog.get_logger("quorum.run")
 
@@ -65,12 +65,11 @@ class Endings:
         return ended
 
     async def close(self, tenant: str, run_id: str, error: ErrorReport | None) -> bool:
-        """End a run that is paused: as failed with `error`, else as cancelled. False where it is not paused any more."""
+        """End a run that waits or is paused: as failed with `error`, else as cancelled. False where it is neither."""
         standing = await self._records.look(tenant, run_id)
-        if standing is None or standing.status != PAUSED:
+        if standing is None or standing.status not in ("queued", PAUSED):
             return False
-        _, content = await self._records.paused(tenant, run_id)
-        before = read_paused(content)
+        before = await self._before(tenant, run_id, standing.status)
         if before is None:
             return False
         before = replace(before, approvals=await self._approvals.standing(tenant, before.approvals))
@@ -86,6 +85,32 @@ class Endings:
         if closed:
             run_ended(end)
         return closed
+
+    async def _before(self, tenant: str, run_id: str, status: str) -> OrchestrationOutput | None:
+        """What is known of a run that waits or is paused."""
+        if status == PAUSED:
+            return read_paused((await self._records.paused(tenant, run_id))[1])
+        record = await self._records.get(tenant, run_id)
+        return known_of(record) if record else None
+
+    async def give_up(self, tenant: str, run_id: str, error: ErrorReport) -> bool:
+        """End a run of the queue that nobody is to run any more, as failed. False where it has ended, or is gone."""
+        self._approvals.over(tenant, run_id)
+        if await self.close(tenant, run_id, error):
+            return True
+        config, owner = self._host.config, self._host.owner
+        record = await self._records.get(tenant, run_id)
+        whose = (tenant, run_id, owner)
+        found = await self._records.take(whose, "", keep_s=config.keep_s, events_keep_s=config.events_keep_s)
+        if record is None or found is None:
+            return False
+        known = known_of(record, error)
+        event = logged(RunFailed(error, timing=known.timing, result=known), run_id, found.last_seq + UNLOGGED)
+        ownership = Ownership(tenant, run_id, owner, found.epoch)
+        keep_ms, events_keep_ms = config.keep_s * 1000, config.events_keep_s * 1000
+        append = Append(ownership, keep_ms, events_keep_ms, [event], status="failed", result=json_bytes(known))
+        [told] = await self._records.append([append])
+        return told is not None and told.outcome == "ok"
 
 
 def known_of(record: Record, error: ErrorReport | None = None) -> OrchestrationOutput:

@@ -71,17 +71,21 @@ class RunHost:
         self._task = asyncio.create_task(self._write_on(), name="run log")
 
     async def take(self, run: Run, digest: str) -> Taken | None:
-        """Make `run` the continuation of the one of that id that another process has lost, or that is paused: what its log
-        shows finished is not asked again. None where the log has nothing of it. `digest` is that of the request that has it.
+        """Make `run` the one of that id that waits in the queue, or the continuation of the one that another process has lost,
+        or that is paused: what its log shows finished is not asked again. None where the log has nothing of it. `digest` is
+        that of the request that has it.
 
         Raises:
             StateUnavailable: Redis is away.
         """
         tenant, config = run.request.tenant, self._config
         whose = (tenant, run.id, self.owner)
-        found = await self._records.take(whose, digest, keep_s=config.keep_s, events_keep_s=config.events_keep_s)
+        seen = None if run.context.conversation is None else run.context.conversation.seen
+        found = await self._records.take(whose, digest, keep_s=config.keep_s, events_keep_s=config.events_keep_s, seen=seen)
         if found is None:
             return None
+        if found.epoch == 1:
+            return Taken(1, 0)
         before = read_paused(found.before)
         run.context.finished, run.context.returned = await finished_work(self._records, tenant, run.id, before)
         return Taken(found.epoch, found.last_seq + (0 if found.paused else UNLOGGED), found.paused)
@@ -132,6 +136,12 @@ class RunHost:
             except TimeoutError:
                 _log.warning("a run begins without its log", run_id=run.id)
         return hosted
+
+    async def written(self, hosted: HostedRun) -> None:
+        """Until the log has all of a run that is over, or never will have."""
+        while not hosted.log.settled:
+            self._wake.set()
+            await asyncio.sleep(FLUSH_S)
 
     def find(self, tenant: str, run_id: str) -> HostedRun | None:
         """The run, if it is hosted here: not one that was paused, and handed over."""

@@ -15,14 +15,11 @@ from app.core.run_json import RESYNC, LoggedEvent, event_json, json_bytes
 from app.core.runs import OrchestrationOutput
 from app.orchestration.run import Run
 from app.orchestration.runs.window import EventWindow
-from app.state.run_records import Append, Appended, Ownership, Snapshot
+from app.state.run_records import TURNS_SEEN, Append, Appended, Ownership, Snapshot
 
 CHUNK_EVENTS: Final = 500
 CHUNK_BYTES: Final = 1_000_000
 """The most of a run that is sent to the log at once."""
-
-TURNS_SEEN: Final = "turns_seen"
-"""In what is kept of a request: how many turns its conversation had ever had when the run joined it."""
 
 OnDisconnect = Literal["cancel", "continue"]
 Record = dict[str, str | bytes]
@@ -143,8 +140,6 @@ def record_of(run: Run, created_us: int, on_disconnect: OnDisconnect, resumable:
     }
     if request.conversation_id is not None:
         about["conversation_id"] = request.conversation_id
-    if run.context.conversation is not None:
-        about[TURNS_SEEN] = run.context.conversation.seen
     fields: Record = {
         "strategy": run.strategy.name,
         "created_at": str(created_us // 1_000_000),
@@ -153,6 +148,8 @@ def record_of(run: Run, created_us: int, on_disconnect: OnDisconnect, resumable:
     }
     if resumable:
         fields["resumable"] = resumable
+    if run.context.conversation is not None:
+        fields[TURNS_SEEN] = str(run.context.conversation.seen)
     if request.config.recipe:
         fields["recipe"] = request.config.recipe
     return fields

@@ -8,8 +8,6 @@ from contextlib import aclosing
 from functools import partial
 from typing import Any, Final
 
-import orjson
-
 from app.core.errors import ErrorReport, Gone, NotFound, QuorumError, StateUnavailable, report
 from app.core.lifecycle import Draining, stopping
 from app.core.run_json import LoggedEvent, event_json, json_bytes
@@ -21,10 +19,10 @@ from app.orchestration.paging import Page, paged
 from app.orchestration.runs.endings import Endings, known_of, unknown
 from app.orchestration.runs.host import RunHost
 from app.orchestration.runs.hosted import HostedRun
-from app.orchestration.runs.run_log import TURNS_SEEN, resync_event
+from app.orchestration.runs.run_log import resync_event
 from app.orchestration.runs.taking import read_paused
 from app.state.idempotency import IdempotencyRecords, RequestId
-from app.state.run_records import PAUSED, Record, RunRecords
+from app.state.run_records import PAUSED, UNDER_WAY, Record, RunRecords
 
 _LOOK_S: Final = 2.0
 """How often a reader says that it is there and looks whether the owner lives; oftener where the grace period is short."""
@@ -86,7 +84,7 @@ class StoredRuns:
     async def ended(self, tenant: str, run_id: str) -> OrchestrationOutput | None:
         """The result of a run that has ended; None where nothing of that id is kept for `tenant`, or it has not."""
         record = await self._records.get(tenant, run_id)
-        if record is None or record.status in ("running", PAUSED) or record.result is None:
+        if record is None or record.status in UNDER_WAY or record.result is None:
             return None
         return read_result(record.result)
 
@@ -111,8 +109,7 @@ class StoredRuns:
 
     async def turns_seen(self, tenant: str, run_id: str) -> int | None:
         """How many turns its conversation had ever had when the run joined it; None where it did not, or is not kept."""
-        record = await self._records.get(tenant, run_id)
-        return None if record is None else orjson.loads(record.request).get(TURNS_SEEN)
+        return await self._records.turns_seen(tenant, run_id)
 
     async def close(self, tenant: str, run_id: str, error: QuorumError | None = None) -> bool:
         """End a run that is paused: with `error`, else as cancelled. False where it is not paused any more."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import orjson
 from pydantic import TypeAdapter
 
+from app.core.budgets import NOTHING
+from app.core.errors import ConflictError
 from app.core.run_reading import read_result
-from app.core.runs import Candidate, OrchestrationOutput
+from app.core.runs import Budget, Candidate, OrchestrationOutput
 from app.core.tool_runs import ToolRun
+from app.orchestration.context import RunContext
+from app.reliability.purse import booked
 from app.state.run_records import RunRecords
 
 _CANDIDATE = TypeAdapter(Candidate)
@@ -32,6 +36,27 @@ class Taken:
     epoch: int
     after: int
     paused: bool = False
+
+
+def left_of(budget: Budget, before: OrchestrationOutput) -> Budget:
+    """What is left of the seconds of `budget` for a run that was paused: those that it was paused are not counted."""
+    if budget.seconds is None:
+        return budget
+    return replace(budget, seconds=max(0.001, budget.seconds - before.timing.total_ms / 1000))
+
+
+def check_same(strategy: str, before: OrchestrationOutput) -> None:
+    """Raises ConflictError: what had come of a run when it was last paused is another strategy's than that it asks for now."""
+    if strategy != before.strategy:
+        message = f"the run was paused in the strategy {before.strategy!r}, and what it asks for runs {strategy!r} now"
+        raise ConflictError(message)
+
+
+def go_on_from(context: RunContext, before: OrchestrationOutput) -> None:
+    """What had come of a run when it was last paused is settled: it is not booked again."""
+    context.settled_ids = frozenset(one.id for one in before.candidates)
+    if context.purse is not None:
+        context.purse.book_apart(NOTHING, booked(before.usage, before.cost_usd))
 
 
 def read_paused(content: bytes) -> OrchestrationOutput | None:

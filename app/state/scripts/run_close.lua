@@ -1,9 +1,9 @@
--- Ends a run that is paused: a last event, and the result that goes with it.
+-- Ends a run that waits or is paused: a last event, and the result that goes with it.
 -- KEYS: record, events.
 -- ARGV: the epoch that was seen, the event's type, its JSON before and after its number, status, result, ms to keep the events.
 -- Returns 1 when this call ended it, 0 where it has ended, or somebody goes on with it.
 local held = redis.call("HMGET", KEYS[1], "status", "epoch", "last_seq")
-if held[1] ~= "needs_approval" or held[2] ~= ARGV[1] then
+if (held[1] ~= "needs_approval" and held[1] ~= "queued") or held[2] ~= ARGV[1] then
   return 0
 end
 local seq = string.format("%.0f", tonumber(held[3] or "0") + 1)

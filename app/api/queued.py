@@ -1,0 +1,55 @@
+"""Requests that were accepted before and are run now: from their stored bodies to runs."""
+
+from __future__ import annotations
+
+import time
+
+import orjson
+
+from app.api.access import allowed_now
+from app.api.schemas.orchestrations import OrchestrationBody
+from app.core.jobs import QueuedRequest
+from app.core.runs import OrchestrationConfig, RunRequest
+from app.orchestration.engine import Engine
+from app.orchestration.selection import Targets
+from app.state.key_ring import KeyRing
+
+
+def config_of(body: OrchestrationBody, targets: Targets) -> OrchestrationConfig:
+    """What `body` asks for, with its recipe and the defaults.
+
+    Raises:
+        InvalidRequest: it names what is not there.
+    """
+    return targets.asked(
+        strategy=body.strategy,
+        recipe=body.recipe,
+        models=tuple(body.models),
+        lead_model=body.lead_model,
+        options=body.options,
+    )
+
+
+class QueuedReader:
+    """Reads them by the configuration that is in force when they are run, and by what the keys that asked allow by then."""
+
+    def __init__(self, engine: Engine, keys: KeyRing) -> None:
+        self._engine = engine
+        self._keys = keys
+
+    def __call__(self, queued: QueuedRequest) -> RunRequest:
+        who = queued.who
+        scopes = allowed_now(self._keys, who, "run")
+        body = OrchestrationBody.model_validate(orjson.loads(queued.body))
+        return body.to_core(
+            config_of(body, self._engine.targets),
+            deltas="all",
+            tenant=who.tenant,
+            key_id=who.key_id,
+            key_name=who.name,
+            scopes=scopes,
+            request_id=queued.request_id,
+            traceparent=queued.traceparent,
+            deadline=None if queued.deadline is None else time.monotonic() + queued.deadline - time.time(),
+            address=queued.address,
+        )

@@ -1,0 +1,223 @@
+"""Batches: taken as their lines come, each part a job, their results read while they go on."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from functools import partial
+from typing import Any, Final
+
+import orjson
+
+from app.config.jobs import BatchesConfig
+from app.core.clock import Clock
+from app.core.errors import ConfigError, ConflictError, NotFound
+from app.core.jobs import Job, Priority
+from app.core.principal import Principal
+from app.jobs.batch_lines import LOOK_S, Lines, Part
+from app.jobs.batch_upload import BatchOrder, Upload, opened_lines
+from app.jobs.dead import DeadLetters
+from app.jobs.webhooks import Ended, Webhooks
+from app.jobs.worker import Announce, Later
+from app.orchestration.paging import Page, paged
+from app.state.batches import Batches, BatchRecord
+from app.state.jobs import Claimed, JobQueue
+from app.state.secrets import Sealer
+
+ANNOUNCED: Final = 64
+"""Workers that are told of a batch at once."""
+
+
+class BatchRuns:
+    """Takes batches, and runs their parts.
+
+    Parameters:
+        sealer: lines are stored encrypted.
+        config: in force now; may be replaced.
+    """
+
+    def __init__(
+        self,
+        store: Batches,
+        lines: Lines,
+        queue: JobQueue,
+        dead: DeadLetters,
+        webhooks: Webhooks,
+        sealer: Sealer,
+        clock: Clock,
+        config: BatchesConfig,
+        announce: Announce,
+    ) -> None:
+        self.config = config
+        self._store = store
+        self._lines = lines
+        self._queue = queue
+        self._dead = dead
+        self._webhooks = webhooks
+        self._sealer = sealer
+        self._clock = clock
+        self._announce = announce
+
+    # ---- upload
+
+    async def upload(self, order: BatchOrder) -> Upload:
+        """A new batch, whose lines come now.
+
+        Raises:
+            InvalidRequest: nobody may be told of its end where `order` wants that.
+        """
+        self._webhooks.check(order.webhook)
+        upload = Upload(order, self._store, self._sealer, self.config.max_lines, self._enqueue)
+        who = order.who
+        held = [who.tenant, who.key_id, who.name, sorted(who.scopes), order.address, order.webhook, order.priority]
+        fields: dict[str, str | bytes | int] = {
+            "about": orjson.dumps(dict(order.about)),
+            "sealed": self._sealer.seal(orjson.dumps(held).decode(), owner=f"{who.tenant}:{upload.id}"),
+            "created_at": int(self._clock.now()),
+        }
+        await self._store.begin(who.tenant, upload.id, fields)
+        return upload
+
+    async def _enqueue(self, upload: Upload, parts: Sequence[tuple[int, set[str]]]) -> BatchRecord:
+        """Put the parts into the queue, then keep the batch: where this breaks off, nothing of it is left after a while."""
+        tenant, created_us = upload.order.who.tenant, int(self._clock.now() * 1_000_000)
+        for number, (size, providers) in enumerate(parts):
+            await self._put(tenant, f"{upload.id}:{number}:0", size, upload.order.priority, sorted(providers))
+        sizes = [size for size, _ in parts]
+        await self._store.keep(tenant, upload.id, sizes=sizes, created_us=created_us, keep_s=self.config.keep_s)
+        await self._announce(upload.id, min(len(parts), ANNOUNCED))
+        return await self.get(tenant, upload.id)
+
+    async def _put(self, tenant: str, job_id: str, size: int, priority: Priority, providers: Sequence[str] = ()) -> None:
+        slots = min(size, self.config.concurrency)
+        await self._queue.put(Job(job_id, tenant, "batch", priority, slots, size, tuple(providers)))
+
+    # ---- reading and changing
+
+    async def get(self, tenant: str, batch_id: str) -> BatchRecord:
+        """Raises NotFound: nothing of that id is kept for `tenant`."""
+        found = await self._store.get(tenant, batch_id)
+        if found is None or found.status == "uploading":
+            raise NotFound(f"no batch {batch_id!r} is kept", param="id")
+        return found
+
+    async def page(self, tenant: str, *, cursor: str | None, limit: int) -> Page[BatchRecord]:
+        """Up to `limit` batches, the newest first.
+
+        Raises:
+            InvalidRequest: the cursor is none of ours.
+        """
+
+        async def kept(row: BatchRecord) -> BatchRecord | None:
+            return row
+
+        return await paged(cursor, limit, partial(self._store.page, tenant), kept)
+
+    async def results(self, tenant: str, batch: BatchRecord, only: str | None = None) -> AsyncGenerator[bytes]:
+        """What has come of the lines so far, as lines of JSON, a part at a time; `only` those that "succeeded" or "failed"."""
+        for part in range(batch.parts):
+            rows = await self._store.results(tenant, batch.id, part)
+            some = b"".join(row + b"\n" for good, row in rows if only is None or good == (only == "succeeded"))
+            if some:
+                yield some
+
+    async def cancel(self, tenant: str, batch_id: str) -> BatchRecord:
+        """Have no further line begun, and the calls of those under way closed. Harmless where it is over.
+
+        Raises:
+            NotFound: as `get`.
+        """
+        batch = await self.get(tenant, batch_id)
+        if not batch.over:
+            await self._store.cancel(tenant, batch_id)
+        return await self.get(tenant, batch_id)
+
+    async def retry(self, tenant: str, batch_id: str) -> BatchRecord:
+        """Run the lines again that failed, and those that never ran.
+
+        Raises:
+            NotFound: as `get`.
+            ConflictError: the batch is not over.
+        """
+        batch = await self.get(tenant, batch_id)
+        prepared = await self._store.again(tenant, batch)
+        if prepared is None:
+            raise ConflictError(f"the batch {batch_id!r} is not over; cancel it first, or wait for its end", param="id")
+        round_, parts = prepared
+        priority = self._held(tenant, batch).priority
+        for number, size in parts:
+            await self._put(tenant, f"{batch_id}:{number}:{round_}", size, priority)
+        await self._store.go_again(tenant, batch, [number for number, _ in parts])
+        if parts:
+            await self._announce(batch_id, min(len(parts), ANNOUNCED))
+        return await self.get(tenant, batch_id)
+
+    async def ended(self, tenant: str, batch_id: str) -> Ended | None:
+        """What is to be told of the end of a batch; None where nothing is any more."""
+        batch = await self._store.get(tenant, batch_id)
+        url = self._held(tenant, batch).webhook if batch else None
+        return Ended(url, "batch", batch.status, orjson.dumps(shown(batch))) if batch and url else None
+
+    def _held(self, tenant: str, batch: BatchRecord) -> BatchOrder:
+        """Who asked for it, and what else only workers need to know. Raises `ConfigError` where the secret is another one."""
+        held = orjson.loads(self._sealer.open(batch.sealed, owner=f"{tenant}:{batch.id}"))
+        owner, key_id, name, scopes, address, webhook, priority = held
+        return BatchOrder(Principal(owner, key_id, name, frozenset(scopes)), {}, priority, webhook, address)
+
+    # ---- running
+
+    async def work(self, job: Claimed) -> Later | None:
+        """Run the lines of a part that have no result yet; the part that is over last ends the batch."""
+        batch_id, number, round_ = job.id.rsplit(":", 2)
+        batch = await self._store.get(job.tenant, batch_id)
+        if batch is None:
+            return None
+        if batch.status in ("uploading", "retrying"):
+            return Later(LOOK_S)
+        place, keep_s = (job.tenant, batch_id, int(number), int(round_)), self.config.keep_s
+        told = await self._store.part(*place, over=False, keep_s=keep_s)
+        if told is None:
+            return None
+        if not told[0]:
+            try:
+                if not await self._lines_of(job, batch, int(number)):
+                    return Later()
+            except ConfigError as error:
+                await self._dead.put(job, error.message)
+        told = await self._store.part(*place, over=True, keep_s=keep_s)
+        if told is not None and told[1] and self._held(job.tenant, batch).webhook:
+            await self._webhooks.put(job.tenant, batch_id)
+        return None
+
+    async def _lines_of(self, job: Claimed, batch: BatchRecord, number: int) -> bool:
+        """Run a part; False where the rest of it is another worker's."""
+        sealed = await self._store.lines(job.tenant, batch.id, number)
+        if sealed is None:
+            return True
+        order = self._held(job.tenant, batch)
+        if job.why:
+            await self._dead.put(job, job.why)
+        part = Part(job.tenant, batch, number, order.who, order.address, job.granted, job.why)
+        lines = opened_lines(self._sealer, (job.tenant, batch.id, number), sealed)
+        return await self._lines.run(part, lines, self.config.keep_s)
+
+
+def shown(batch: BatchRecord) -> dict[str, Any]:
+    """A batch as it is read."""
+    return {
+        "id": batch.id,
+        "object": "batch",
+        "status": "cancelling" if batch.cancelling and not batch.over else batch.status,
+        "counts": {
+            "total": batch.total,
+            "succeeded": batch.succeeded,
+            "failed": batch.failed,
+            "left": batch.total - batch.succeeded - batch.failed,
+        },
+        "usage": {"input_tokens": batch.input_tokens, "output_tokens": batch.output_tokens},
+        "cost_usd": None if batch.unpriced else batch.nano_usd / 1e9,
+        "retries": batch.round,
+        "created_at": batch.created_at,
+        "started_at": batch.started_at,
+        "finished_at": batch.finished_at,
+        **orjson.loads(batch.about),
+    }

@@ -1,0 +1,21 @@
+-- Stores what came of a line of a batch, once.
+-- KEYS: batch, results of the line's part.
+-- ARGV: the line's place in its part, its result, "succeeded" or "failed", input tokens, output tokens, nano-dollars ("" where
+-- the price is not known), ms to keep the results.
+-- Returns 1 when the batch is to be cancelled, 0 otherwise, or nothing where it is not there.
+local held = redis.call("HMGET", KEYS[1], "status", "cancel")
+if not held[1] then
+  return false
+end
+if redis.call("HSETNX", KEYS[2], ARGV[1], ARGV[2]) == 1 then
+  redis.call("HINCRBY", KEYS[1], ARGV[3], 1)
+  redis.call("HINCRBY", KEYS[1], "input_tokens", ARGV[4])
+  redis.call("HINCRBY", KEYS[1], "output_tokens", ARGV[5])
+  if ARGV[6] == "" then
+    redis.call("HINCRBY", KEYS[1], "unpriced", 1)
+  else
+    redis.call("HINCRBY", KEYS[1], "nano_usd", ARGV[6])
+  end
+  redis.call("PEXPIRE", KEYS[2], ARGV[7])
+end
+return held[2] and 1 or 0

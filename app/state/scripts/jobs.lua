@@ -1,0 +1,215 @@
+-- The queue: what waits, who runs what, and whose turn it is. All of its keys begin with the only one that is given, and lie in
+-- one slot. Times are the server's.
+-- KEYS: beginning of all keys.  ARGV: what to do, then what each function below says.
+--
+--   job:<id>          hash: tenant, kind, rank (place among its tenant's), slots (runs at once that it has use for), weight (its
+--                     share of the turns), providers (with commas), state (waiting, delayed, running), attempts, epoch, owner,
+--                     granted (slots that it has), created (ms), faults (processes that died with it, or that it broke), why (nobody is
+--                     to run it any more)
+--   waiting:<tenant>  sorted set of a tenant's jobs by rank      tenants   sorted set of those who have one, by turns taken
+--   delayed, leases   sorted sets of jobs by ms                  used      hash: slots in use, t:<tenant> and p:<provider>
+--   workers           sorted set of processes by ms              turn      the last turn that was taken; rank: the last number
+local at = KEYS[1]
+local time = redis.call("TIME")
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+local function wait(id, tenant, rank)
+  redis.call("HSET", at .. "job:" .. id, "state", "waiting")
+  redis.call("ZADD", at .. "waiting:" .. tenant, rank, id)
+  if not redis.call("ZSCORE", at .. "tenants", tenant) then  -- who comes back has saved no turns up
+    redis.call("ZADD", at .. "tenants", redis.call("GET", at .. "turn") or "0", tenant)
+  end
+end
+
+local function leave(id, tenant)
+  redis.call("ZREM", at .. "waiting:" .. tenant, id)
+  if redis.call("EXISTS", at .. "waiting:" .. tenant) == 0 then
+    redis.call("ZREM", at .. "tenants", tenant)
+  end
+end
+
+local function count(tenant, providers, slots)
+  local names = {"t:" .. tenant}
+  for provider in string.gmatch(providers, "[^,]+") do
+    names[#names + 1] = "p:" .. provider
+  end
+  for _, name in ipairs(names) do
+    if redis.call("HINCRBY", at .. "used", name, slots) <= 0 then
+      redis.call("HDEL", at .. "used", name)
+    end
+  end
+end
+
+local function release(id)
+  local job = redis.call("HMGET", at .. "job:" .. id, "tenant", "providers", "granted", "rank")
+  count(job[1], job[2], -tonumber(job[3]))
+  redis.call("ZREM", at .. "leases", id)
+  redis.call("HSET", at .. "job:" .. id, "granted", "0", "owner", "")
+  return job[1], job[4]
+end
+
+local function owned(id, owner, epoch)
+  local job = redis.call("HMGET", at .. "job:" .. id, "owner", "epoch", "state")
+  return job[3] == "running" and job[1] == owner and job[2] == epoch
+end
+
+-- put: id, tenant, kind, priority (0 first), slots, weight, providers, delay in ms. 0 where it is known already.
+local function put(id, tenant, kind, priority, slots, weight, providers, delay)
+  if redis.call("EXISTS", at .. "job:" .. id) == 1 then
+    return 0
+  end
+  local rank = string.format("%.0f", priority * 1e12 + redis.call("INCR", at .. "rank"))
+  redis.call("HSET", at .. "job:" .. id, "tenant", tenant, "kind", kind, "rank", rank, "slots", slots, "weight", weight,
+    "providers", providers, "attempts", "0", "epoch", "0", "granted", "0", "created", string.format("%.0f", now))
+  if tonumber(delay) > 0 then
+    redis.call("HSET", at .. "job:" .. id, "state", "delayed")
+    redis.call("ZADD", at .. "delayed", string.format("%.0f", now + delay), id)
+  else
+    wait(id, tenant, rank)
+  end
+  return 1
+end
+
+local function wake()
+  for _, id in ipairs(redis.call("ZRANGEBYSCORE", at .. "delayed", "-inf", now, "LIMIT", 0, 100)) do
+    redis.call("ZREM", at .. "delayed", id)
+    local job = redis.call("HMGET", at .. "job:" .. id, "tenant", "rank")
+    wait(id, job[1], job[2])
+  end
+end
+
+-- claim: owner, its free slots, lease in ms, 1 if it leaves the work to workers while there are some, most slots of a tenant,
+-- most ms to wait, then each bounded provider and its most.
+-- The next job of the tenant who has had the fewest turns, as far as tenant and providers have slots left, or nothing.
+local function claim(owner, free, lease, yields, tenant_most, longest, ...)
+  if yields == "1" and redis.call("ZCOUNT", at .. "workers", now, "+inf") > 0 then
+    return false
+  end
+  wake()
+  local most, bounds = {}, {...}
+  for i = 1, #bounds, 2 do
+    most[bounds[i]] = tonumber(bounds[i + 1])
+  end
+  local function left(name, bound)
+    return bound - tonumber(redis.call("HGET", at .. "used", name) or "0")
+  end
+  for _, tenant in ipairs(redis.call("ZRANGE", at .. "tenants", 0, 255)) do
+    local room = math.min(tonumber(free), left("t:" .. tenant, tonumber(tenant_most)))
+    for _, id in ipairs(room > 0 and redis.call("ZRANGE", at .. "waiting:" .. tenant, 0, 15) or {}) do
+      local job = redis.call("HMGET", at .. "job:" .. id, "slots", "weight", "providers", "kind", "created", "why")
+      local granted = math.min(room, tonumber(job[1]))
+      for provider in string.gmatch(job[3], "[^,]+") do
+        if most[provider] then
+          granted = math.min(granted, left("p:" .. provider, most[provider]))
+        end
+      end
+      if granted > 0 then
+        redis.call("SET", at .. "turn", redis.call("ZSCORE", at .. "tenants", tenant))
+        redis.call("ZINCRBY", at .. "tenants", job[2], tenant)
+        leave(id, tenant)
+        count(tenant, job[3], granted)
+        if not job[6] and now - job[5] > tonumber(longest) then
+          job[6] = "it has waited for too long"
+          redis.call("HSET", at .. "job:" .. id, "why", job[6])
+        end
+        redis.call("ZADD", at .. "leases", string.format("%.0f", now + lease), id)
+        redis.call("HSET", at .. "job:" .. id, "state", "running", "owner", owner, "granted", granted)
+        local attempts = redis.call("HINCRBY", at .. "job:" .. id, "attempts", 1)
+        local epoch = redis.call("HINCRBY", at .. "job:" .. id, "epoch", 1)
+        return {id, tenant, job[4], epoch, attempts, granted, now - job[5], job[6] or ""}
+      end
+    end
+  end
+  return false
+end
+
+-- renew: owner, lease in ms, ms that a worker counts as alive ("" for a process that is none), then id and epoch of each of its
+-- jobs. Those that it has lost.
+local function renew(owner, lease, alive, ...)
+  if alive ~= "" then
+    redis.call("ZADD", at .. "workers", string.format("%.0f", now + alive), owner)
+  end
+  local lost, jobs = {}, {...}
+  for i = 1, #jobs, 2 do
+    if owned(jobs[i], owner, jobs[i + 1]) then
+      redis.call("ZADD", at .. "leases", string.format("%.0f", now + lease), jobs[i])
+    else
+      lost[#lost + 1] = jobs[i]
+    end
+  end
+  return lost
+end
+
+-- done: id, owner, epoch.
+local function done(id, owner, epoch)
+  if not owned(id, owner, epoch) then
+    return 0
+  end
+  release(id)
+  redis.call("DEL", at .. "job:" .. id)
+  return 1
+end
+
+local function fault(id, most, what)
+  if redis.call("HINCRBY", at .. "job:" .. id, "faults", 1) < tonumber(most) then
+    return false
+  end
+  redis.call("HSET", at .. "job:" .. id, "why", what .. " " .. most .. " times")
+  return true
+end
+
+-- back: id, owner, epoch, delay in ms, 1 if it counts as an attempt, the most faults if this is one (else "").
+local function back(id, owner, epoch, delay, counts, most)
+  if not owned(id, owner, epoch) then
+    return 0
+  end
+  local tenant, rank = release(id)
+  if counts == "0" then
+    redis.call("HINCRBY", at .. "job:" .. id, "attempts", -1)
+  end
+  if most ~= "" then
+    fault(id, most, "it broke the process that ran it")
+  end
+  if tonumber(delay) > 0 then
+    redis.call("HSET", at .. "job:" .. id, "state", "delayed")
+    redis.call("ZADD", at .. "delayed", string.format("%.0f", now + delay), id)
+  else
+    wait(id, tenant, rank)
+  end
+  return 1
+end
+
+-- hurry: id. Has it wait no longer than for its turn.
+local function hurry(id)
+  local job = redis.call("HMGET", at .. "job:" .. id, "state", "tenant", "rank")
+  if job[1] == "delayed" then
+    redis.call("ZREM", at .. "delayed", id)
+    wait(id, job[2], job[3])
+  end
+  return job[1] == "running" and "running" or job[1] and "hurried" or "absent"
+end
+
+-- sweep: most faults. Jobs of dead owners wait again; those whose owners died too often are not to be run any more.
+-- Returns {given back, among them given up, jobs that wait, delayed, running, workers alive}.
+local function sweep(most)
+  local again, given_up = 0, 0
+  for _, id in ipairs(redis.call("ZRANGEBYSCORE", at .. "leases", "-inf", now, "LIMIT", 0, 100)) do
+    local tenant, rank = release(id)
+    if fault(id, most, "the process that ran it died") then
+      given_up = given_up + 1
+    end
+    wait(id, tenant, rank)
+    again = again + 1
+  end
+  wake()
+  redis.call("ZREMRANGEBYSCORE", at .. "workers", "-inf", now)
+  local waiting = 0
+  for _, tenant in ipairs(redis.call("ZRANGE", at .. "tenants", 0, 255)) do
+    waiting = waiting + redis.call("ZCARD", at .. "waiting:" .. tenant)
+  end
+  return {again, given_up, waiting, redis.call("ZCARD", at .. "delayed"), redis.call("ZCARD", at .. "leases"),
+    redis.call("ZCARD", at .. "workers")}
+end
+
+local verbs = {put = put, claim = claim, renew = renew, done = done, back = back, hurry = hurry, sweep = sweep}
+return verbs[ARGV[1]](unpack(ARGV, 2))

@@ -1,0 +1,142 @@
+"""Background runs over processes of `quorum worker`: killed, stopped, and told of work."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from app.state.embedded import EmbeddedValkey
+from tests.api.test_background import ended
+from tests.support.loopback import Answer, Loopback, Received, as_json, sse
+from tests.support.openai_wire import completion, stream
+from tests.support.ports import free_ports
+from tests.support.serving import serving, until, upstream
+from tests.support.valkey import running_valkey, server_pid
+from tests.support.workers import worker
+
+TAKEN_WITHIN_S = 25
+"""The lease (15 s), the sweep (4 s), and a busy machine."""
+ONE: dict[str, Any] = {"input": "Hi", "strategy": "direct", "models": ["m"], "background": True}
+PANEL: dict[str, Any] = {"input": "Hi", "strategy": "simple", "models": ["m", "m2"], "background": True}
+
+
+@pytest.fixture
+def store() -> Iterator[EmbeddedValkey]:
+    with running_valkey() as server:
+        yield server
+
+
+def model(request: Received) -> str:
+    return str(request.json["model"])
+
+
+def spoken(request: Received, text: str, **more: Any) -> Answer:
+    if request.json.get("stream"):
+        return sse(stream(text), **more)
+    return as_json(completion(text))
+
+
+async def queued(client: httpx.AsyncClient, body: dict[str, Any]) -> str:
+    answer = await client.post("/v1/orchestrations", json=body)
+    assert answer.status_code == 202, answer.text
+    return str(answer.json()["id"])
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("fate", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "stopped"])
+async def test_another_worker_goes_on_with_what_a_worker_had(
+    tmp_path: Path, store: EmbeddedValkey, fate: signal.Signals
+) -> None:
+    go = asyncio.Event()
+
+    def answer(request: Received) -> Answer:
+        late = model(request) == "m2" and not go.is_set()
+        return spoken(request, f"I am {model(request)}", wait_for=go if late else None)
+
+    async with Loopback(answer) as provider:
+        config = upstream(provider.url)
+        async with serving(tmp_path, store.url, config, secret="x" * 32) as server:
+            with worker(tmp_path / "one", store.url, config) as one:
+                run_id = await queued(server.client, PANEL)
+                await until(lambda: {model(request) for request in provider.received} == {"m", "m2"}, within_s=20)
+                assert (await server.client.get(f"/v1/orchestrations/{run_id}")).json()["status"] == "running"
+                await asyncio.sleep(0.2)  # what m has said is in the log after 50 ms
+                with worker(tmp_path / "two", store.url, config):
+                    began = time.monotonic()
+                    one.process.send_signal(fate)
+                    if fate == signal.SIGTERM:
+                        assert await asyncio.to_thread(one.process.wait, 20) == 0
+                    go.set()
+                    result = await ended(server.client, run_id, TAKEN_WITHIN_S + 20)
+                    took = time.monotonic() - began
+        assert result["status"] == "succeeded", result["error"]
+        asked = [model(request) for request in provider.received]
+        assert took < TAKEN_WITHIN_S
+        assert fate == signal.SIGTERM or took > 10, "the worker that was killed did not have it"
+        first = [request for request in provider.received if request.json["messages"][-1]["content"] == "Hi"]
+        assert [model(request) for request in first].count("m") == 1
+        print(f"a worker {fate.name}: gone on with after {took:.1f} s, {len(asked)} calls, of the finished candidate 1")
+
+
+async def test_a_worker_hears_of_work_at_once_and_servers_leave_it_to_it(tmp_path: Path, store: EmbeddedValkey) -> None:
+    async with Loopback(lambda request: spoken(request, "Hello")) as provider:
+        config = upstream(provider.url)
+        dead = upstream("http://127.0.0.1:9")
+        with worker(tmp_path / "one", store.url, config):
+            async with serving(tmp_path, store.url, dead, secret="x" * 32) as server:
+                await server.client.get("/healthz")
+                times: list[float] = []
+                for _ in range(10):
+                    began = time.monotonic()
+                    run_id = await queued(
+                        server.client, {"input": "Hi", "strategy": "direct", "models": ["m"], "background": True}
+                    )
+                    result = await ended(server.client, run_id)
+                    times.append(time.monotonic() - began)
+                    assert result["output"]["text"] == "Hello", result["error"]
+                assert sorted(times)[5] < 0.9, times
+                print(f"a run through the queue to another process: {sorted(times)[5] * 1000:.0f} ms (median of 10)")
+
+
+async def test_a_worker_has_metrics_and_reloads_its_configuration(tmp_path: Path, store: EmbeddedValkey) -> None:
+    (port,) = free_ports(1)
+    async with Loopback(lambda request: spoken(request, "Hello")) as provider:
+        dark = {**upstream("http://127.0.0.1:9"), "jobs": {"embedded": False}}
+        async with serving(tmp_path, store.url, dark, secret="x" * 32) as server, httpx.AsyncClient() as client:
+            with worker(tmp_path / "one", store.url, dark, "--metrics-port", str(port)) as one:
+                assert (await ended(server.client, await queued(server.client, ONE)))["status"] == "failed"
+                (tmp_path / "one" / "quorum.yaml").write_text(yaml.safe_dump(upstream(provider.url)))
+                one.process.send_signal(signal.SIGHUP)
+                async with asyncio.timeout(10):
+                    while (await ended(server.client, await queued(server.client, ONE)))["status"] != "succeeded":
+                        await asyncio.sleep(0.05)
+                said = (await client.get(f"http://127.0.0.1:{port}/metrics")).text
+        assert 'quorum_jobs_total{kind="run",outcome="done"}' in said
+
+
+@pytest.mark.timeout(120)
+async def test_a_store_that_was_away_loses_no_run(tmp_path: Path, store: EmbeddedValkey) -> None:
+    async with Loopback(lambda request: spoken(request, "Hello")) as provider:
+        config = {**upstream(provider.url), "jobs": {"concurrency": 2}}
+        async with serving(tmp_path, store.url, {**config, "jobs": {"embedded": False}}, secret="x" * 32) as server:
+            runs = [await queued(server.client, ONE) for _ in range(40)]
+            with worker(tmp_path / "one", store.url, config):
+                await until(lambda: provider.received, within_s=20)
+                pid = server_pid(store.data_dir)
+                assert pid is not None
+                os.kill(pid, signal.SIGSTOP)
+                await asyncio.sleep(2)
+                os.kill(pid, signal.SIGCONT)
+                results = [await ended(server.client, run_id, 60) for run_id in runs]
+        assert {result["status"] for result in results} == {"succeeded"}
+        assert len(provider.received) <= 40 + 4
+        print(f"a store frozen for 2 s under 40 background runs: all done, {len(provider.received)} calls")
