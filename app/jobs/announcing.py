@@ -37,6 +37,7 @@ _SILENT_S: Final = 5.0
 _CONNECTIONS: Final = 8
 _AT_ONCE: Final = 64
 _AGAIN_S: Final = 0.5
+_CLOSE_S: Final = 0.5
 
 _log = structlog.get_logger("quorum.jobs")
 logging.getLogger("taskiq").setLevel(logging.CRITICAL)  # what goes wrong there is told here, once
@@ -49,6 +50,7 @@ class Announcements:
         self._broker = _broker(address(redis_url))
         self._wake: Callable[[], None] = lambda: None
         self._task: asyncio.Task[None] | None = None
+        self._finish = asyncio.Event()
 
         async def look(job_id: str) -> None:
             self._wake()
@@ -67,16 +69,21 @@ class Announcements:
         self._wake = wake
         self._task = asyncio.create_task(self._listen(), name="job announcements")
 
-    async def close(self) -> None:
-        if self._task is not None:
+    async def leave(self) -> None:
+        """Hear no more, so that what is announced from now on is heard by others."""
+        self._finish.set()
+        while self._task is not None and not self._task.done():
             self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await asyncio.wait([self._task], timeout=_CLOSE_S)
+            await self.close()  # the library may swallow the cancellation; without its connections it ends all the same
+
+    async def close(self) -> None:
         with contextlib.suppress(Exception):  # a store that is away must not keep the process from ending
             await self._broker.shutdown()
 
     async def _listen(self) -> None:
         away = False
-        while True:
+        while not self._finish.is_set():
             try:
                 await self._broker.startup()
                 away = False
@@ -87,7 +94,7 @@ class Announcements:
                     run_startup=False,
                     ack_type=AcknowledgeType.WHEN_RECEIVED,
                 )
-                await receiver.listen(asyncio.Event())
+                await receiver.listen(self._finish)
             except Exception as error:  # the boundary to the library: the next message must be heard
                 if not away:
                     _log.warning("announcements of jobs are not heard", reason=type(error).__name__)

@@ -104,6 +104,8 @@ class Worker:
         for task in claiming:
             task.cancel()
         await asyncio.gather(*claiming, return_exceptions=True)
+        if self._announcements is not None:  # what is left to others is for them to hear of
+            await self._announcements.leave()
         if self._running:
             await asyncio.wait(list(self._running), timeout=max(0.0, deadline - time.monotonic()))
         for task in list(self._running):
