@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Any
 
 import orjson
 
@@ -17,6 +16,8 @@ from app.core.messages import ToolCallPart, user
 from app.core.run_events import RunEvent
 from app.core.runs import Budget, OrchestrationOutput, RunRequest
 from app.core.streams import close
+from app.core.tools import EnclosingRun
+from app.orchestration.charging import purse_inside
 from app.orchestration.context import RunContext
 from app.orchestration.engine import Engine
 from app.orchestration.inner_run import InnerRun
@@ -24,6 +25,7 @@ from app.orchestration.tools.calling import ServedCall, Terms
 from app.orchestration.tools.offering import caller_of, enclosing
 from app.workflows.failing import StepFailed, StepWaits
 from app.workflows.journal import Journal
+from app.workflows.levels import Means
 from app.workflows.outcome import Outcome
 
 _ENDED_WELL = ("succeeded", "needs_review")
@@ -43,7 +45,7 @@ class Acting:
         """What people must agree to before the run can go on."""
 
     async def orchestration(
-        self, asked: JsonObject, outcome: Outcome, until: float | None, budget: StepBudget | None
+        self, asked: JsonObject, outcome: Outcome, until: float | None, means: Means
     ) -> AsyncGenerator[RunEvent]:
         """Ask what `asked`, an orchestration without references, says.
 
@@ -51,7 +53,7 @@ class Acting:
             StepFailed: it gave no answer.
             QuorumError: it is impossible.
         """
-        run = self._engine.begin_inside(self._request(asked, until), self._enclosing(), own=self._own(budget))
+        run = self._engine.begin_inside(self._request(asked, until), self._enclosing(means))
         inner = InnerRun(run, "step")
         self._context.beside(inner)
         async with aclosing(inner.events()) as events:
@@ -65,11 +67,21 @@ class Acting:
             raise RuntimeError(f"the run {run.id} ended without an answer")
         _answered(outcome, result)
 
-    def _enclosing(self) -> Any:
+    def _enclosing(self, means: Means) -> EnclosingRun:
         def tell(_: RunEvent) -> None:
             """Its events are told by who runs it."""
 
-        return replace(enclosing(self._context, tell), within=self._within, is_step=True)
+        priced = self._context.needs_prices or means.needs_prices
+        around = enclosing(self._context, tell)
+        return replace(around, within=self._within, is_step=True, purse=means.purse or self._context.purse, needs_prices=priced)
+
+    def means(self, budget: StepBudget | None, around: Means) -> Means:
+        """What all that a step with `budget` does draws on: its tries, the items of its map, the steps of its workflow."""
+        if budget is None:
+            return around
+        own = self._own(budget)
+        purse = purse_inside(around.purse or self._context.purse, own, self._context.request)
+        return Means(purse, around.needs_prices or own.cost_usd is not None)
 
     def _request(self, asked: JsonObject, until: float | None) -> RunRequest:
         outer = self._context.request
@@ -97,9 +109,7 @@ class Acting:
             address=outer.address,
         )
 
-    def _own(self, budget: StepBudget | None) -> Budget:
-        if budget is None:
-            return Budget()
+    def _own(self, budget: StepBudget) -> Budget:
         whole, share = self._context.request.budget, budget.share
         tokens, dollars = [budget.tokens], [budget.cost_usd]
         if share is not None:
@@ -119,7 +129,7 @@ class Acting:
             return True
 
     async def tool(
-        self, call: JsonObject, path: str, try_: int, outcome: Outcome, until: float | None, *, may_wait: bool
+        self, call: JsonObject, path: str, try_: int, outcome: Outcome, until: float | None, means: Means, *, may_wait: bool
     ) -> AsyncGenerator[RunEvent]:
         """Call a tool with arguments without references. What writes is begun in the journal before.
 
@@ -137,7 +147,8 @@ class Acting:
             if not cut:
                 await self._journal.begin(path, try_)
         approvals = self._context.approvals if may_wait else None
-        context = replace(self._context, taken=cut, approvals=approvals)
+        purse, priced = means.purse or self._context.purse, self._context.needs_prices or means.needs_prices
+        context = replace(self._context, taken=cut, approvals=approvals, purse=purse, needs_prices=priced)
         caller = replace(caller_of(context), deadline=until)
         terms = Terms(context, caller, "policy", (registered.spec.name,))
         self._number += 1

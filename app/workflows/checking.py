@@ -186,23 +186,35 @@ def _hint(word: str, known: Mapping[str, Any]) -> str:
 
 def _circles(workflows: Mapping[str, WorkflowConfig], known: Known) -> Iterator[Fault]:
     """Workflows that would run inside of themselves without a bound."""
-    places: dict[tuple[str, str], Place] = {}
-    leads: dict[str, list[str]] = {}
-    for name, config in {**known.workflows, **workflows}.items():
-        leads[name] = []
-        for place, to in _called(config, known):
-            leads[name].append(to)
-            places.setdefault((name, to), place)
+    leads = _Leads({**known.workflows, **workflows}, known)
     told: set[frozenset[str]] = set()
     for name in workflows:
-        around = graph.back_to(name, leads)
+        around = graph.back_to(name, leads.of)
         if not around or frozenset(around) in told:
             continue
         told.add(frozenset(around))
-        way = [(one, places[one, to]) for one, to in pairwise(around)]
+        way = [(one, leads.places[one, to]) for one, to in pairwise(around)]
         said = " -> ".join(f"{one}.{'.'.join(map(str, place[:2]))}" for one, place in way)
         message = f"runs inside of itself: {said} -> {around[0]}; a recursion that is meant has a max_depth at one of them"
         yield Fault((way[0][0], *way[0][1]), message)
+
+
+class _Leads:
+    """Which workflows each one calls, found where that is asked: a tenant may have many."""
+
+    def __init__(self, workflows: Mapping[str, WorkflowConfig], known: Known) -> None:
+        self.places: dict[tuple[str, str], Place] = {}
+        self._workflows, self._known = workflows, known
+        self._found: dict[str, list[str]] = {}
+
+    def of(self, name: str) -> list[str]:
+        if name not in self._found:
+            config = self._workflows.get(name)
+            called = [] if config is None else list(_called(config, self._known))
+            self._found[name] = [to for _, to in called]
+            for place, to in called:
+                self.places.setdefault((name, to), place)
+        return self._found[name]
 
 
 def _called(config: WorkflowConfig, known: Known) -> Iterator[tuple[Place, str]]:

@@ -8,16 +8,16 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
-from app.config.workflows import MAX_DEPTH, StepBudget, WorkflowAction, WorkflowMap
+from app.config.workflows import MAX_DEPTH, WorkflowAction, WorkflowMap
 from app.core.chat import JsonObject
 from app.core.conditions import Condition, Expression
 from app.core.errors import OrchestratorError
 from app.core.run_events import RunEvent, StepFinished, StepStarted
 from app.core.streams import merge
 from app.workflows.checking import inputs_fault, with_defaults
-from app.workflows.failing import UNCERTAIN, StepFailed, StepWaits
+from app.workflows.failing import UNANSWERABLE, StepFailed, StepWaits
 from app.workflows.journal import key_of
-from app.workflows.levels import Level, Values
+from app.workflows.levels import Level, Means, Values
 from app.workflows.outcome import Outcome
 from app.workflows.references import NOTHING, bound_condition, bound_expression, filled
 from app.workflows.running import Running
@@ -37,14 +37,14 @@ class Doing:
         path: of the step or item in the run, by which it is recorded.
         try_: which try of it, from 1.
         until: when it must be over, on the monotonic clock; None where nothing bounds it.
-        budget: of its step.
+        means: what it may use.
         level: the workflow that it is a part of; None of what takes a step back.
     """
 
     path: str
     try_: int
     until: float | None
-    budget: StepBudget | None = None
+    means: Means = Means()
     level: Level | None = None
 
 
@@ -80,7 +80,7 @@ class Actions:
         running = self._running
         leaf = "workflow" not in ready
         if "orchestration" in ready:
-            source = running.acting.orchestration(ready["orchestration"], outcome, doing.until, doing.budget)
+            source = running.acting.orchestration(ready["orchestration"], outcome, doing.until, doing.means)
         elif "tool" in ready:
             source = self._tool(ready["tool"], doing, outcome)
         else:
@@ -106,7 +106,7 @@ class Actions:
 
     def _called(self, call: JsonObject, doing: Doing, outcome: Outcome) -> AsyncGenerator[RunEvent]:
         may_wait = doing.level is not None  # what takes a step back does not
-        return self._running.acting.tool(call, doing.path, doing.try_, outcome, doing.until, may_wait=may_wait)
+        return self._running.acting.tool(call, doing.path, doing.try_, outcome, doing.until, doing.means, may_wait=may_wait)
 
     async def _workflow(self, call: JsonObject, doing: Doing, outcome: Outcome) -> AsyncGenerator[RunEvent]:
         config, version = self._running.find(call["name"])
@@ -121,7 +121,7 @@ class Actions:
             where = ".".join(("inputs", *map(str, fault[0])))
             raise OrchestratorError(f"{where} of the workflow {name!r}: {fault[1]}")
         inside = await self._inside(doing)
-        inner = Level(name, version, config, with_defaults(config, call["inputs"]), f"{inside}/", outer)
+        inner = Level(name, version, config, with_defaults(config, call["inputs"]), f"{inside}/", outer, doing.means)
         async with aclosing(self._run_level(inner)) as events:
             async for event in events:
                 yield event
@@ -174,7 +174,7 @@ class Actions:
         except StepWaits:
             return
         except StepFailed as failed:
-            if mapped.on_error == "fail" or failed.error.code == UNCERTAIN:
+            if mapped.on_error == "fail" or failed.error.code in UNANSWERABLE:
                 await running.writes_over()
                 raise
             status, outcome.output = "failed", None

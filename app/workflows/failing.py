@@ -8,6 +8,8 @@ from typing import Final
 from app.core.errors import ErrorReport, QuorumError, report
 
 UNCERTAIN: Final = "effect_uncertain"
+UNANSWERABLE: Final = frozenset({UNCERTAIN, "owner_lost", "draining"})
+"""Failures that are none of the step's, or that nobody knows enough of: no try and no compensation answers for them."""
 _FINAL: Final = frozenset(
     {
         UNCERTAIN,
@@ -45,7 +47,7 @@ class LevelFailed(Exception):
 
 def may_pass(error: ErrorReport, wanted: tuple[str, ...]) -> bool:
     """Whether it makes sense to try again."""
-    if error.code == UNCERTAIN or error.code in ("owner_lost", "draining"):
+    if error.code in UNANSWERABLE:
         return False
     return error.code in wanted if wanted else error.code not in _FINAL
 

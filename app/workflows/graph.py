@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from app.config.workflows import WorkflowAction, WorkflowCall, WorkflowConfig, WorkflowStep
@@ -130,18 +130,18 @@ def cycle(needed: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
     """The steps of one of the shortest cycles, ending as it begins; empty where there is none."""
     shortest: tuple[str, ...] = ()
     for start in needed:
-        found = back_to(start, needed)
+        found = back_to(start, lambda name: needed.get(name, ()))
         if found and (not shortest or len(found) < len(shortest)):
             shortest = found
     return shortest
 
 
-def back_to(start: str, needed: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
-    """The shortest way from `start` back to it; empty where there is none."""
+def back_to(start: str, leads: Callable[[str], Sequence[str]]) -> tuple[str, ...]:
+    """The shortest way from `start` back to it, by where each name leads; empty where there is none."""
     before: dict[str, str] = {}
     waiting = [start]
     for name in waiting:
-        for following in needed.get(name, ()):
+        for following in leads(name):
             if following == start:
                 way = [start, name]
                 while way[-1] != start:

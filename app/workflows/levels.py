@@ -11,7 +11,17 @@ from typing import Any
 from app.config.workflows import WorkflowConfig
 from app.core.chat import JsonObject
 from app.core.errors import ErrorReport
+from app.reliability.purse import RunPurse
 from app.workflows.references import NOTHING, Path, at
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What steps may use beside what the run may: `purse` where the budget of one around them bounds it. With `needs_prices` it
+    does so in dollars."""
+
+    purse: RunPurse | None = None
+    needs_prices: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -30,6 +40,7 @@ class Level:
     inputs: Mapping[str, Any]
     path: str = ""
     outer: Level | None = None
+    means: Means = Means()
     results: dict[str, JsonObject] = field(default_factory=dict[str, JsonObject])
     standing: dict[str, str] = field(default_factory=dict[str, str])
     failure: ErrorReport | None = None

@@ -15,7 +15,7 @@ from app.core.conditions import Condition, Unanswerable
 from app.core.errors import ErrorReport, OrchestratorError, report
 from app.core.run_events import RunEvent, StepCompensated, StepFinished, StepSkipped, StepStarted
 from app.workflows.doing import Actions, Doing, chosen, ready_of
-from app.workflows.failing import UNCERTAIN, LevelFailed, StepFailed, StepWaits, may_pass, named
+from app.workflows.failing import UNANSWERABLE, LevelFailed, StepFailed, StepWaits, may_pass, named
 from app.workflows.graph import needs, wanted
 from app.workflows.journal import key_of
 from app.workflows.levels import Level, Values
@@ -38,6 +38,7 @@ class StepRun:
         self._key = key_of(self._step)
         self._values = Values(level, running.facts)
         self._info = StepInfo(running.context.run_id, level.name, self._path)
+        self._means = running.acting.means(self._step.budget, level.means)
         self._took, self._own = Tally(), Tally()
 
     async def events(self) -> AsyncGenerator[RunEvent]:
@@ -118,7 +119,7 @@ class StepRun:
         hooks.start(self._info)
         yield StepStarted(self._path)
         began = running.now()
-        tries = _Tries(self._step, max(1, running.journal.begun(self._path)))
+        tries = Tries(self._step, max(1, running.journal.begun(self._path)))
         outcome, error = self._outcome(), None
         try:
             running.count()
@@ -148,7 +149,7 @@ class StepRun:
             await asyncio.sleep(wait_s)
         status = "succeeded"
         compensation = self._step.compensate
-        if error is not None and error.code != UNCERTAIN and compensation is not None:
+        if error is not None and error.code not in UNANSWERABLE and compensation is not None:
             if compensation.do == "continue":
                 yield StepCompensated(self._path, "continue")
                 status, outcome.output = "failed", None
@@ -183,7 +184,7 @@ class StepRun:
             StepFailed: it has failed.
         """
         until = self._running.until(self._step.timeout_s)
-        doing = Doing(path, try_, until, self._step.budget, self._level)
+        doing = Doing(path, try_, until, self._means, self._level)
         source = self._running.in_time(self._actions.do(action, doing, self._values, outcome), until)
         async with aclosing(source) as events:
             async for event in events:
@@ -245,7 +246,7 @@ class StepRun:
         return LevelFailed()
 
 
-class _Tries:
+class Tries:
     """Which try of a step it is, from 1, and whether there is another one."""
 
     def __init__(self, step: WorkflowStep, number: int) -> None:
@@ -263,7 +264,7 @@ class _Tries:
             if wait_s < left_s:
                 self.number += 1
                 return wait_s
-        if left_s > 0 and self._again and error.code != UNCERTAIN:
+        if left_s > 0 and self._again and error.code not in UNANSWERABLE:
             self._again -= 1
             self.compensating = True
             self.number += 1

@@ -121,3 +121,23 @@ async def test_the_calls_of_tries_that_failed_are_recorded_with_the_step(
         assert said.status_code == 200
         kept = await state.commands.hget(run_keys("default", said.json()["id"]).steps, "a")
         assert [tool["status"] for tool in json.loads(kept or b"")["tools"]] == ["failed", "succeeded"]
+
+
+@pytest.mark.parametrize("kind", ["map", "workflow", "retry"])
+async def test_the_budget_of_a_step_bounds_all_that_is_done_in_it(tmp_path: Path, valkey: EmbeddedValkey, kind: str):
+    small = {"generation": {"max_tokens": 10}}
+    many = {f"s{number}": {**ask(f"{number}", **small), "after": [f"s{number - 1}"] if number else []} for number in range(20)}
+    actions = {
+        "map": {"map": {"over": list(range(20)), "concurrency": 1, "do": ask("${item}", **small)}},
+        "workflow": {"workflow": {"name": "many"}},
+        "retry": {"workflow": {"name": "fails"}, "retry": {"times": 10, "wait_s": 0}},
+    }
+    fails = {"steps": {"a": ask("a", **small), "c": {**do("c", "look"), "after": ["a"]}}}
+    flow = {"steps": {"a": {**actions[kind], "budget": {"tokens": 99}}}}
+    async with world(tmp_path, valkey, many={"steps": many}, fails=fails, flow=flow) as there:
+        there.broken["c"] = 100
+        said = await there.run("flow")
+        assert said["error"]["code"] == "budget_exceeded", said
+        assert 1 < len(there.asked) < 20
+        usage = said["result"]["usage"]
+        assert usage["input_tokens"] + usage["output_tokens"] <= 99

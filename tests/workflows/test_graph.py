@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -99,3 +100,9 @@ def test_circles_of_workflows_are_found_unless_a_bound_breaks_them(graph: dict[s
             call = workflows[name].steps[step].workflow
             assert call is not None
             assert call.name == following[0]
+
+
+def test_only_workflows_that_are_reached_are_looked_at():
+    own = workflow({"a": []})
+    unread: Any = None
+    assert faults_of_all({"own": own}, Known({"own": own, "far": unread})) == []
