@@ -10,6 +10,7 @@ from random import Random
 import structlog
 
 from app.api.idempotency.executions import Executions
+from app.api.idempotency.holding import Holds
 from app.api.lines import dialects
 from app.api.queued import QueuedReader
 from app.api.services import Services
@@ -211,8 +212,10 @@ class Container:
         records = RunRecords(self._state)
         self._host = RunHost(records, RunOrders(self._state), spec.runs, StepRecords(self._state))
         requests = IdempotencyRecords(self._state)
-        self._runs = StoredRuns(self._host, records, requests, self._approvals, draining)
-        self.executions = Executions(requests, secret.sealer("request"), spec.idempotency, self._runs.close)
+        self._runs = StoredRuns(self._host, records, requests, self._approvals, draining, self._go_on)
+        sealer = secret.sealer("request")
+        self._holds = Holds(requests, sealer, spec.idempotency)
+        self.executions = Executions(requests, sealer, spec.idempotency, self._runs.close, self._holds.has)
         draining.at_end(self.executions.leave)  # before their runs: who waits for them is told by the requests
         draining.at_end(self._host.leave)
         self._jobs = Jobs(
@@ -259,7 +262,7 @@ class Container:
             library=self._library,
             keeping=self._keeping,
             draining=draining,
-            hold=self.executions.hold,
+            holds=self._holds,
             learned=self._learning.memory.versions,
             reload=self._reload,
             announce_reload=self._reloads.announce,
@@ -300,6 +303,8 @@ class Container:
             stack.push_async_callback(self._training.close)
             await self._admission.start()
             stack.push_async_callback(self._admission.close)
+            self._holds.start()
+            stack.push_async_callback(self._holds.close)
             await self._host.start()
             stack.push_async_callback(self._host.close, self.services.draining, self._drain_s)
             await self._jobs.start()
@@ -370,7 +375,7 @@ class Container:
         self._conversations.configure(spec)
         self._approvals.config = spec.approvals
         self._audit.config = self._audit_keeping.config = spec.audit
-        self.executions.config = spec.idempotency
+        self.executions.config = self._holds.config = spec.idempotency
         self._admission.local_share = spec.limits.local_share
         self._registry.apply(spec)
         self._keys.configure(spec.keys)

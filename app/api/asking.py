@@ -14,14 +14,23 @@ from fastapi import Request
 from app.api.access import still_allowed
 from app.api.body import wanted
 from app.api.deadline import DEADLINE, LONGEST_MS, deadline_ms
+from app.api.idempotency.holding import Hold
 from app.api.idempotency.request import KeyedRequest, own_request
 from app.api.native_events import NativeFrames
 from app.api.ratelimit import ratelimit_headers
 from app.api.services import Services
 from app.api.sse import Encoder, EventStream, StreamTimes
 from app.core.budgets import NOTHING
-from app.core.errors import ConversationBusy, Gone, InvalidRequest, LimitExceeded, QuorumError, StateUnavailable
-from app.core.lifecycle import AGAIN, BODY, PAUSED, TICKET, UNREPEATABLE, Pause, Ticket
+from app.core.errors import (
+    ConversationBusy,
+    Gone,
+    InvalidRequest,
+    LimitExceeded,
+    OrchestratorError,
+    QuorumError,
+    StateUnavailable,
+)
+from app.core.lifecycle import AGAIN, BODY, PAUSED, TICKET, UNREPEATABLE, Pause, Ticket, stopping
 from app.core.principal import Principal
 from app.core.run_events import RunEvent, RunPaused
 from app.core.run_fold import unfold
@@ -121,15 +130,22 @@ def _made(
 
 async def _begun(request: Request, services: Services, run: Run) -> Begun:
     ticket: Ticket | None = request.scope.get(TICKET)
-    own = None
+    may_pause, own = run.strategy.may_pause(run.context), None
     if ticket is not None:
         run.context.writing = partial(request.scope.__setitem__, UNREPEATABLE, True)
-    if run.strategy.may_pause(run.context):
-        if ticket is None:
-            own = own_request(request.scope, run.id, request.scope[BODY], _asker(run.request))
+    elif may_pause or run.strategy.keeps_steps:
+        own = own_request(request.scope, run.id, request.scope[BODY], _asker(run.request))
+    if may_pause:
         digest = ticket.digest if ticket else own.id.digest if own else ""
         run.context.approvals = services.approvals.of_run(digest)
-    return Begun(await services.engine.admit(run), request, ticket, own)
+    if own is None or not run.strategy.keeps_steps:
+        return Begun(await services.engine.admit(run), request, ticket, own)
+    hold = await services.holds.begin(own, run.id)
+    try:
+        return Begun(await services.engine.admit(run), request, own=own, hold=hold)
+    except QuorumError:
+        hold.leave()
+        raise
 
 
 async def _gone_on(
@@ -221,7 +237,7 @@ def _asker(asking: RunRequest) -> Principal:
 class Begun:
     """A run that may go. One with a `ticket` goes on whoever leaves, also in another process (`taken`), which may have come to
     its end already (`ended`): it is only to be answered. `own` is the request as somebody can go on with it who has no ticket
-    for it, where the run may be paused."""
+    for it, where the run may be paused; with a `hold` somebody does where this process dies, too."""
 
     run: Run
     request: Request
@@ -229,28 +245,35 @@ class Begun:
     own: KeyedRequest | None = None
     taken: Taken | None = None
     ended: OrchestrationOutput | None = None
+    hold: Hold | None = None
 
     @property
     def logged(self) -> bool:
         """Whether it is kept in the log although nobody asked for that: so that no answer of several has to be paid twice, and
         that it may be paused."""
         several = self.ticket is not None and self.run.strategy.models_needed != 1
-        return several or self.run.context.approvals is not None
+        return several or self.hold is not None or self.run.context.approvals is not None
 
     async def host(self, services: Services, on_disconnect: OnDisconnect, *, native: bool = False) -> HostedRun:
         """Have the process run it. `native` says whether its reader waits for what follows a pause."""
-        return await services.host.begin(
+        digest = self.ticket.digest if self.ticket else self.own.id.digest if self.own and self.hold else ""
+        hosted = await services.host.begin(
             self.run,
             on_disconnect="continue" if self.ticket else on_disconnect,
-            resumable=self.ticket.digest if self.ticket else "",
+            resumable=digest,
             taken=self.taken,
             pausing=partial(self._paused, services, native),
         )
+        if self.hold is not None:
+            self.hold.until(lambda: hosted.kept)
+        return hosted
 
     async def _paused(self, services: Services, native: bool, event: RunPaused, number: int) -> Handing:
         pause = Pause(self.run.id, event.expires_at, number, native)
+        if self.hold is not None:
+            return await self.hold.pausing(pause)
         if self.ticket is None and self.own is not None:
-            return await services.hold(self.own, pause)
+            return await services.holds.hold(self.own, pause)
 
         async def noted() -> None:
             self.request.scope[PAUSED] = pause
@@ -260,6 +283,8 @@ class Begun:
 
 async def result_of(request: Request, services: Services, begun: Begun) -> OrchestrationOutput:
     """What comes of a run, for as long as somebody waits for it.
+
+    One that is held and goes on in another process is `running`.
 
     Raises:
         Abandoned: nobody does any more.
@@ -274,6 +299,10 @@ async def result_of(request: Request, services: Services, begun: Begun) -> Orche
         return await run.ended()
     try:
         return await wanted(request, run.ended())
+    except OrchestratorError:
+        if begun.hold is None or not run.lost:
+            raise
+        return run.result()
     finally:
         run.cancel("request")  # who waited has left, if it goes on
 
@@ -308,6 +337,8 @@ async def _as_read(run: HostedRun) -> AsyncGenerator[RunEvent]:
         async with aclosing(run.happening()) as events:
             async for event in events:
                 yield event
+        if run.lost:
+            raise stopping()
     finally:
         run.cancel("request")
 

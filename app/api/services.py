@@ -8,10 +8,10 @@ from typing import cast
 
 from fastapi import Request
 
-from app.api.idempotency.request import KeyedRequest
+from app.api.idempotency.holding import Holds
 from app.config.loading import Loaded
 from app.config.settings import Settings
-from app.core.lifecycle import Draining, Pause
+from app.core.lifecycle import Draining
 from app.jobs.parts import Jobs
 from app.orchestration.approving.approvals import Approvals
 from app.orchestration.conversations.conversations import Conversations
@@ -20,7 +20,6 @@ from app.orchestration.learning.feedback import Feedback
 from app.orchestration.learning.statistics import Statistics
 from app.orchestration.reviewing.reviews import Reviews
 from app.orchestration.runs.host import RunHost
-from app.orchestration.runs.hosted import Handing
 from app.orchestration.runs.stored import StoredRuns
 from app.providers.registry import ModelRegistry
 from app.reliability.breakers import Breakers
@@ -41,7 +40,8 @@ class Services:
 
     `reload` reads the configuration anew and raises ConfigError where it is bad; the old one then stays. `announce_reload`
     has every other process do the same. `sync_providers` brings the registry up to what is stored, at once instead of
-    within a second. `learned` are the versions in force for a tenant. `hold` has somebody go on later with a paused run.
+    within a second. `learned` are the versions in force for a tenant. `holds` has somebody go on with runs that came without a
+    key.
     """
 
     settings: Settings
@@ -66,7 +66,7 @@ class Services:
     library: Library
     keeping: Keeping
     draining: Draining
-    hold: Callable[[KeyedRequest, Pause], Awaitable[Handing]]
+    holds: Holds
     learned: Callable[[str], tuple[str, ...]]
     reload: Callable[[], Awaitable[Loaded]]
     announce_reload: Callable[[], Awaitable[None]]

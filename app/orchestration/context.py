@@ -31,6 +31,7 @@ from app.orchestration.prompt_fitting import FittedPrompt, fit_prompt
 from app.orchestration.prompts import Prompts
 from app.orchestration.quoting import question
 from app.orchestration.recall import recalled
+from app.orchestration.stopping import Stop
 from app.orchestration.tasks import TaskProfile, profile_of
 from app.reliability.forecast import PlannedCall, planned_call
 from app.reliability.purse import RunPurse
@@ -54,7 +55,7 @@ class RunContext:
     tools that were over by then, by their ids. `before` is what had come of it when it was last paused; what it used until then
     is settled, and `settled_ids` are the candidates that are paid. `approvals` asks people; without it nobody can be asked.
     `writing` is told before a tool is run that writes. `steps` has what is recorded of the steps of this run, where another
-    process may go on with it. `draining` tells whether the process stops.
+    process may go on with it, and `stop` asks it to end itself. `draining` tells whether the process stops.
     `lessons` are what was learned of models and tasks; `taught` is what the strategy has to say so that one may learn from the
     run. `settled` is the strategy's own: what it has decided of this run already, which its plan and the run must agree on.
     `inside` is the run that this one is a part of, as a replicate of a bundle tool is: it draws on that one, and its
@@ -95,6 +96,7 @@ class RunContext:
     returned: Mapping[str, ToolRun] = field(default_factory=dict[str, ToolRun])
     writing: Callable[[], None] | None = None
     steps: StepStore | None = None
+    stop: Stop | None = None
     inside: EnclosingRun | None = None
     first_replicate: int = 0
     delegates: Delegates | None = None

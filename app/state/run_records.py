@@ -137,13 +137,14 @@ class TakenOver:
     """A run that was taken over: the epoch of this ownership, and the number of the log's last event.
 
     `paused` says that nobody had it, so that nothing of it was under way; `before` is the JSON of what had come of it when it
-    was last paused, empty if it never was.
+    was last paused, empty if it never was; `cancelled` that somebody wants it to end.
     """
 
     epoch: int
     last_seq: int
     paused: bool
     before: bytes
+    cancelled: bool
 
 
 class RunRecords:
@@ -211,7 +212,7 @@ class RunRecords:
         args = [owner, int(LEASE_S * 1000), keep_s * 1000, events_keep_s * 1000, resumable, "" if seen is None else seen]
         with reaching_state():
             found: Any = await self._take(keys=[keys.record, keys.events], args=args)
-        return TakenOver(int(found[0]), int(found[1]), bool(found[2]), found[3]) if found else None
+        return TakenOver(int(found[0]), int(found[1]), bool(found[2]), found[3], bool(found[4])) if found else None
 
     async def turns_seen(self, tenant: str, run_id: str) -> int | None:
         """How many turns its conversation had ever had when the run joined it; None where it did not, or is not kept."""
@@ -281,11 +282,18 @@ class RunRecords:
             return bool(await self._lose(keys=[keys.record, keys.events], args=args))
 
     async def cancel(self, tenant: str, run_id: str) -> str | None:
-        """Ask for the end of a run. Its status before, None where it is not stored."""
+        """Ask for the end of a run; None where it is not stored. Of one that is paused and ends itself, the digest of the
+        request that has it, which is to be gone on with."""
         with reaching_state():
             args = [RUN_OWNERS, f"{tenant}:{run_id}"]
-            status = await self._cancel(keys=[run_keys(tenant, run_id).record], args=args)
-        return status.decode() if status else None
+            digest = cast("bytes | None", await self._cancel(keys=[run_keys(tenant, run_id).record], args=args))
+        return None if digest is None else digest.decode()
+
+    async def ends_itself(self, tenant: str, run_id: str) -> bool:
+        """Whether a run has not ended that takes back what it did before it does."""
+        with reaching_state():
+            found: Any = await self._state.commands.hmget(run_keys(tenant, run_id).record, "status", "ends_itself")
+        return bool(found[1]) and found[0] in (b"running", PAUSED.encode())
 
     async def request_of(self, tenant: str, run_id: str) -> str | None:
         """The digest of the request that has the run, where it can be gone on with."""

@@ -10,10 +10,12 @@ import orjson
 
 from app.config.workflows import StepBudget
 from app.core.approvals import Approval
+from app.core.budgets import NOTHING
 from app.core.chat import Generation, JsonObject, ResponseFormat
 from app.core.errors import QuorumError
 from app.core.messages import ToolCallPart, user
 from app.core.run_events import RunEvent
+from app.core.run_fold import total_usage
 from app.core.runs import Budget, OrchestrationOutput, RunRequest
 from app.core.streams import close
 from app.core.tools import EnclosingRun
@@ -23,10 +25,11 @@ from app.orchestration.engine import Engine
 from app.orchestration.inner_run import InnerRun
 from app.orchestration.tools.calling import ServedCall, Terms
 from app.orchestration.tools.offering import caller_of, enclosing
+from app.reliability.purse import booked
 from app.workflows.failing import StepFailed, StepWaits
 from app.workflows.journal import Journal
 from app.workflows.levels import Means
-from app.workflows.outcome import Outcome
+from app.workflows.outcome import Outcome, Tally
 
 _ENDED_WELL = ("succeeded", "needs_review")
 
@@ -45,21 +48,25 @@ class Acting:
         """What people must agree to before the run can go on."""
 
     async def orchestration(
-        self, asked: JsonObject, outcome: Outcome, until: float | None, means: Means
+        self, asked: JsonObject, outcome: Outcome, until: float | None, means: Means, *, undoing: bool
     ) -> AsyncGenerator[RunEvent]:
-        """Ask what `asked`, an orchestration without references, says.
+        """Ask what `asked`, an orchestration without references, says. What takes a step back is no budget's to refuse.
 
         Raises:
             StepFailed: it gave no answer.
             QuorumError: it is impossible.
         """
-        run = self._engine.begin_inside(self._request(asked, until), self._enclosing(means))
+        inside = replace(self._enclosing(means), purse=None) if undoing else self._enclosing(means)
+        before = outcome.own.size
+        run = self._engine.begin_inside(self._request(asked, until), inside)
         inner = InnerRun(run, "step")
         self._context.beside(inner)
         async with aclosing(inner.events()) as events:
             async for event in events:
                 outcome.own.add(event)
                 yield event
+        if undoing:
+            self._book(outcome.own.since(before))
         result = inner.result
         if result is None or result.status not in _ENDED_WELL:
             if result is not None and result.error is not None:
@@ -129,9 +136,10 @@ class Acting:
             return True
 
     async def tool(
-        self, call: JsonObject, path: str, try_: int, outcome: Outcome, until: float | None, means: Means, *, may_wait: bool
+        self, call: JsonObject, path: str, try_: int, outcome: Outcome, until: float | None, means: Means, *, undoing: bool
     ) -> AsyncGenerator[RunEvent]:
-        """Call a tool with arguments without references. What writes is begun in the journal before.
+        """Call a tool with arguments without references. What writes is begun in the journal before. Where it takes a step back
+        nobody is asked, and no budget refuses it.
 
         Raises:
             StepFailed: it has failed, or may not be called.
@@ -146,28 +154,37 @@ class Acting:
             cut = self._journal.cut(path, try_) and not call.get("idempotent")
             if not cut:
                 await self._journal.begin(path, try_)
-        approvals = self._context.approvals if may_wait else None
         purse, priced = means.purse or self._context.purse, self._context.needs_prices or means.needs_prices
-        context = replace(self._context, taken=cut, approvals=approvals, purse=purse, needs_prices=priced)
+        context = replace(self._context, taken=cut, purse=purse, needs_prices=priced)
+        if undoing:
+            context.approvals = context.purse = None
         caller = replace(caller_of(context), deadline=until)
         terms = Terms(context, caller, "policy", (registered.spec.name,))
         self._number += 1
         part = ToolCallPart(f"{path}#{try_}", registered.spec.name, orjson.dumps(call.get("arguments") or {}).decode())
         served = ServedCall(terms, part, self._number, registered, repeated=False)
         yield served.called()
-        source = served.events()
+        source, before = served.events(), outcome.own.size
         try:
             async for event in source:
                 outcome.own.add(event)
                 yield event
         finally:
             await close(source)
+        if undoing:
+            self._book(outcome.own.since(before))
         if served.waits_for is not None:
             self.waits.append(served.waits_for)
             raise StepWaits
         if served.run.error is not None:
             raise StepFailed(served.run.error)
         outcome.output = served.run.result
+
+    def _book(self, took: Tally) -> None:
+        """Count what was used beyond what any budget held."""
+        purse = self._context.purse
+        if purse is not None:
+            purse.book(NOTHING, booked(total_usage(took.calls), took.cost_usd))
 
 
 def _generation(outer: Generation, own: JsonObject) -> Generation:

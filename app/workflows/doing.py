@@ -47,6 +47,11 @@ class Doing:
     means: Means = Means()
     level: Level | None = None
 
+    @property
+    def undoing(self) -> bool:
+        """Whether it takes a step back."""
+        return self.level is None or self.level.undoing
+
 
 class Actions:
     """The actions of one run. Each method tells what happens, and leaves what came of it in an `Outcome`."""
@@ -80,7 +85,9 @@ class Actions:
         running = self._running
         leaf = "workflow" not in ready
         if "orchestration" in ready:
-            source = running.acting.orchestration(ready["orchestration"], outcome, doing.until, doing.means)
+            source = running.acting.orchestration(
+                ready["orchestration"], outcome, doing.until, doing.means, undoing=doing.undoing
+            )
         elif "tool" in ready:
             source = self._tool(ready["tool"], doing, outcome)
         else:
@@ -105,8 +112,7 @@ class Actions:
                 running.write_ends()
 
     def _called(self, call: JsonObject, doing: Doing, outcome: Outcome) -> AsyncGenerator[RunEvent]:
-        may_wait = doing.level is not None  # what takes a step back does not
-        return self._running.acting.tool(call, doing.path, doing.try_, outcome, doing.until, doing.means, may_wait=may_wait)
+        return self._running.acting.tool(call, doing.path, doing.try_, outcome, doing.until, doing.means, undoing=doing.undoing)
 
     async def _workflow(self, call: JsonObject, doing: Doing, outcome: Outcome) -> AsyncGenerator[RunEvent]:
         config, version = self._running.find(call["name"])
@@ -121,7 +127,8 @@ class Actions:
             where = ".".join(("inputs", *map(str, fault[0])))
             raise OrchestratorError(f"{where} of the workflow {name!r}: {fault[1]}")
         inside = await self._inside(doing)
-        inner = Level(name, version, config, with_defaults(config, call["inputs"]), f"{inside}/", outer, doing.means)
+        inputs = with_defaults(config, call["inputs"])
+        inner = Level(name, version, config, inputs, f"{inside}/", outer, doing.means, undoes=outer is None)
         async with aclosing(self._run_level(inner)) as events:
             async for event in events:
                 yield event

@@ -7,8 +7,9 @@ A workflow's steps are all at hand at once, and each begins when those are over 
 3. It is tried, again where it failed and may pass, and then answered for as its `compensate` says.
 4. Its result is written down before anybody goes on because of it.
 
-Where a step fails for good, nothing new begins in its workflow; what writes is let end, the rest is cut. That is written down,
-and what was done is undone, the last first. Then the workflow has failed, as a step of the one around it may.
+Where a step fails for good, or the run is asked to end, nothing new begins in its workflow; what writes is let end, the rest is
+cut. That is written down, and what was done is undone, the last first. Then the workflow has failed, as a step of the one
+around it may.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ from app.core.run_events import HelperFinished, RunEvent, StepCompensated, ToolR
 from app.core.runs import HelperCall
 from app.core.streams import merge
 from app.core.tool_runs import ToolRun
+from app.orchestration.stopping import Stop
 from app.workflows.doing import Actions, Doing
-from app.workflows.failing import UNCERTAIN, LevelFailed, StepFailed, StepWaits
+from app.workflows.failing import CANCELLED, UNCERTAIN, LevelFailed, StepFailed, StepWaits
 from app.workflows.graph import default_returns
 from app.workflows.journal import UNDO, Done
 from app.workflows.levels import Level, Values
@@ -39,7 +41,9 @@ from app.workflows.stepping import StepRun
 
 UNDO_S: Final = 60.0
 """How long an undo may take whose step says nothing: the run's own time may be over by then."""
-UNDONE: Final = ("running", "needs_approval")
+UNDOING_S: Final = 900.0
+"""How long all undos of a run may take together."""
+NOT_MADE: Final = ("running", "needs_approval")
 """How a call of a tool stands that was not made."""
 _CALL: Final = TypeAdapter(HelperCall)
 _TOOL: Final = TypeAdapter(ToolRun)
@@ -61,7 +65,7 @@ class Execution:
         context, took = self._running.context, self._running.took
         before = context.before
         settled = before.calls if before is not None else ()
-        paid = {tool.id for tool in before.tool_calls if tool.status not in UNDONE} if before is not None else set[str]()
+        paid = {tool.id for tool in before.tool_calls if tool.status not in NOT_MADE} if before is not None else set[str]()
         if before is not None:
             notes = Counter(context.conversation.notes if context.conversation else ())  # which are told already
             yield from (Warning(message) for message in (Counter(before.warnings) - notes).elements())
@@ -90,6 +94,9 @@ class Execution:
         if known is None:
             hooks = Hooks(level.config.middleware)
             sources = [StepRun(self._running, self._actions, level, name, hooks).events() for name in level.config.steps]
+            stop = self._running.context.stop
+            if stop is not None and level.first:
+                sources.insert(0, self._stopped(level, stop))
             try:
                 async with aclosing(merge(sources)) as events:
                     async for event in events:
@@ -121,13 +128,28 @@ class Execution:
         except OrchestratorError as error:
             level.failure = replace(report(error), message=f"returns: {error.message}")
 
+    async def _stopped(self, level: Level, stop: Stop) -> AsyncGenerator[RunEvent]:
+        """No events: where the run is asked to end before its steps are over, it fails.
+
+        Raises:
+            LevelFailed: it is.
+        """
+        await stop.wait()
+        if stop.asked and not level.ended:
+            level.failure = report(OrchestratorError("the run was cancelled", code=CANCELLED))
+            await self._running.writes_over()
+            raise LevelFailed
+        return
+        yield
+
     # ---- undoing
 
     async def _undo_all(self, prefix: str) -> AsyncGenerator[RunEvent]:
         """Take back what was done under `prefix`, the last first. What cannot be taken back is told, and the rest goes on."""
+        last = self._running.now() + UNDOING_S
         for done in self._running.journal.to_undo(prefix):
             try:
-                async with aclosing(self._undo(done)) as events:
+                async with aclosing(self._undo(done, last)) as events:
                     async for event in events:
                         yield event
             except StepFailed as failed:
@@ -137,10 +159,19 @@ class Execution:
                 yield StepCompensated(done.path, "undo")
             await self._running.journal.undone(done.path)
 
-    async def _undo(self, done: Done) -> AsyncGenerator[RunEvent]:
+    async def _undo(self, done: Done, last: float) -> AsyncGenerator[RunEvent]:
+        """Take one back by the time `last`.
+
+        Raises:
+            StepFailed: it cannot be.
+        """
         assert done.undo is not None  # noqa: S101 - who has none is not in the list
-        until = self._running.now() + (done.undo.get("timeout_s") or UNDO_S)
-        source = self._actions.ready(done.undo, Doing(done.path + UNDO, 1, until), Outcome())
+        now = self._running.now()
+        if now >= last:
+            message = f"there was no time left to undo it: all undos together may take {UNDOING_S:g} s"
+            raise StepFailed(OrchestratorError(message, code="step_timeout"))
+        until = min(last, now + (done.undo.get("timeout_s") or UNDO_S))
+        source = self._actions.ready(done.undo, Doing(f"{done.path}{UNDO}", 1, until), Outcome())
         async with aclosing(self._running.in_time(source, until)) as events:
             async for event in events:
                 yield event

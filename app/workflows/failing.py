@@ -10,9 +10,12 @@ from app.core.errors import ErrorReport, QuorumError, report
 UNCERTAIN: Final = "effect_uncertain"
 UNANSWERABLE: Final = frozenset({UNCERTAIN, "owner_lost", "draining"})
 """Failures that are none of the step's, or that nobody knows enough of: no try and no compensation answers for them."""
+CANCELLED: Final = "cancelled"
+"""What a run is taken back with that was asked to end."""
 _FINAL: Final = frozenset(
     {
         UNCERTAIN,
+        CANCELLED,
         "invalid_request",
         "not_found",
         "forbidden",

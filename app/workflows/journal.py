@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
 import orjson
+import structlog
 
 from app.config.workflows import WorkflowAction
 from app.core.chat import JsonObject
@@ -22,13 +22,14 @@ from app.core.errors import ErrorReport, StateUnavailable
 from app.core.run_json import json_bytes
 from app.core.step_records import StepStore
 
-AWAY_S: Final = 15.0
-"""How long a line waits for a store that is away: as long as the lease of a run, after which another process may have it."""
 AGAIN_S: Final = 0.25
+"""How often a store that is away is asked again."""
 UNDO: Final = "!undo"
 """After the path of a step: what takes it back."""
 FAILED: Final = "!"
 """Before the path of a workflow that has failed: then its steps are undone, whoever goes on."""
+
+_log = structlog.get_logger("quorum.workflow")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,10 @@ class Journal:
         """What the workflow at `path` has failed with."""
         return self._lines.get(FAILED + path)
 
+    async def note(self, path: str, line: JsonObject) -> None:
+        """Write down what is no step's."""
+        await self._write(path, line)
+
     async def begin(self, path: str, try_: int) -> None:
         """A step is about to be done that may have an effect."""
         await self._write(path, {"try": try_})
@@ -137,16 +142,23 @@ class Journal:
         self._lines[path] = line
 
     async def _put(self, store: StepStore, path: str, line: JsonObject) -> None:
-        """Write a line down, if need be once the store is back.
-
-        Raises:
-            StateUnavailable: it is away for longer than the run's lease.
-        """
-        until = time.monotonic() + AWAY_S
+        """Write a line down, if need be once the store is back: what was done and is not written would be neither known to who
+        goes on with the run nor taken back, and nobody else can have the run before the store is back."""
+        warned = False
         while True:
             try:
                 return await store.put(path, line)
-            except StateUnavailable:
-                if time.monotonic() >= until:
-                    raise
+            except StateUnavailable as error:
+                if not warned:
+                    _log.warning("a run waits for the store to note a step", step=path, reason=error.message)
+                warned = True
                 await asyncio.sleep(AGAIN_S)
+
+
+async def lines_of(store: StepStore) -> Mapping[str, JsonObject]:
+    """What is written down of a run that somebody else has begun, if need be once the store is back."""
+    while True:
+        try:
+            return await store.all()
+        except StateUnavailable:
+            await asyncio.sleep(AGAIN_S)

@@ -31,7 +31,7 @@ class Level:
     Parameters:
         path: where it stands in the run: empty for the first, else the path of its step and a slash.
         depth: how many it is inside of.
-        above: how often each workflow stands above it.
+        undoes: whether it takes a step back, rather than being one.
     """
 
     name: str
@@ -41,6 +41,7 @@ class Level:
     path: str = ""
     outer: Level | None = None
     means: Means = Means()
+    undoes: bool = False
     results: dict[str, JsonObject] = field(default_factory=dict[str, JsonObject])
     standing: dict[str, str] = field(default_factory=dict[str, str])
     failure: ErrorReport | None = None
@@ -54,6 +55,26 @@ class Level:
 
     _pools: dict[str, asyncio.Semaphore] = field(default_factory=dict[str, asyncio.Semaphore])
     over: dict[str, asyncio.Event] = field(default_factory=dict[str, asyncio.Event])
+
+    @property
+    def first(self) -> bool:
+        """Whether it is the run's own workflow."""
+        return self.path == ""
+
+    @property
+    def undoing(self) -> bool:
+        """Whether it stands in what takes a step back."""
+        return self.undoes or (self.outer is not None and self.outer.undoing)
+
+    @property
+    def failing(self) -> bool:
+        """Whether it has failed, or one around it: then nothing new begins."""
+        return self.failure is not None or (self.outer is not None and self.outer.failing)
+
+    @property
+    def ended(self) -> bool:
+        """Whether all of its steps are over, or wait."""
+        return all(one.is_set() for one in self.over.values())
 
     def pool(self, name: str | None) -> asyncio.Semaphore | None:
         return None if name is None else self._pools[name]

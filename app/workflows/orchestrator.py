@@ -26,9 +26,9 @@ from app.workflows.acting import Acting
 from app.workflows.action_checks import AS_ORCHESTRATION
 from app.workflows.checking import inputs_fault, with_defaults
 from app.workflows.execution import Execution
-from app.workflows.failing import UNCERTAIN, StepFailed, StepWaits
+from app.workflows.failing import CANCELLED, UNCERTAIN, StepFailed, StepWaits
 from app.workflows.graph import actions_of
-from app.workflows.journal import Journal
+from app.workflows.journal import Journal, lines_of
 from app.workflows.levels import Level
 from app.workflows.library import Found, Library
 from app.workflows.running import Running
@@ -121,9 +121,13 @@ class WorkflowOrchestrator(BaseOrchestrator):
         assert engine is not None and library is not None  # noqa: PT018, S101 - `check` has seen to it
         yield PlanMade(self.plan(request, context))
         settled: _Settled = context.settled
-        lines = dict(await context.steps.all()) if context.steps is not None else {}
-        found = await _pinned(settled.found, lines, context, library)
+        goes_on = context.taken or context.before is not None
+        lines = dict(await lines_of(context.steps)) if context.steps is not None and goes_on else {}
+        pinned = lines.pop(PINNED, None)
+        found = settled.found if pinned is None else _pinned(settled.found, pinned["version"], context, library)
         journal = Journal(context.steps, lines)
+        if pinned is None:
+            await journal.note(PINNED, {"version": found.version})
         within = () if context.inside is None else context.inside.within
         acting = Acting(context, engine, journal, within)
 
@@ -144,6 +148,9 @@ class WorkflowOrchestrator(BaseOrchestrator):
                 async for event in events:
                     yield event
         except StepFailed as failed:
+            if failed.error.code == CANCELLED:
+                yield RunFinished("cancelled", endings=())
+                return
             if failed.error.code != UNCERTAIN:
                 yield RunFailed(failed.error)
                 return
@@ -175,22 +182,16 @@ def _text(request: RunRequest) -> str:
     return next((message.text for message in reversed(request.messages) if message.role == "user" and message.text), "")
 
 
-async def _pinned(found: Found, lines: dict[str, Any], context: RunContext, library: Library) -> Found:
+def _pinned(found: Found, version: int, context: RunContext, library: Library) -> Found:
     """The version that the run has begun with, whoever goes on with it.
 
     Raises:
         OrchestratorError: it is not kept any more.
     """
-    if context.steps is None:
-        return found
-    pinned = lines.pop(PINNED, None)
-    if pinned is None:
-        await context.steps.put(PINNED, {"version": found.version})
-        return found
-    if pinned["version"] == found.version:
+    if version == found.version:
         return found
     try:
-        return library.find(context.request.tenant, f"{found.name}@{pinned['version']}")
+        return library.find(context.request.tenant, f"{found.name}@{version}")
     except QuorumError as error:
         raise OrchestratorError(f"the run has begun with a version that is not kept any more: {error.message}") from error
 

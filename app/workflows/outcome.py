@@ -32,6 +32,15 @@ class Tally:
                 pass
 
     @property
+    def size(self) -> tuple[int, int]:
+        """How many calls of models and of tools there are."""
+        return len(self.calls), len(self.tools)
+
+    def since(self, size: tuple[int, int]) -> Tally:
+        """The calls beyond the first ones."""
+        return Tally(self.calls[size[0] :], self.tools[size[1] :])
+
+    @property
     def tokens(self) -> int:
         return total_usage(self.calls).total_tokens
 

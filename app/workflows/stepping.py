@@ -16,7 +16,7 @@ from app.core.errors import ErrorReport, OrchestratorError, report
 from app.core.run_events import RunEvent, StepCompensated, StepFinished, StepSkipped, StepStarted
 from app.workflows.doing import Actions, Doing, chosen, ready_of
 from app.workflows.failing import UNANSWERABLE, LevelFailed, StepFailed, StepWaits, may_pass, named
-from app.workflows.graph import needs, wanted
+from app.workflows.graph import needs, parts, wanted
 from app.workflows.journal import key_of
 from app.workflows.levels import Level, Values
 from app.workflows.middleware import Hooks, StepInfo
@@ -40,6 +40,7 @@ class StepRun:
         self._info = StepInfo(running.context.run_id, level.name, self._path)
         self._means = running.acting.means(self._step.budget, level.means)
         self._took, self._own = Tally(), Tally()
+        self._error: ErrorReport | None = None
 
     async def events(self) -> AsyncGenerator[RunEvent]:
         """Wait for what it needs, and do it.
@@ -51,7 +52,7 @@ class StepRun:
         try:
             for need in needs(self._step):
                 await level.over[need].wait()
-            if level.failure is None and all(need in level.results for need in needs(self._step)):
+            if not level.failing and all(need in level.results for need in needs(self._step)):
                 async with aclosing(self._due()) as events:
                     async for event in events:
                         yield event
@@ -59,6 +60,9 @@ class StepRun:
             level.standing[self._name] = "waiting for approval"
         finally:
             level.over[self._name].set()
+            stop = self._running.context.stop
+            if stop is not None and level.first and level.ended:
+                stop.over()
 
     async def _due(self) -> AsyncGenerator[RunEvent]:
         level, journal = self._level, self._running.journal
@@ -79,7 +83,7 @@ class StepRun:
             yield StepSkipped(self._path, why)
             return
         async with level.pool(self._step.pool) or nullcontext():
-            if level.failure is None:
+            if not level.failing:
                 async with aclosing(self._done()) as events:
                     async for event in events:
                         yield event
@@ -114,6 +118,27 @@ class StepRun:
     # ---- doing it
 
     async def _done(self) -> AsyncGenerator[RunEvent]:
+        """Do it, write down what came of it, and only then, where it writes, let others cut it.
+
+        Raises:
+            LevelFailed: it has failed for good.
+        """
+        running = self._running
+        writes = any(running.acting.writes(action.tool.name) for _, action in parts(self._step) if action.tool is not None)
+        if writes:
+            running.write_begins()
+        try:
+            async with aclosing(self._tried_to_the_end()) as events:
+                async for event in events:
+                    yield event
+        finally:
+            if writes:
+                running.write_ends()
+        if self._error is not None:
+            raise await self._failed(self._error)
+
+    async def _tried_to_the_end(self) -> AsyncGenerator[RunEvent]:
+        """As `_done`; what it fails with is left in `_error`."""
         running, hooks = self._running, self._hooks
         self._level.standing[self._name] = "running"
         hooks.start(self._info)
@@ -124,7 +149,8 @@ class StepRun:
         try:
             running.count()
         except StepFailed as failed:
-            raise await self._failed(failed.error) from None
+            self._error = failed.error
+            return
         while True:
             outcome = self._outcome()
             error = None
@@ -137,7 +163,7 @@ class StepRun:
                 error = failed.error
             hooks.error(self._info, error)
             wait_s = tries.wait_s(error, running.left_s())
-            if wait_s is None:
+            if wait_s is None or self._level.failing:
                 break
             if tries.compensating:
                 yield StepCompensated(self._path, "retry")
@@ -169,8 +195,13 @@ class StepRun:
         if error is not None:
             self._level.standing[self._name] = "failed"
             hooks.finish(self._info, {**result, "status": "failed", "output": None})
-            raise await self._failed(error)
-        await self._finish(result, outcome, status)
+            self._error = error
+            return
+        try:
+            await self._finish(result, outcome, status)
+        except StepFailed as failed:
+            self._error = failed.error
+            return
         yield StepFinished(self._path, result)
 
     def _outcome(self) -> Outcome:
@@ -220,14 +251,18 @@ class StepRun:
     # ---- its end
 
     async def _finish(self, result: JsonObject, outcome: Outcome, status: str) -> None:
-        """Write it down, with what undoes it, and let others go on."""
+        """Write it down, with what undoes it, and let others go on.
+
+        Raises:
+            StepFailed: what undoes it is too large.
+        """
         undo, step = None, self._step
         if step.undo is not None and status == "succeeded":
             values = self._values.with_result(self._name, result)
             try:
                 undo = {**ready_of(step.undo, values, missing=None), "timeout_s": step.timeout_s}
             except OrchestratorError as error:
-                raise await self._failed(replace(report(error), message=f"undo: {error.message}")) from None
+                raise StepFailed(replace(report(error), message=f"undo: {error.message}")) from None
         calls, tools = outcome.recorded()
         await self._running.journal.finish(self._path, self._key, result, undo=undo, calls=calls, tools=tools)
         self._over(result)

@@ -249,14 +249,14 @@ async def test_a_run_whose_process_dies_while_it_is_about_to_be_paused_is_not_le
         place.mkdir()
     async with running(places[0], valkey, world) as one, running(places[1], valkey, world) as other:
         services, held = one.app.state.services, asyncio.Event()
-        hold = services.hold
+        hold = services.holds.hold
 
         async def dying(request: KeyedRequest, pause: Pause) -> Handing:
             await hold(request, pause)
             held.set()
             return await asyncio.get_running_loop().create_future()
 
-        services.hold = dying
+        services.holds.hold = dying
         asking = asyncio.create_task(one.client.post(URL, json=ASK, headers=APP, timeout=60))
         await asyncio.wait_for(held.wait(), 10)
         (approval,) = await pending_of(other.client)

@@ -64,7 +64,11 @@ def configuration(shop: Loopback) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kills", [4, pytest.param(25, marks=FULL)], ids=["", "full"])
-async def test_workflows_whose_processes_are_killed_finish_and_are_undone_where_they_fail(tmp_path: Path, kills: int) -> None:
+@pytest.mark.parametrize("keyed", [True, False], ids=["with keys", "without keys"])
+async def test_workflows_whose_processes_are_killed_finish_and_are_undone_where_they_fail(
+    tmp_path: Path, kills: int, keyed: bool
+) -> None:
+    """Without a key nobody asks again: the runs that were begun go on by themselves."""
     rng = random.Random(11)
     did: list[tuple[str, str]] = []
 
@@ -86,8 +90,24 @@ async def test_workflows_whose_processes_are_killed_finish_and_are_undone_where_
     ):
 
         async def run(url: str, trip: str) -> httpx.Response:
-            headers = {"Idempotency-Key": trip, "Prefer": "wait=60"}
-            return await client.post(f"{url}/v1/workflows/trip/runs", json={"inputs": {"trip": trip}}, headers=headers)
+            headers = {"Idempotency-Key": trip, "Prefer": "wait=60"} if keyed else {}
+            body = {"inputs": {"trip": trip}, "metadata": {"trip": trip}}
+            return await client.post(f"{url}/v1/workflows/trip/runs", json=body, headers=headers)
+
+        async def kept() -> dict[str, dict[str, Any]]:
+            """The runs that nobody waits for, by their trips, once all are over."""
+            while True:
+                found: list[dict[str, Any]] = []
+                page: dict[str, Any] = {"next_cursor": ""}
+                while page["next_cursor"] is not None:
+                    params = {"limit": 100, "cursor": page["next_cursor"]}
+                    page = (await client.get(f"{second.url}/v1/orchestrations", params=params)).json()
+                    found += page["data"]
+                if all(one["status"] != "running" for one in found):
+                    break
+                await asyncio.sleep(0.2)
+            ids = {one["request"]["metadata"]["trip"]: one["id"] for one in found}
+            return {trip: (await client.get(f"{second.url}/v1/orchestrations/{run_id}")).json() for trip, run_id in ids.items()}
 
         async def begin(number: int, trip: str) -> None:
             await asyncio.sleep(number * 0.04)
@@ -106,19 +126,21 @@ async def test_workflows_whose_processes_are_killed_finish_and_are_undone_where_
             await asyncio.gather(*asked, return_exceptions=True)
             trips += some
         killed_at = time.monotonic()
-        answers: dict[str, httpx.Response] = {}
+        results: dict[str, dict[str, Any]] = {} if keyed else await kept()
         for start in range(0, len(trips), 40):
-            some = trips[start : start + 40]
-            answers |= zip(some, await asyncio.gather(*(run(second.url, trip) for trip in some)), strict=True)
+            some = trips[start : start + 40] if keyed else []
+            for trip, said in zip(some, await asyncio.gather(*(run(second.url, trip) for trip in some)), strict=True):
+                assert said.status_code in (200, 502), said.text
+                results[trip] = said.json() if said.status_code == 200 else {"status": "failed"}
         told_s = time.monotonic() - killed_at
     done = Counter(did)
-    for trip, said in answers.items():
-        assert said.status_code in (200, 502), said.text
-        outcome = said.json()["status"] if said.status_code == 200 else "failed"
+    assert set(results) >= {trip for _, trip in did}
+    for trip, result in results.items():
+        outcome = result["status"]
         twice = [name for name in ("flight", "hotel") if done[name, trip] > 1]
         assert twice == [], trip
         if outcome == "needs_review":
-            assert said.json()["output"]["json"]["error"] == "effect_uncertain"
+            assert result["output"]["json"]["error"] == "effect_uncertain"
             assert not done["no-flight", trip]
         elif outcome == "failed":
             assert trip.endswith("bad")
@@ -126,10 +148,11 @@ async def test_workflows_whose_processes_are_killed_finish_and_are_undone_where_
             assert order == ["no-hotel", "no-flight"], trip
         else:
             assert trip.endswith("good")
-            assert said.json()["output"]["json"]["sights"] == [f"{trip} {number}" for number in (1, 2, 3)]
+            assert result["output"]["json"]["sights"] == [f"{trip} {number}" for number in (1, 2, 3)]
             assert (done["flight", trip], done["hotel", trip], done["no-hotel", trip]) == (1, 1, 0), trip
-    outcomes = Counter(one.json().get("status") if one.status_code == 200 else "undone" for one in answers.values())
+    outcomes = Counter("undone" if one["status"] == "failed" else one["status"] for one in results.values())
     print(
-        f"{kills} kills of {WORKERS} workers, {len(trips)} workflow runs, all ended within {told_s:.1f} s: {dict(outcomes)}; "
+        f"{kills} kills of {WORKERS} workers, {len(results)} workflow runs {'with' if keyed else 'without'} keys, "
+        f"all ended within {told_s:.1f} s: {dict(outcomes)}; "
         f"{sum(done[name, trip] for trip in trips for name in ('flight', 'hotel'))} effects, 0 made twice, 0 undos missed"
     )

@@ -18,10 +18,9 @@ from app.api.idempotency.late import Late
 from app.api.idempotency.request import KeyedRequest, unpacked
 from app.config.spec import IdempotencyConfig
 from app.core.errors import ConfigError, QuorumError, StateUnavailable
-from app.core.lifecycle import UNREPEATABLE, Draining, Pause
+from app.core.lifecycle import UNREPEATABLE, Draining
 from app.observability.metrics import TAKEOVERS
 from app.orchestration.run import new_run_id
-from app.orchestration.runs.hosted import Handing
 from app.state.idempotency import LEASE_S, Asked, Begun, Busy, IdempotencyRecords, Outcome, RequestId, Told, Write
 from app.state.secrets import Sealer
 
@@ -45,6 +44,7 @@ class Executions:
         records: what is stored of requests.
         sealer: requests are stored encrypted, since another process may have to run them.
         close: ends a run that is paused and can never go on. Whether there was one.
+        held: whether the run of a request is under way here, though nobody asks for it under a key.
     """
 
     def __init__(
@@ -53,7 +53,9 @@ class Executions:
         sealer: Sealer,
         config: IdempotencyConfig,
         close: Callable[[str, str, QuorumError], Awaitable[bool]],
+        held: Callable[[RequestId], bool],
     ) -> None:
+        self._held = held
         self._close = close
         self.records = records
         self.config = config
@@ -98,24 +100,6 @@ class Executions:
         for task in (*self._tasks, *([sweep] if sweep else [])):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def hold(self, request: KeyedRequest, pause: Pause) -> Handing:
-        """Have somebody go on with a run whose request came without a key, as soon as this process is dead; once what is
-        returned was awaited, when the run is to go on. Both may be said again.
-
-        Raises:
-            StateUnavailable: Redis is away.
-        """
-        operation, keep_s = secrets.token_hex(8), self.config.keep_s
-        asked = self._asked(request, pause.run_id)
-        begun = await self.records.begin(request.id, operation=operation, keep_s=keep_s, asked=asked)
-
-        async def paused() -> None:
-            if isinstance(begun, Begun):  # else it was begun before a reply was lost, and whoever sweeps pauses it again
-                wait_s = max(0.0, pause.expires_at - time.time())
-                await self.records.write([Write(request.id, operation, begun.epoch, keep_s, end="pause", wait_s=wait_s)])
-
-        return paused
 
     async def resume(self, request: RequestId) -> Literal["due", "busy", "over"]:
         """Go on with a request whose run is paused: here, or elsewhere where this process stops.
@@ -267,7 +251,7 @@ class Executions:
             await asyncio.sleep(SWEEP_S)
             try:
                 for request in await self.records.due(_MOST_TAKEN):
-                    if request not in self._running and request not in self._late.ends:
+                    if not (request in self._running or request in self._late.ends or self._held(request)):
                         await self._take(request)
             except StateUnavailable:
                 pass

@@ -78,7 +78,7 @@ async def answered(
     run, result = begun.run, await result_of(request, services, begun)
     if result.error:
         return problem(result.error, request.scope["request_id"], run_id=run.id, result=result, headers=run_headers(run))
-    if result.status == "needs_approval":
+    if result.status in ("needs_approval", "running"):
         headers = {**run_headers(run, result), **location_of(run.id)}
         return Response(json_bytes(result), 202, media_type="application/json", headers=headers)
     return Response(json_bytes(result), media_type="application/json", headers=run_headers(run, result))

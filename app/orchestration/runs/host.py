@@ -17,6 +17,7 @@ from app.orchestration.run import Run
 from app.orchestration.runs.hosted import HostedRun, Pausing
 from app.orchestration.runs.run_log import OnDisconnect
 from app.orchestration.runs.taking import UNLOGGED, Taken, finished_work, read_paused
+from app.orchestration.stopping import Stop
 from app.state.run_orders import RunOrders
 from app.state.run_records import LEASE_S, RunRecords
 from app.state.step_records import StepRecords
@@ -88,7 +89,7 @@ class RunHost:
             return Taken(1, 0)
         before = read_paused(found.before)
         run.context.finished, run.context.returned = await finished_work(self._records, tenant, run.id, before)
-        return Taken(found.epoch, found.last_seq + (0 if found.paused else UNLOGGED), found.paused)
+        return Taken(found.epoch, found.last_seq + (0 if found.paused else UNLOGGED), found.paused, found.cancelled)
 
     async def begin(
         self,
@@ -123,8 +124,11 @@ class RunHost:
             HOSTED_RUNS.dec()
             if not old.log.settled:  # or was about to be
                 old.cancel("lost")
-        if (resumable or run.context.approvals is not None) and run.strategy.keeps_steps and self._steps is not None:
+        if resumable and run.strategy.keeps_steps and self._steps is not None:
             run.context.steps = self._steps.of(hosted.whose, self._config.keep_s)
+            run.context.stop = Stop()
+            if taken is not None and taken.cancelled:
+                hosted.cancel("request")
         self._runs[run.id] = hosted
         HOSTED_RUNS.inc()
         self._wake.set()
@@ -231,7 +235,9 @@ class RunHost:
                 await self._write_each([hosted])
 
     async def _write(self, runs: list[HostedRun]) -> None:
-        new = [hosted for hosted in runs if not hosted.log.recorded.is_set()]
+        for hosted in runs:
+            if not hosted.log.recorded.is_set():  # first: what is listed and not there is left out, but not the other way round
+                await self._records.enter(hosted.whose.tenant, hosted.run.id, hosted.created_us, hosted.config.keep_s)
         appends = [hosted.next_append() for hosted in runs]
         dropped = {hosted: hosted.window.lost for hosted in runs if hosted.window.lost}
         began = time.perf_counter()
@@ -247,8 +253,6 @@ class RunHost:
                 LOG_DROPPED_EVENTS.inc(dropped[hosted])
             if hosted.due(hosted.log.renewed, HEARTBEAT_S):
                 self._wake.set()
-        for hosted in new:
-            await self._records.enter(hosted.whose.tenant, hosted.run.id, hosted.created_us, hosted.config.keep_s)
 
     def _forget(self, now: float) -> None:
         """Let go of runs that are over and written, or that Redis was away for too long for."""

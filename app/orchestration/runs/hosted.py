@@ -130,6 +130,8 @@ class HostedRun:
             self._take(RunResumed("what it waited for is decided, or has expired"))
         if self.whose.epoch > 1:
             self._take(RunRestarted(self.whose.epoch))
+        if self.run.context.steps is not None:  # nothing is done that nobody could go on with
+            await self.log.recorded.wait()
         source = self.run.events()
         try:
             async for event in source:
@@ -165,6 +167,13 @@ class HostedRun:
         return isinstance(self._end, RunPaused)
 
     @property
+    def kept(self) -> Literal["not yet", "yes", "never"]:
+        """Whether the log has its end, or that it is paused."""
+        if self.log.written.is_set() or self._fault is not None:
+            return "yes"
+        return "never" if self.log.settled else "not yet"
+
+    @property
     def handed_over(self) -> bool:
         """Whether it is paused and belongs to nobody any more."""
         return self.paused and self.over.is_set()
@@ -191,10 +200,14 @@ class HostedRun:
     def _take_end(self, error: BaseException | None) -> None:
         for event in self.run.context.unheard(self._fold):
             self._take(event)
+        if self.run.context.stop is None:
+            self._note_unread()
+        self._take(self._own_end(error))
+
+    def _note_unread(self) -> None:
         if self._why == "unread":
             grace = self.config.on_disconnect_grace_s
             self._take(Warning(f"cancelled: nobody had read its events for {grace:g} s (on_disconnect)"))
-        self._take(self._own_end(error))
 
     def _own_end(self, error: BaseException | None) -> RunFinished | RunFailed:
         timing = Timing((self.run.context.clock.monotonic() - self._began) * 1000)
@@ -244,8 +257,14 @@ class HostedRun:
         return replace(result, candidates=candidates)
 
     def cancel(self, why: Why) -> None:
-        """End it. Harmless where it has ended, or is about to."""
-        if self._end is None and self._why is None:
+        """End it. Harmless where it has ended, or is about to. A run that ends itself is only asked to."""
+        stop = self.run.context.stop
+        if stop is not None and why in ("request", "unread"):
+            if self._end is None and self._why is None:
+                self._why = why
+                self._note_unread()
+                stop.ask()
+        elif self._end is None and (self._why is None or stop is not None):
             self._why = why
             if why in ("lost", "released"):
                 self.lost = True

@@ -148,6 +148,8 @@ def record_of(run: Run, created_us: int, on_disconnect: OnDisconnect, resumable:
     }
     if resumable:
         fields["resumable"] = resumable
+        if run.strategy.keeps_steps:
+            fields["ends_itself"] = "1"
     if run.context.conversation is not None:
         fields[TURNS_SEEN] = str(run.context.conversation.seen)
     if request.config.recipe:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from functools import partial
 from typing import Any, Final
 
-from app.core.errors import ErrorReport, Gone, NotFound, QuorumError, StateUnavailable, report
+from app.core.errors import ConflictError, ErrorReport, Gone, NotFound, QuorumError, StateUnavailable, report
 from app.core.lifecycle import Draining, stopping
 from app.core.run_json import LoggedEvent, event_json, json_bytes
 from app.core.run_reading import read_result
@@ -21,6 +21,7 @@ from app.orchestration.runs.host import RunHost
 from app.orchestration.runs.hosted import HostedRun
 from app.orchestration.runs.run_log import resync_event
 from app.orchestration.runs.taking import read_paused
+from app.state.approvals import Ready
 from app.state.idempotency import IdempotencyRecords, RequestId
 from app.state.run_records import PAUSED, UNDER_WAY, Record, RunRecords
 
@@ -38,6 +39,7 @@ class StoredRuns:
 
     Parameters:
         draining: tells that the process stops: then nobody waits here for a run that is paused.
+        resume: has somebody go on with a run.
     """
 
     def __init__(
@@ -47,7 +49,9 @@ class StoredRuns:
         requests: IdempotencyRecords,
         approvals: Approvals,
         draining: Draining,
+        resume: Callable[[Ready], Awaitable[bool]],
     ) -> None:
+        self._resume = resume
         self._approvals = approvals
         self._draining = draining
         self._host = host
@@ -156,6 +160,7 @@ class StoredRuns:
 
     async def cancel(self, tenant: str, run_id: str) -> bool:
         """End a run wherever it runs. True when it has ended, as it had before or within 2 s; False when that is still to come.
+        One that takes back what it did does that first, also where it is paused.
 
         Raises:
             NotFound: nothing of that id is kept for `tenant`.
@@ -166,14 +171,17 @@ class StoredRuns:
             ended = await _within(hosted.over.wait(), _END_S)
             if not hosted.paused:
                 return ended
-        if await self.close(tenant, run_id) or await self._endings.settled(tenant, run_id):
-            return True
-        if await self._records.cancel(tenant, run_id) is None:
+        digest = await self._records.cancel(tenant, run_id)
+        if digest is None:
             raise unknown(run_id)
+        if digest:
+            await self._resume(Ready(tenant, run_id, digest))
+        elif await self.close(tenant, run_id) or await self._endings.settled(tenant, run_id):
+            return True
         until = asyncio.get_running_loop().time() + _END_S
         while asyncio.get_running_loop().time() < until:
             standing = await self._records.look(tenant, run_id)
-            if standing is None or not standing.goes_on or await self.close(tenant, run_id):
+            if standing is None or not standing.goes_on or (not digest and await self.close(tenant, run_id)):
                 return True
             await asyncio.sleep(0.05)
         return False
@@ -183,8 +191,10 @@ class StoredRuns:
 
         Raises:
             NotFound: nothing of that id is kept for `tenant`.
+            ConflictError: it still takes back what it did.
         """
-        await self.cancel(tenant, run_id)
+        if not await self.cancel(tenant, run_id) and await self._records.ends_itself(tenant, run_id):
+            raise ConflictError(f"{run_id} is cancelled, and still takes back what it did; delete it once it has ended")
         hosted = self._host.find(tenant, run_id)
         if hosted:
             await self._host.flush()

@@ -30,12 +30,13 @@ class Taken:
     That is far above the number of the log's last event: the dead process may have sent events that never came into the log,
     and who has read those must not find their numbers taken by others.
 
-    One that was `paused` had no process, so nothing of it was under way.
+    One that was `paused` had no process, so nothing of it was under way; one that is `cancelled` is to end.
     """
 
     epoch: int
     after: int
     paused: bool = False
+    cancelled: bool = False
 
 
 def left_of(budget: Budget, before: OrchestrationOutput) -> Budget:

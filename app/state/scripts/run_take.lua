@@ -4,8 +4,8 @@
 -- ARGV: new owner, lease in ms, ms to keep the record, ms to keep the events, digest of the request that has it,
 --       how many turns its conversation had ever had when it joined it now ("" where it is in none).
 -- Returns {epoch, number of the last event, 1 if it was paused, so that nothing of it was under way, what had come of it when it
--- was last paused ("" if it never was)}, or nothing where the run is not stored or has ended.
-local held = redis.call("HMGET", KEYS[1], "status", "epoch", "last_seq", "result", "paused")
+-- was last paused ("" if it never was), 1 if somebody wants it to end}, or nothing where the run is not stored or has ended.
+local held = redis.call("HMGET", KEYS[1], "status", "epoch", "last_seq", "result", "paused", "cancel")
 local paused = held[1] == "needs_approval"
 if held[1] ~= "running" and held[1] ~= "queued" and not paused then
   return false
@@ -26,4 +26,4 @@ if paused then
 end
 redis.call("PEXPIRE", KEYS[1], ARGV[3])
 redis.call("PEXPIRE", KEYS[2], ARGV[4])
-return {epoch, tonumber(held[3] or "0"), paused and 1 or 0, before}
+return {epoch, tonumber(held[3] or "0"), paused and 1 or 0, before, held[6] and 1 or 0}

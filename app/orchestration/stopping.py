@@ -1,0 +1,25 @@
+"""How a run is asked to come to its end by itself, since it may have something to put in order first."""
+
+from __future__ import annotations
+
+import asyncio
+
+
+class Stop:
+    """Asked once. Who waits for it is also told when there is nothing left to stop."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._changed = asyncio.Event()
+
+    def ask(self) -> None:
+        self.asked = True
+        self._changed.set()
+
+    def over(self) -> None:
+        """Nothing is left to stop."""
+        self._changed.set()
+
+    async def wait(self) -> None:
+        """Until it is asked, or over."""
+        await self._changed.wait()
