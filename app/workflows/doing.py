@@ -115,7 +115,7 @@ class Actions:
         return self._running.acting.tool(call, doing.path, doing.try_, outcome, doing.until, doing.means, undoing=doing.undoing)
 
     async def _workflow(self, call: JsonObject, doing: Doing, outcome: Outcome) -> AsyncGenerator[RunEvent]:
-        config, version = self._running.find(call["name"])
+        config, version = await self._running.find(call["name"])
         name, outer = call["name"].partition("@")[0], doing.level
         if outer is not None and outer.depth + 1 >= MAX_DEPTH:
             raise OrchestratorError(f"workflows stand more than {MAX_DEPTH} deep inside of one another")

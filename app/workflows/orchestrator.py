@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Final
 
 import orjson
@@ -12,7 +13,7 @@ from pydantic import Field
 
 from app.config.workflows import WorkflowConfig
 from app.core.budgets import NOTHING
-from app.core.errors import InvalidRequest, OrchestratorError, QuorumError
+from app.core.errors import InvalidRequest
 from app.core.run_events import OutputDelta, PlanMade, RunEvent, RunFailed, RunFinished, Warning
 from app.core.run_fold import total_usage
 from app.core.runs import PlanDecision, RunRequest
@@ -31,12 +32,11 @@ from app.workflows.graph import actions_of
 from app.workflows.journal import Journal, lines_of
 from app.workflows.levels import Level
 from app.workflows.library import Found, Library
+from app.workflows.pinning import Pins, taken_from
 from app.workflows.running import Running
 
 TEXT_INPUT: Final = "input"
 """An input of this name is the text of the request, where nothing else is given for it."""
-PINNED: Final = "@workflow"
-"""The journal's line that says which version the run has begun with."""
 
 
 class WorkflowOptions(StrategyOptions):
@@ -123,19 +123,14 @@ class WorkflowOrchestrator(BaseOrchestrator):
         settled: _Settled = context.settled
         goes_on = context.taken or context.before is not None
         lines = dict(await lines_of(context.steps)) if context.steps is not None and goes_on else {}
-        pinned = lines.pop(PINNED, None)
-        found = settled.found if pinned is None else _pinned(settled.found, pinned["version"], context, library)
+        pinned = taken_from(lines)
         journal = Journal(context.steps, lines)
-        if pinned is None:
-            await journal.note(PINNED, {"version": found.version})
+        pins = Pins(journal, pinned, partial(library.find, request.tenant))
+        found = await pins.first(settled.found)
         within = () if context.inside is None else context.inside.within
         acting = Acting(context, engine, journal, within)
 
-        def find(reference: str) -> tuple[WorkflowConfig, int]:
-            called = library.find(request.tenant, reference)
-            return called.config, called.version
-
-        running = Running(context, acting, journal, find, library.limits)
+        running = Running(context, acting, journal, pins.called, library.limits)
         execution = Execution(running)
         for event in execution.told_again():
             yield event
@@ -180,20 +175,6 @@ def _inputs(found: Found, options: WorkflowOptions, request: RunRequest) -> dict
 def _text(request: RunRequest) -> str:
     """The user's last words."""
     return next((message.text for message in reversed(request.messages) if message.role == "user" and message.text), "")
-
-
-def _pinned(found: Found, version: int, context: RunContext, library: Library) -> Found:
-    """The version that the run has begun with, whoever goes on with it.
-
-    Raises:
-        OrchestratorError: it is not kept any more.
-    """
-    if version == found.version:
-        return found
-    try:
-        return library.find(context.request.tenant, f"{found.name}@{version}")
-    except QuorumError as error:
-        raise OrchestratorError(f"the run has begun with a version that is not kept any more: {error.message}") from error
 
 
 def _models(config: WorkflowConfig) -> tuple[str, ...]:

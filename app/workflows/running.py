@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Any, Final
 
 import orjson
@@ -22,7 +22,7 @@ from app.workflows.journal import Journal
 from app.workflows.outcome import Tally
 from app.workflows.references import Unfound
 
-Find = Callable[[str], tuple[WorkflowConfig, int]]
+Find = Callable[[str], Awaitable[tuple[WorkflowConfig, int]]]
 """The workflow that a reference means, and its version; raises NotFound where there is none."""
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from app.state.client import StateClient
 from app.state.embedded import EmbeddedValkey
@@ -141,3 +143,30 @@ async def test_the_budget_of_a_step_bounds_all_that_is_done_in_it(tmp_path: Path
         assert 1 < len(there.asked) < 20
         usage = said["result"]["usage"]
         assert usage["input_tokens"] + usage["output_tokens"] <= 99
+
+
+@pytest.mark.parametrize("name", ["flow", "outer"])
+async def test_a_run_goes_on_with_the_definitions_that_it_has_begun_with(tmp_path: Path, valkey: EmbeddedValkey, name: str):
+    flow = {
+        "steps": {"a": do("a"), "b": do("b ${steps.a.output.id}"), "big": {**do("big"), "after": ["b"]}},
+        "returns": "${steps.a.output.id} ${steps.b.output.id} ${steps.big.output.id}",
+    }
+    outer = {"steps": {"in": {"workflow": {"name": "flow"}}}, "returns": "${steps.in.output}"}
+    async with world(tmp_path, valkey, flow=flow, outer=outer) as there:
+        config, client = yaml.safe_load(there.service.config.read_text()), there.service.client
+        config["tools"]["permissions"].append({"effect": "approve", "tools": ["do"], "when": "arguments.what == 'big'"})
+        there.service.configure(config)
+        await client.post("/v1/admin/reload")
+        waiting = await there.run(name)
+        config["workflows"]["flow"]["steps"]["a"] = do("another")
+        there.service.configure(config)
+        await client.post("/v1/admin/reload")
+        await client.post(f"/v1/approvals/{waiting['approvals'][0]['id']}", json={"decision": "approve"})
+
+        found = waiting
+        async with asyncio.timeout(20):
+            while found["status"] in ("needs_approval", "running"):
+                found = (await client.get(f"/v1/orchestrations/{waiting['id']}")).json()
+                await asyncio.sleep(0.05)
+        assert there.did == ["a", "b id-a", "big"]
+        assert found["output"]["text"] == "id-a id-b id-a id-big"
