@@ -8,7 +8,7 @@ from typing import Any
 
 from app.config.document import Fault
 from app.config.explaining import close_to, listed
-from app.config.workflows import WorkflowAction, WorkflowConfig, WorkflowStep
+from app.config.workflows import WorkflowAction, WorkflowConfig, WorkflowStep, WorkflowTool
 from app.core.chat import JsonObject
 from app.core.errors import InvalidRequest
 from app.core.json_schemas import compiled as compiled_schema
@@ -51,6 +51,7 @@ def faults_of(config: WorkflowConfig, known: Known) -> list[Fault]:
     else:
         found += _undoing(config, needed)
     found += _value(config.returns, ("returns",), scope)
+    found += _as_tool(config, known)
     for place, name in ((("middleware", number), name) for number, name in enumerate(config.middleware)):
         if name not in known.middleware:
             found.append(Fault(place, f"{name!r} is no middleware; there are {listed(known.middleware) or 'none'}"))
@@ -148,6 +149,17 @@ def _repeating(place: Place, step: WorkflowStep, scope: Scope) -> Iterator[Fault
         if spec is not None and action.tool is not None and spec.side_effect == "write" and not action.tool.idempotent:
             message = f"would call {spec.name!r} again, which writes; say `idempotent: true` there if that is harmless"
             yield Fault((*place, repeats), message)
+        called = None if action.workflow is None else scope.known.workflow(action.workflow.name)
+        if action.workflow is None or called is None:
+            continue
+        for inner, where, call in _writes(called, scope.known, {action.workflow.name}):
+            if inner.undo is None and not call.idempotent:
+                path = ".".join(map(str, (action.workflow.name, *where)))
+                message = (
+                    f"would call {call.name!r} again at {path}, which writes; give that an `undo`, or say `idempotent: true`"
+                )
+                yield Fault((*place, repeats), message)
+                break
 
 
 def _compensation(place: Place, step: WorkflowStep, scope: Scope) -> Iterator[Fault]:
@@ -162,6 +174,29 @@ def _compensation(place: Place, step: WorkflowStep, scope: Scope) -> Iterator[Fa
     if compensation.do == "replace" and len(given & {"value", "action"}) != 1:
         yield Fault(where, "needs either 'value' or 'action', which makes the output in the place of the step's")
     yield from _value(compensation.value, (*where, "value"), scope)
+
+
+def _as_tool(config: WorkflowConfig, known: Known) -> Iterator[Fault]:
+    """A tool that says that it reads is called again, and offered where none may be that writes."""
+    if config.as_tool is not None and config.as_tool.side_effect == "read":
+        for _, place, call in _writes(config, known, set()):
+            message = f"is `read`, and {'.'.join(map(str, place))} calls {call.name!r}, which writes; say `write`"
+            yield Fault(("as_tool", "side_effect"), message)
+            return
+
+
+def _writes(config: WorkflowConfig, known: Known, seen: set[str]) -> Iterator[tuple[WorkflowStep, Place, WorkflowTool]]:
+    """Every call of a tool that writes in a workflow and those inside of it, with its step."""
+    for name, step in config.steps.items():
+        for place, action in graph.actions_of(step, ("steps", name)):
+            spec = known.tool(action.tool.name) if action.tool is not None and known.tool is not None else None
+            if action.tool is not None and spec is not None and spec.side_effect == "write":
+                yield step, place, action.tool
+            called = None if action.workflow is None else known.workflow(action.workflow.name)
+            if action.workflow is not None and called is not None and action.workflow.name not in seen:
+                seen.add(action.workflow.name)
+                for inner, where, call in _writes(called, known, seen):
+                    yield inner, (*place, action.workflow.name, *where), call
 
 
 def _undoing(config: WorkflowConfig, needed: Mapping[str, tuple[str, ...]]) -> Iterator[Fault]:

@@ -9,6 +9,7 @@ import orjson
 import structlog
 from pydantic import ValidationError
 
+from app.config.document import Fault
 from app.config.faults import deepest
 from app.config.workflows import WorkflowConfig
 from app.core.clock import Clock
@@ -116,6 +117,8 @@ def checked(library: Library, tenant: str, name: str, config: WorkflowConfig) ->
         InvalidRequest: with every fault and its place.
     """
     faults = library.check(tenant, name, config)
+    if config.as_tool is not None:
+        faults = (Fault(("as_tool",), "is for workflows of the configuration; one that is stored is no tool"), *faults)
     if faults:
         said = "; ".join(said_of(fault) for fault in faults)
         raise InvalidRequest(said, param=".".join(str(step) for step in faults[0].path) or None)

@@ -170,3 +170,10 @@ async def test_a_run_goes_on_with_the_definitions_that_it_has_begun_with(tmp_pat
                 await asyncio.sleep(0.05)
         assert there.did == ["a", "b id-a", "big"]
         assert found["output"]["text"] == "id-a id-b id-a id-big"
+
+
+async def test_a_stored_workflow_does_not_pretend_to_be_a_tool(tmp_path: Path, valkey: EmbeddedValkey):
+    definition = {"name": "it", "steps": {"a": value(1)}, "as_tool": {"description": "Does it."}}
+    async with world(tmp_path, valkey) as there:
+        said = await there.service.client.post("/v1/workflows", json=definition)
+        assert (said.status_code, said.json()["error"]["param"]) == (400, "as_tool")

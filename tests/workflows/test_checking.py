@@ -30,6 +30,7 @@ TOOLS = {
 OTHER = WorkflowConfig.model_validate(
     {"inputs": {"n": {"type": "integer"}}, "steps": {"a": {"transform": {"value": 1}}}, "returns": {"x": 1}}
 )
+POSTS = WorkflowConfig.model_validate({"steps": {"p": {"tool": {"name": "mail", "arguments": {"to": "x"}}}}})
 INPUTS = {"text": {"type": "string"}, "n": {"type": "integer"}, "list": {"type": "array", "items": {"type": "number"}}}
 
 
@@ -43,7 +44,7 @@ def faults(steps: dict[str, Any], **more: Any) -> dict[str, str]:
     """The faults of a workflow of these steps, by their places."""
     config = WorkflowConfig.model_validate({"inputs": INPUTS, "steps": steps, **more})
     known = Known(
-        {"it": config, "other": OTHER},
+        {"it": config, "other": OTHER, "posts": POSTS},
         frozenset({"panel", "flow"}),
         recipe_faults,
         lambda name: None if name == "m" else f"{name!r} is not a model",
@@ -164,3 +165,17 @@ def test_a_workflow_is_called_by_a_step_of_its_own(asked: dict[str, Any], place:
     found = faults({"a": {"orchestration": {"input": "x", **asked}}})
     assert list(found) == [f"steps.a.orchestration.{place}"]
     assert "a step of its own" in found[f"steps.a.orchestration.{place}"]
+
+
+def test_a_workflow_that_writes_is_no_tool_that_reads():
+    as_tool = {"description": "Posts.", "side_effect": "read"}
+    found = faults({"a": {"workflow": {"name": "posts"}}}, as_tool=as_tool)
+    assert found == {
+        "as_tool.side_effect": "is `read`, and steps.a.posts.steps.p calls 'mail', which writes; say `write`",
+    }
+
+
+def test_a_workflow_that_writes_what_nobody_undoes_is_not_repeated():
+    found = faults({"a": {"workflow": {"name": "posts"}, "retry": {"times": 1}}})
+    assert list(found) == ["steps.a.retry"]
+    assert "would call 'mail' again at posts.steps.p" in found["steps.a.retry"]
