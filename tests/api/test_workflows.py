@@ -479,3 +479,37 @@ async def test_a_definition_may_be_yaml(tmp_path: Path, valkey: EmbeddedValkey):
             refused = await client.post("/v1/workflows", content=wrong, headers=headers)
             assert (refused.status_code, said in refused.json()["detail"]) == (400, True), refused.text
         await client.delete("/v1/workflows/written")
+
+
+async def test_a_run_in_the_background_waits_for_a_person_and_goes_on(
+    tmp_path: Path, valkey: EmbeddedValkey, state: StateClient
+):
+    await state.commands.flushall()
+    trip = {"steps": {"see": do("see", "look"), "buy": {**do("buy"), "after": ["see"]}}, "returns": "${steps.buy.output.id}"}
+    async with world(tmp_path, valkey, trip=trip) as there:
+        client, config = there.service.client, yaml.safe_load(there.service.config.read_text())
+        config["tools"]["permissions"] = [
+            {"effect": "allow", "tools": ["look"]},
+            {"name": "buys", "effect": "approve", "tools": ["do"]},
+        ]
+        there.service.configure(config)
+        await client.post("/v1/admin/reload")
+        queued = await there.run("trip", background=True, priority="high")
+        assert queued["status"] == "queued"
+        async with asyncio.timeout(10):
+            while not (waiting := (await client.get("/v1/approvals", params={"status": "pending"})).json()["data"]):
+                await asyncio.sleep(0.02)
+        assert there.did == ["see"]
+        approved = await client.post(f"/v1/approvals/{waiting[0]['id']}", json={"decision": "approve"})
+        assert approved.status_code == 200, approved.text
+        async with asyncio.timeout(10):
+            while (found := (await client.get(f"/v1/orchestrations/{queued['id']}")).json())["status"] != "succeeded":
+                assert found["status"] in ("queued", "running", "needs_approval"), found
+                await asyncio.sleep(0.02)
+        assert (found["output"]["text"], there.did) == ("id-buy", ["see", "buy"])
+
+
+async def test_what_is_for_background_runs_is_refused_without_one(tmp_path: Path, valkey: EmbeddedValkey):
+    async with world(tmp_path, valkey, trip={"steps": {"a": value("b")}}) as there:
+        assert (await there.run("trip", priority="low"))["error"]["param"] == "priority"
+        assert (await there.run("trip", background=True, stream=True))["error"]["param"] == "stream"

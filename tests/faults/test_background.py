@@ -152,3 +152,67 @@ async def test_a_store_that_was_away_loses_no_run(tmp_path: Path, store: Embedde
         assert {result["status"] for result in results} == {"succeeded"}
         assert len(provider.received) <= 40 + 4
         print(f"a store frozen for 2 s under 40 background runs: all done, {len(provider.received)} calls")
+
+
+def booking(shop: Loopback) -> dict[str, Any]:
+    """A workflow that books, asks a model, and pays; both at `shop`."""
+    host, trip = shop.url.removeprefix("http://"), {"trip": "${inputs.trip}"}
+    tool = {
+        "description": "Does it.",
+        "method": "POST",
+        "body": {"trip": "{trip}"},
+        "input": {"type": "object", "properties": {"trip": {"type": "string"}}, "required": ["trip"]},
+    }
+    tools = {
+        "hosts": [host],
+        "private_hosts": [host],
+        "builtins": [],
+        "http": {name: {**tool, "url": f"{shop.url}/{name}"} for name in ("book", "pay")},
+        "permissions": [{"effect": "allow", "tools": ["*"]}],
+    }
+    steps = {
+        "book": {"tool": {"name": "book", "arguments": trip}},
+        "ask": {"orchestration": {"strategy": "direct", "models": ["m"], "input": "Pay?"}, "after": ["book"]},
+        "pay": {"tool": {"name": "pay", "arguments": trip}, "after": ["ask"]},
+    }
+    workflow = {"inputs": {"trip": {"type": "string"}}, "steps": steps, "returns": "${steps.ask.output.text}"}
+    return {**upstream(shop.url), "tools": tools, "workflows": {"trip": workflow}}
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("path", ["/v1/workflows/trip/runs", "/v1/orchestrations"])
+async def test_a_workflow_in_the_background_goes_on_after_its_last_step_where_its_worker_is_killed(
+    tmp_path: Path, store: EmbeddedValkey, path: str
+) -> None:
+    go = asyncio.Event()
+    did: list[str] = []
+
+    def answer(request: Received) -> Answer:
+        if request.path in ("/book", "/pay"):
+            did.append(request.path)
+            return Answer(body=b"{}")
+        did.append("ask")
+        said = as_json(completion("Yes."))
+        said.wait_for = go
+        return said
+
+    options = {"workflow": "trip", "inputs": {"trip": "Oslo"}}
+    native = {"input": "Oslo", "strategy": "workflow", "options": options, "background": True}
+    body = native if path == "/v1/orchestrations" else {"inputs": {"trip": "Oslo"}, "background": True}
+    async with Loopback(answer) as shop:
+        config = booking(shop)
+        async with serving(tmp_path, store.url, {**config, "jobs": {"embedded": False}}, secret="x" * 32) as server:
+            with worker(tmp_path / "one", store.url, config) as one:
+                answered = await server.client.post(path, json=body)
+                assert (answered.status_code, answered.json()["status"]) == (202, "queued"), answered.text
+                run_id = answered.json()["id"]
+                await until(lambda: did == ["/book", "ask"], within_s=20)
+                with worker(tmp_path / "two", store.url, config):
+                    one.kill()
+                    go.set()
+                    began = time.monotonic()
+                    result = await ended(server.client, run_id, TAKEN_WITHIN_S + 20)
+                    took = time.monotonic() - began
+    assert (result["status"], result["output"]["text"]) == ("succeeded", "Yes."), result["output"]
+    assert did == ["/book", "ask", "ask", "/pay"]
+    print(f"a workflow whose worker was killed: over {took:.1f} s later, steps that were over and done again: 0")

@@ -17,6 +17,7 @@ from app.api.examples import ESTIMATES, ORCHESTRATIONS
 from app.api.plain import PlainRoute
 from app.api.queued import config_of
 from app.api.schemas.orchestrations import OrchestrationBody
+from app.api.schemas.workflows import WorkflowRunBody
 from app.api.services import Services, services_of
 from app.core.errors import InvalidRequest
 from app.core.jobs import QueuedRequest
@@ -49,9 +50,9 @@ async def orchestrate(request: Request) -> Response:
     who = asked(request, principal)  # before the body is read: its deadline counts from here
     body = await read_json(request, OrchestrationBody, services)
     watched = body.stream or "text/event-stream" in request.headers.get("accept", "")
-    _check_together(body, watched=watched)
+    check_together(body, watched=watched)
     if body.background:
-        return await _queued(request, services, principal, body)
+        return await queued(request, services, principal, body)
     asking = body.to_core(_config(body, services), deltas="all" if watched else "none", **who)
     return await answered(request, services, asking, watched=watched, on_disconnect=body.on_disconnect)
 
@@ -105,7 +106,7 @@ async def estimate(request: Request) -> Response:
     return Response(json_bytes(found), media_type="application/json")
 
 
-def _check_together(body: OrchestrationBody, *, watched: bool) -> None:
+def check_together(body: OrchestrationBody | WorkflowRunBody, *, watched: bool) -> None:
     """Raises InvalidRequest: members that mean nothing without a background run, or nothing with one."""
     if body.background:
         if watched:
@@ -119,7 +120,7 @@ def _check_together(body: OrchestrationBody, *, watched: bool) -> None:
             raise InvalidRequest(f"{name} is for background runs: set background to true, or leave it out", param=name)
 
 
-async def _queued(request: Request, services: Services, principal: Principal, body: OrchestrationBody) -> Response:
+async def queued(request: Request, services: Services, principal: Principal, body: OrchestrationBody) -> Response:
     """Accept a run, which some worker runs when it is its turn. What can be refused is refused now."""
     ticket: Ticket | None = request.scope.get(TICKET)
     who = asked(request, principal)
@@ -127,7 +128,7 @@ async def _queued(request: Request, services: Services, principal: Principal, bo
     if asking.conversation_id is not None:
         asking = await services.conversations.seen_by(asking)  # when it is its turn, it joins it
     run = services.engine.begin(asking, ticket.run_id if ticket else None)
-    queued = QueuedRequest(
+    held = QueuedRequest(
         "/v1/orchestrations",
         orjson.dumps(body.model_dump(mode="json", exclude_unset=True)),
         principal,
@@ -138,7 +139,7 @@ async def _queued(request: Request, services: Services, principal: Principal, bo
         body.webhook,
         ticket.digest if ticket else "",
     )
-    known = await services.jobs.background.put(run, queued, body.priority)
+    known = await services.jobs.background.put(run, held, body.priority)
     return Response(json_bytes(known), 202, {**run_headers(run), **location_of(run.id)}, "application/json")
 
 

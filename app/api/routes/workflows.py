@@ -16,7 +16,7 @@ from app.api.asking import asked
 from app.api.body import read_body, read_json
 from app.api.describe import described
 from app.api.errors import validation_fault
-from app.api.routes.orchestrations import answered
+from app.api.routes.orchestrations import answered, check_together, queued
 from app.api.schemas.workflows import WorkflowBody, WorkflowDiagram, WorkflowEntry, WorkflowList, WorkflowRunBody
 from app.api.services import Services, services_of
 from app.config.document import parse
@@ -140,7 +140,8 @@ async def draw_workflow(
 async def run_workflow(request: Request, name: WorkflowName) -> Response:
     """Run a workflow: as `POST /v1/orchestrations` with the strategy `workflow`.
 
-    With an `Idempotency-Key` it survives its process: another one goes on after the last step that is over.
+    With an `Idempotency-Key`, or with `background`, it survives its process: another one goes on after the last step that is
+    over.
     """
     services = services_of(request)
     who = authorize(request, services, "run")
@@ -148,6 +149,9 @@ async def run_workflow(request: Request, name: WorkflowName) -> Response:
     body = await read_json(request, WorkflowRunBody, services)
     watched = body.stream or "text/event-stream" in request.headers.get("accept", "")
     services.library.find(who.tenant, name)
+    check_together(body, watched=watched)
+    if body.background:
+        return await queued(request, services, who, body.as_orchestration(name))
     asking = RunRequest(
         OrchestrationConfig("workflow", options={"workflow": name, "inputs": body.inputs}),
         (user(orjson.dumps(body.inputs).decode()),),

@@ -24,6 +24,9 @@ CONVERSATION: Any = Field(
     ),
     examples=["support-4711"],
 )
+BACKGROUND: Any = Field(default=False, description="Answer 202 at once; the run goes on whoever leaves, see its `Location`.")
+WEBHOOK: Any = Field(default=None, max_length=2_000, description="Where the end of a background run is told, signed.")
+PRIORITY: Any = Field(default="normal", description="Before or after other background runs of the tenant.")
 
 
 class BudgetBody(Body):
@@ -75,9 +78,7 @@ class OrchestrationBody(Body):
     tools: list[ToolBody] = Field(default_factory=list[ToolBody])
     tool_choice: ToolChoiceBody = "auto"
     stream: bool = Field(default=False, description="Answer as an event stream.")
-    background: bool = Field(
-        default=False, description="Answer 202 at once; the run goes on whoever leaves, see its `Location`."
-    )
+    background: bool = BACKGROUND
     cache: CacheMode | None = Field(
         default=None, description="`use` answers that were given before, `refresh` them, or `off`; without it as configured."
     )
@@ -88,10 +89,8 @@ class OrchestrationBody(Body):
         default="fail", description="A plan that a budget does not hold is refused, or ends with the best it has."
     )
     conversation_id: ConversationId | None = CONVERSATION
-    webhook: str | None = Field(
-        default=None, max_length=2_000, description="Where the end of a background run is told, signed."
-    )
-    priority: Priority = Field(default="normal", description="Before or after other background runs of the tenant.")
+    webhook: str | None = WEBHOOK
+    priority: Priority = PRIORITY
     metadata: dict[str, Any] = Field(default_factory=dict, description="Comes back in the result.")
 
     def to_core(self, config: OrchestrationConfig, *, deltas: Deltas, **who: Any) -> RunRequest:

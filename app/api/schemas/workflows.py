@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import orjson
 from pydantic import Field
 from typing_extensions import TypedDict
 
 from app.api.schemas.messages import Body
-from app.api.schemas.orchestrations import BudgetBody
+from app.api.schemas.orchestrations import BACKGROUND, PRIORITY, WEBHOOK, BudgetBody, OrchestrationBody
 from app.config.shape import Name
 from app.config.workflows import WorkflowConfig
 from app.core.chat import CacheMode
+from app.core.jobs import Priority
 from app.core.runs import OnBudget
 
 
@@ -33,7 +35,25 @@ class WorkflowRunBody(Body):
     on_disconnect: Literal["cancel", "continue"] | None = Field(
         default=None, description="A stream whose reader has left and not come back is cancelled, or goes on to its end."
     )
+    background: bool = BACKGROUND
+    webhook: str | None = WEBHOOK
+    priority: Priority = PRIORITY
     metadata: dict[str, Any] = Field(default_factory=dict, description="Comes back in the result.")
+
+    def as_orchestration(self, name: str) -> OrchestrationBody:
+        """The same as a body of `POST /v1/orchestrations`, for the queue."""
+        return OrchestrationBody(
+            input=orjson.dumps(self.inputs).decode(),
+            strategy="workflow",
+            options={"workflow": name, "inputs": self.inputs},
+            budget=self.budget,
+            on_budget=self.on_budget,
+            cache=self.cache,
+            background=True,
+            webhook=self.webhook,
+            priority=self.priority,
+            metadata=self.metadata,
+        )
 
 
 class WorkflowEntry(TypedDict):
