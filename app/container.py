@@ -14,13 +14,13 @@ from app.api.idempotency.holding import Holds
 from app.api.lines import dialects
 from app.api.queued import QueuedReader
 from app.api.services import Services
-from app.config.loading import Checks, Loaded
-from app.config.reload import Configuration
+from app.checking import checks_of, configuration_of
+from app.config.loading import Loaded
 from app.config.settings import Settings, unknown_variables
-from app.config.spec import LLMProvider, OrchestratorConfig, QuorumSpec
+from app.config.spec import LLMProvider, QuorumSpec
 from app.core.audit import SERVICE, SERVICE_TENANT, Act
 from app.core.clock import SystemClock
-from app.core.errors import ConfigError, InvalidRequest, StateUnavailable
+from app.core.errors import ConfigError, StateUnavailable
 from app.core.lifecycle import Draining
 from app.core.tools import Tool
 from app.jobs.background import QUEUE
@@ -34,14 +34,11 @@ from app.orchestration.bundles.tools import Bundles
 from app.orchestration.conversations.conversations import Conversations
 from app.orchestration.engine import Engine
 from app.orchestration.learning.learning import Learning
-from app.orchestration.prompts import placeholders
 from app.orchestration.reviewing.reviews import Reviews
 from app.orchestration.runs.host import RunHost
 from app.orchestration.runs.stored import StoredRuns
-from app.orchestration.strategies import Strategies, parse_options
+from app.orchestration.strategies import Strategies
 from app.providers.destinations import names_of
-from app.providers.environment import load_or_default
-from app.providers.factory import provider_faults
 from app.providers.registry import ModelRegistry
 from app.reliability.answers import Answers
 from app.reliability.breakers import Breakers
@@ -67,82 +64,15 @@ from app.state.turns import TurnStore
 from app.tools.audit.keeping import AuditKeeping
 from app.tools.audit.reading import TrailReader
 from app.tools.audit.trail import AuditTrail
-from app.tools.toolbox import Toolbox, python_faults
+from app.tools.toolbox import Toolbox
 from app.workflows.keeping import Keeping
 from app.workflows.known import Known, no_faults
 from app.workflows.library import Library
 from app.workflows.orchestrator import WorkflowOrchestrator
-from app.workflows.surroundings import known_of, workflow_faults
+from app.workflows.surroundings import known_of
 from app.workflows.tools import WorkflowTools
 
 _log = structlog.get_logger("quorum.container")
-
-
-def configuration_of(settings: Settings, strategies: Strategies) -> Configuration:
-    """The configuration that `settings` name, checked by everybody who knows a part of it.
-
-    Raises:
-        ConfigError: it is wrong.
-    """
-    checks = checks_of(strategies)
-    return Configuration(lambda: load_or_default(settings.config_path(), os.environ, checks=checks))
-
-
-def all_strategies() -> Strategies:
-    """Every strategy that there is, by name. What runs them puts the parts of `workflow` together."""
-    strategies = Strategies()
-    strategies.register(WorkflowOrchestrator())
-    return strategies
-
-
-def connect_workflows(strategies: Strategies, engine: Engine, spec: QuorumSpec) -> None:
-    """Have `engine` run the workflows of `spec`, in a process that is no service."""
-    strategy = strategies.get("workflow")
-    if isinstance(strategy, WorkflowOrchestrator):
-        strategy.engine = engine
-        strategy.library = Library(spec, known_of(spec, checks_of(strategies).recipe or no_faults))
-
-
-def checks_of(strategies: Strategies) -> Checks:
-    """What only providers and strategies can judge of a configuration."""
-
-    def recipe(config: OrchestratorConfig) -> list[tuple[tuple[str | int, ...], str]]:
-        try:
-            strategy = strategies.get(config.strategy)
-        except InvalidRequest as error:
-            return [(("strategy",), error.message)]
-        try:
-            parse_options(strategy, config.options)
-        except InvalidRequest as error:
-            steps = (error.param or "options").split(".")
-            said = error.message.removeprefix(f"{error.param}: ")
-            return [(tuple(int(step) if step.isdecimal() else step for step in steps), said)]
-        return []
-
-    def recipe_models(config: OrchestratorConfig) -> list[tuple[tuple[str | int, ...], str]]:
-        try:
-            strategy = strategies.get(config.strategy)
-            options = parse_options(strategy, config.options)
-        except InvalidRequest:  # which `recipe` tells
-            return []
-        return [(("options", *named.path), named.name) for named in strategy.models_of(options)]
-
-    def recipe_tools(config: OrchestratorConfig) -> list[str]:
-        try:
-            strategy = strategies.get(config.strategy)
-            return list(strategy.tools_of(parse_options(strategy, config.options)))
-        except InvalidRequest:  # which `recipe` tells
-            return []
-
-    return Checks(
-        recipe=recipe,
-        recipe_models=recipe_models,
-        provider=provider_faults,
-        prompts=placeholders(),
-        tools=python_faults,
-        recipe_tools=recipe_tools,
-        workflows=lambda spec: workflow_faults(spec, recipe),
-    )
 
 
 class Container:
@@ -384,11 +314,13 @@ class Container:
         """Go on with a run that waits for nothing any more. False where that is to be tried again, as where it is about to be
         paused."""
         if ready.digest == QUEUE:
-            return await self._jobs.background.go_on(ready.tenant, ready.run_id)
+            return await self._jobs.background.go_on(ready.run_id) != "running"
         if self._works:  # a server answers what came as a request
             return False
         told = await self.executions.resume(RequestId(ready.tenant, ready.digest))
-        return told == "due" or (told == "over" and await self._runs.over(ready.tenant, ready.run_id))
+        if told != "over" or await self._runs.over(ready.tenant, ready.run_id):
+            return told != "busy"
+        return await self._jobs.background.go_on(ready.run_id) == "hurried"  # what was answered was that it waits in the queue
 
     async def _sync(self, stored: Mapping[str, LLMProvider]) -> None:
         """Make the registry's dynamic providers those that are stored."""

@@ -151,8 +151,8 @@ async def _source(
 
     if asked.conversation_id is not None:
         raise InvalidRequest(f"a service keeps conversations, and none is at {DEFAULT_URL}; name yours with --url")
+    from app.checking import all_strategies
     from app.cli.asking import here
-    from app.container import all_strategies
 
     strategies = all_strategies()
     loaded = here.configuration(config, strategies)

@@ -80,9 +80,9 @@ def explain_permission(
 
 
 def _loaded(file: Path | None) -> Loaded:
+    from app.checking import all_strategies, checks_of
     from app.config.loading import load
     from app.config.settings import load_settings
-    from app.container import all_strategies, checks_of
     from app.core.errors import ConfigError
 
     path = file or load_settings().config_path()

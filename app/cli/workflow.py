@@ -69,8 +69,8 @@ def _read(definition: str, config: Path | None) -> tuple[str, QuorumSpec, Workfl
 
 
 def _of_file(path: Path, spec: QuorumSpec) -> WorkflowConfig:
+    from app.checking import all_strategies, checks_of
     from app.config.loading import load_definition
-    from app.container import all_strategies, checks_of
     from app.workflows.checking import faults_of_all
     from app.workflows.known import no_faults
     from app.workflows.surroundings import known_of
@@ -85,10 +85,10 @@ def _of_file(path: Path, spec: QuorumSpec) -> WorkflowConfig:
 
 
 def _spec(config: Path | None) -> QuorumSpec:
+    from app.checking import all_strategies, checks_of
     from app.config.loading import load
     from app.config.settings import load_settings
     from app.config.spec import QuorumSpec
-    from app.container import all_strategies, checks_of
 
     path = config or load_settings().config_path()
     return QuorumSpec() if path is None else load(path, checks=checks_of(all_strategies())).spec

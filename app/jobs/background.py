@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Final
+from typing import Final, Literal
 
 from app.core.budgets import NOTHING
 from app.core.clock import Clock
@@ -170,12 +170,13 @@ class BackgroundRuns:
         await self._host.written(hosted)
         return None
 
-    async def go_on(self, tenant: str, run_id: str) -> bool:
-        """A run that was paused waits for nothing any more, or is over. False where that is to be said again."""
+    async def go_on(self, run_id: str) -> Literal["hurried", "running", "absent"]:
+        """A run that was paused waits for nothing any more, or is over. One that is `running` is to be told again, one that is
+        `absent` is not in the queue."""
         hurried = await self._queue.hurry(run_id)
         if hurried == "hurried":
             await self._announce(run_id, 1)
-        return hurried != "running"
+        return hurried
 
     async def _begun(self, job: Claimed, request: QueuedRequest) -> Run:
         asking = self._read(request)

@@ -509,6 +509,34 @@ async def test_a_run_in_the_background_waits_for_a_person_and_goes_on(
         assert (found["output"]["text"], there.did) == ("id-buy", ["see", "buy"])
 
 
+@pytest.mark.parametrize("key", [{}, {"Idempotency-Key": "trip"}], ids=["plain", "keyed"])
+async def test_a_run_in_the_background_that_waits_for_a_person_is_taken_back_where_it_is_cancelled(
+    tmp_path: Path, valkey: EmbeddedValkey, state: StateClient, key: dict[str, str]
+):
+    await state.commands.flushall()
+    see = {**do("see", "look"), "undo": do("unsee", "look")}
+    trip = {"steps": {"see": see, "buy": {**do("buy"), "after": ["see"]}}}
+    async with world(tmp_path, valkey, trip=trip) as there:
+        client, config = there.service.client, yaml.safe_load(there.service.config.read_text())
+        config["tools"]["http"]["look"]["side_effect"] = "write"
+        config["tools"]["permissions"] = [
+            {"effect": "allow", "tools": ["look"]},
+            {"name": "buys", "effect": "approve", "tools": ["do"]},
+        ]
+        there.service.configure(config)
+        await client.post("/v1/admin/reload")
+        queued = await client.post("/v1/workflows/trip/runs", json={"background": True}, headers=key)
+        where = queued.headers["location"]
+        async with asyncio.timeout(10):
+            while (await client.get(where)).json()["status"] != "needs_approval":
+                await asyncio.sleep(0.02)
+        assert (await client.post(f"{where}/cancel")).status_code in (200, 202)
+        async with asyncio.timeout(10):
+            while (await client.get(where)).json()["status"] != "cancelled":
+                await asyncio.sleep(0.02)
+        assert there.did == ["see", "unsee"]
+
+
 async def test_what_is_for_background_runs_is_refused_without_one(tmp_path: Path, valkey: EmbeddedValkey):
     async with world(tmp_path, valkey, trip={"steps": {"a": value("b")}}) as there:
         assert (await there.run("trip", priority="low"))["error"]["param"] == "priority"

@@ -4,8 +4,8 @@ import textwrap
 
 import pytest
 
+from app.checking import checks_of
 from app.config.loading import Checks
-from app.container import checks_of
 from app.orchestration.strategies import Strategies
 from tests.config.conftest import Faults
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from app.checking import all_strategies, checks_of
 from app.config.spec import OrchestratorConfig
 from app.config.workflows import WorkflowConfig
-from app.container import all_strategies, checks_of
 from app.core.tools import ToolSpec
 from app.workflows.checking import faults_of_all
 from app.workflows.known import Known

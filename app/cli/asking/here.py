@@ -6,10 +6,10 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
 
+from app.checking import configuration_of, connect_workflows
 from app.cli.asking.question import Question
 from app.config.loading import Loaded
 from app.config.settings import load_settings
-from app.container import configuration_of, connect_workflows
 from app.core.chat import Generation
 from app.core.messages import system, user
 from app.core.principal import LOCAL

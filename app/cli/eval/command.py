@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import orjson
 from rich.console import Console
 
+from app.checking import all_strategies
 from app.cli.ask import DEFAULT_URL
 from app.cli.asking import here, service
 from app.cli.asking.escaping import escaped
@@ -28,7 +29,6 @@ from app.cli.eval.questions import Question, Reading, read_questions
 from app.cli.eval.replaying import speed_of
 from app.cli.eval.report import held, report
 from app.cli.eval.results import Contestant, Result
-from app.container import all_strategies
 from app.core.errors import ConfigError, InvalidRequest
 
 if TYPE_CHECKING:
