@@ -36,6 +36,7 @@ from app.orchestration.engine import Engine
 from app.orchestration.learning.learning import Learning
 from app.orchestration.reviewing.reviews import Reviews
 from app.orchestration.runs.host import RunHost
+from app.orchestration.runs.signals import Signals
 from app.orchestration.runs.stored import StoredRuns
 from app.orchestration.strategies import Strategies
 from app.providers.destinations import names_of
@@ -59,6 +60,7 @@ from app.state.reviews import ReviewStore
 from app.state.run_orders import RunOrders
 from app.state.run_records import RunRecords
 from app.state.secrets import load_secret
+from app.state.signals import SignalStore
 from app.state.step_records import StepRecords
 from app.state.turns import TurnStore
 from app.tools.audit.keeping import AuditKeeping
@@ -143,6 +145,7 @@ class Container:
         self._host = RunHost(records, RunOrders(self._state), spec.runs, StepRecords(self._state))
         requests = IdempotencyRecords(self._state)
         self._runs = StoredRuns(self._host, records, requests, self._approvals, draining, self._go_on)
+        self._signals = Signals(SignalStore(self._state), self._clock, self._go_on)
         sealer = secret.sealer("request")
         self._holds = Holds(requests, sealer, spec.idempotency)
         self.executions = Executions(requests, sealer, spec.idempotency, self._runs.close, self._holds.has)
@@ -175,6 +178,7 @@ class Container:
             host=self._host,
             runs=self._runs,
             jobs=self._jobs,
+            signals=self._signals,
             registry=self._registry,
             keys=self._keys,
             state=self._state,
@@ -244,6 +248,8 @@ class Container:
                 stack.push_async_callback(self.executions.close, self.services.draining, self._drain_s)
             self._approvals.start()
             stack.push_async_callback(self._approvals.close)
+            self._signals.start()
+            stack.push_async_callback(self._signals.close)
             for warning in await self._warnings():
                 _log.warning(warning)
             yield self.services

@@ -30,6 +30,7 @@ from app.api.routes import (
     providers,
     reviews,
     runs,
+    signals,
     tools,
     workflows,
 )
@@ -43,6 +44,7 @@ ROUTERS = (
     embeddings.router,
     orchestrations.router,
     runs.router,
+    signals.router,
     conversations.router,
     jobs.router,
     batches.uploads,

@@ -239,6 +239,24 @@ WORKFLOWS: dict[str, Any] = {
             "returns": "${steps.shout.output}",
         },
     },
+    "errand": {
+        "summary": "Waits for a signal",
+        "value": {
+            "name": "errand",
+            "steps": {
+                "payment": {"wait": {"signal": "paid", "schema": {"type": "object", "required": ["order"]}}},
+                "thanks": {"transform": {"value": "Order ${steps.payment.output.order} is paid."}},
+            },
+            "returns": "${steps.thanks.output}",
+        },
+    },
+}
+
+SIGNALS: dict[str, Any] = {
+    "paid": {
+        "summary": "What the workflow `errand` waits for; store it and run it first",
+        "value": {"name": "paid", "payload": {"order": 7}},
+    },
 }
 
 WORKFLOW_RUNS: dict[str, Any] = {

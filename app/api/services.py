@@ -20,6 +20,7 @@ from app.orchestration.learning.feedback import Feedback
 from app.orchestration.learning.statistics import Statistics
 from app.orchestration.reviewing.reviews import Reviews
 from app.orchestration.runs.host import RunHost
+from app.orchestration.runs.signals import Signals
 from app.orchestration.runs.stored import StoredRuns
 from app.providers.registry import ModelRegistry
 from app.reliability.breakers import Breakers
@@ -49,6 +50,7 @@ class Services:
     host: RunHost
     runs: StoredRuns
     jobs: Jobs
+    signals: Signals
     registry: ModelRegistry
     keys: KeyRing
     state: StateClient

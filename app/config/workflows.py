@@ -73,6 +73,24 @@ class WorkflowCall(Spec):
     )
 
 
+class WorkflowWait(Spec):
+    """What the run waits for, without a process that has it: exactly one of a signal, a review, a time."""
+
+    signal: StepName | None = Field(default=None, description="The output is its payload.")
+    review: str | None = Field(
+        default=None, min_length=1, max_length=2_000, description="What a person is asked, with references."
+    )
+    value: Any = Field(default=None, description="Of a review: what is looked at, and may be edited.")
+    json_schema: dict[str, Any] | None = Field(
+        default=None, alias="schema", description="What the payload, or the reviewed value, must fit."
+    )
+    within_s: float | None = Field(
+        default=None, gt=0, le=2_592_000, description="How long a signal is waited for; without it a week."
+    )
+    seconds: float | str | None = Field(default=None, description="How long, from when the run first comes here.")
+    until: float | str | None = Field(default=None, description="Unix time in seconds, or as 2026-11-21T18:00:00Z.")
+
+
 class WorkflowAction(Spec):
     """What a step does: exactly one of these."""
 
@@ -82,6 +100,7 @@ class WorkflowAction(Spec):
     workflow: WorkflowCall | None = None
     switch: WorkflowSwitch | None = None
     map: WorkflowMap | None = None
+    wait: WorkflowWait | None = None
 
 
 class WorkflowCase(WorkflowAction):
@@ -204,6 +223,7 @@ DEFINING: Final = (
     WorkflowSwitch,
     WorkflowTool,
     WorkflowTransform,
+    WorkflowWait,
     StepBudget,
     StepCompensation,
     StepGeneration,

@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import orjson
 
 from app.core.chat import JsonObject
 from app.core.tools import SideEffect
 
+REVIEW: Final = "workflow:review"
+"""In the place of a tool, where a person is asked about the value of a workflow's step."""
 ApprovalStatus = Literal["pending", "approved", "edited", "denied", "expired", "withdrawn"]
 """`edited`: approved with other arguments. `withdrawn`: its run ended before anybody had decided."""
 

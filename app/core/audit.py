@@ -31,6 +31,7 @@ Action = Literal[
     "breaker.reset",
     "lessons.use",
     "run.delete",
+    "run.signal",
     "conversation.delete",
     "audit.cut_back",
 ]

@@ -218,6 +218,7 @@ class RunFold:
             path=tuple(self._path),
             tool_calls=tool_calls,
             approvals=approvals,
+            waiting=(self._paused.reason or None) if self._paused and not self._end else None,
             usage=total_usage(paid),
             cost_usd=_spent(paid, tool_calls),
             wasted_cost_usd=_wasted(paid, (*wasted, *(call for call in self._calls if call.status == "cancelled"))),
@@ -361,7 +362,7 @@ def _unfold_output(result: OrchestrationOutput) -> Iterator[RunEvent]:
         yield RunFailed(result.error, result.status, result.timing, result)
     elif result.status == "needs_approval":
         waiting = tuple(approval.id for approval in result.approvals if approval.status == "pending")
-        yield RunPaused("", waiting, timing=result.timing)
+        yield RunPaused(result.waiting or "", waiting, timing=result.timing)
     elif result.status not in ("queued", "running"):
         endings = tuple(Ending(choice.index, choice.finish_reason, choice.native_finish_reason) for choice in output.choices)
         if not endings and (output.finish_reason or result.status != "cancelled"):

@@ -340,7 +340,8 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class OrchestrationOutput:
-    """The result of a run. A cost is None when the price of any part of it is unknown."""
+    """The result of a run. A cost is None when the price of any part of it is unknown. `waiting` says what a paused one waits
+    for."""
 
     id: str
     status: RunStatus
@@ -357,6 +358,7 @@ class OrchestrationOutput:
     path: tuple[PathLink, ...] = ()
     tool_calls: tuple[ToolRun, ...] = ()
     approvals: tuple[Approval, ...] = ()
+    waiting: str | None = None
     usage: Usage = NO_USAGE
     cost_usd: float | None = None
     wasted_cost_usd: float | None = None

@@ -19,6 +19,14 @@ class StepStore(Protocol):
         """
         ...
 
+    async def signal(self, name: str) -> JsonObject | None:
+        """The signal of that name that the run was sent, with its `payload`; None where there is none.
+
+        Raises:
+            StateUnavailable: the store is away.
+        """
+        ...
+
     async def put(self, path: str, record: JsonObject) -> None:
         """Write a record down; it is there when this returns.
 

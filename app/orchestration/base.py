@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict
 
 from app.config.spec import LLMProvider
-from app.core.chat import DEFAULT_GENERATION, Generation
+from app.core.chat import DEFAULT_GENERATION, Generation, JsonObject
 from app.core.messages import Message, user
 from app.core.principal import LOCAL
 from app.core.run_events import RunEvent
@@ -119,6 +119,10 @@ class BaseOrchestrator(ABC):
     def may_pause(self, context: RunContext) -> bool:
         """Whether a run may have to wait for a person, so that it is kept from its beginning on."""
         return False
+
+    def signals(self, context: RunContext) -> Mapping[str, Sequence[JsonObject]]:
+        """The signals that a run may wait for, by name, each with the JSON schemas that its payload must fit."""
+        return {}
 
     def plan(self, request: RunRequest, context: RunContext) -> PlanDecision:
         """What would run and why, as estimates show it. Nothing is called."""

@@ -41,18 +41,24 @@ def breaker_window(breaker_id: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class RunKeys:
-    """What is stored of one run: its record (a hash), its events (a stream, whose ids are the events' numbers), and what became
-    of its steps (a hash), where it has some."""
+    """What is stored of one run: its record (a hash), its events (a stream, whose ids are the events' numbers), and where it
+    has some, what became of its steps and which signals it was sent (hashes)."""
 
     record: str
     events: str
     steps: str
+    signals: str
 
 
 def run_keys(tenant: str, run_id: str) -> RunKeys:
     """The keys of a run. Another tenant's run has other keys, so that it cannot be found."""
     tag = f"quorum:{{{tenant}:{run_id}}}"
-    return RunKeys(f"{tag}:run", f"{tag}:events", f"{tag}:steps")
+    return RunKeys(f"{tag}:run", f"{tag}:events", f"{tag}:steps", f"{tag}:signals")
+
+
+SIGNALLED: Final = "quorum:{signals}:due"
+"""A hash of the runs that were sent a signal and may go on, as `tenant:run`: the digest of the request that has the run, and
+which signal it was."""
 
 
 @dataclass(frozen=True, slots=True)

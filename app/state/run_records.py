@@ -176,7 +176,7 @@ class RunRecords:
         pipe = self._state.commands.pipeline(transaction=False)
         for write in writes:
             keys = run_keys(write.whose.tenant, write.whose.run_id)
-            evalsha(pipe, self._append, [keys.record, keys.events], _arguments(write))
+            evalsha(pipe, self._append, [keys.record, keys.events, keys.steps, keys.signals], _arguments(write))
         return await pipe.execute(raise_on_error=False)
 
     async def enter(self, tenant: str, run_id: str, created_us: int, keep_s: int) -> None:
@@ -305,7 +305,7 @@ class RunRecords:
         """Remove a run from the store. False where it was not there."""
         keys = run_keys(tenant, run_id)
         with reaching_state():
-            found = await self._delete(keys=[keys.record, keys.events, keys.steps], args=[_MARK_MS])
+            found = await self._delete(keys=[keys.record, keys.events, keys.steps, keys.signals], args=[_MARK_MS])
             await self._state.commands.zrem(run_index(tenant), run_id)
         return bool(found)
 

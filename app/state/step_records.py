@@ -41,6 +41,12 @@ class OwnedSteps:
             rows = cast("dict[bytes, bytes]", await self._state.commands.hgetall(self._keys.steps))
         return {path.decode(): orjson.loads(record) for path, record in rows.items()}
 
+    async def signal(self, name: str) -> JsonObject | None:
+        """The signal of that name that the run was sent; None where there is none."""
+        with reaching_state():
+            found = cast("bytes | None", await self._state.commands.hget(self._keys.signals, name))
+        return None if found is None else orjson.loads(found)
+
     async def put(self, path: str, record: JsonObject) -> None:
         """Write a record down. May be sent again.
 

@@ -9,7 +9,6 @@ from dataclasses import replace
 import orjson
 
 from app.config.workflows import StepBudget
-from app.core.approvals import Approval
 from app.core.budgets import NOTHING
 from app.core.chat import Generation, JsonObject, ResponseFormat
 from app.core.errors import QuorumError
@@ -27,6 +26,7 @@ from app.orchestration.tools.calling import ServedCall, Terms
 from app.orchestration.tools.offering import caller_of, enclosing
 from app.reliability.purse import booked
 from app.workflows.failing import StepFailed, StepWaits
+from app.workflows.halting import Halting
 from app.workflows.journal import Journal
 from app.workflows.levels import Means
 from app.workflows.outcome import Outcome, Tally
@@ -41,11 +41,12 @@ class Acting:
         within: the tools and workflows that the run is inside of.
     """
 
-    def __init__(self, context: RunContext, engine: Engine, journal: Journal, within: tuple[str, ...]) -> None:
+    def __init__(
+        self, context: RunContext, engine: Engine, journal: Journal, halting: Halting, within: tuple[str, ...]
+    ) -> None:
         self._context, self._engine, self._journal, self._within = context, engine, journal, within
+        self._halting = halting
         self._number = 0
-        self.waits: list[Approval] = []
-        """What people must agree to before the run can go on."""
 
     async def orchestration(
         self, asked: JsonObject, outcome: Outcome, until: float | None, means: Means, *, undoing: bool
@@ -174,7 +175,7 @@ class Acting:
         if undoing:
             self._book(outcome.own.since(before))
         if served.waits_for is not None:
-            self.waits.append(served.waits_for)
+            self._halting.approvals.append(served.waits_for)
             raise StepWaits
         if served.run.error is not None:
             raise StepFailed(served.run.error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import Any, Final, cast
 
 from app.config.document import Fault
@@ -16,6 +17,7 @@ from app.config.workflows import (
     WorkflowOrchestration,
     WorkflowTool,
     WorkflowTransform,
+    WorkflowWait,
 )
 from app.core.chat import JsonObject
 from app.core.errors import InvalidRequest
@@ -27,6 +29,14 @@ from app.workflows.types import NoSuchMember, misfit, type_of
 
 AS_ORCHESTRATION: Final = "a workflow in a workflow is a step of its own: write `workflow: {name: ...}`, not an orchestration"
 """As an orchestration it would keep no journal, undo nothing with the others, and could run inside of itself for ever."""
+USED_BY: Final = {
+    "signal": {"json_schema", "within_s"},
+    "review": {"value", "json_schema"},
+    "seconds": set[str](),
+    "until": set[str](),
+}
+"""What may be waited for, and which members say more of it."""
+LONGEST_S: Final = 2_592_000
 
 
 def without_default(schema: JsonObject) -> dict[str, Any]:
@@ -61,6 +71,8 @@ class ActionCheck:
             yield from self._workflow(action.workflow, (*place, "workflow"))
         if action.map is not None:
             yield from self._map(action.map, (*place, "map"))
+        if action.wait is not None:
+            yield from self._wait(action.wait, (*place, "wait"))
 
     def _references(self, action: WorkflowAction, place: Place) -> Iterator[Fault]:
         transform = action.transform
@@ -142,6 +154,31 @@ class ActionCheck:
 
     def _map(self, mapped: WorkflowMap, place: Place) -> Iterator[Fault]:
         yield from self._fits(mapped.over, {"type": "array"}, (*place, "over"))
+
+    def _wait(self, wait: WorkflowWait, place: Place) -> Iterator[Fault]:
+        kinds = [kind for kind in USED_BY if getattr(wait, kind) is not None]
+        if len(kinds) != 1:
+            yield Fault(place, f"waits for one of {listed(USED_BY)}")
+            return
+        given = wait.model_fields_set & {"value", "json_schema", "within_s"}
+        for member in sorted(given - USED_BY[kinds[0]]):
+            name = "schema" if member == "json_schema" else member
+            yield Fault((*place, name), f"is not used where a {kinds[0]} is waited for; leave it out")
+        yield from self._fits(wait.seconds, {"type": "number", "minimum": 0, "maximum": LONGEST_S}, (*place, "seconds"))
+        yield from self._fits(wait.until, {"type": ["number", "string"]}, (*place, "until"))
+        if isinstance(wait.until, str) and not references_of(wait.until):
+            try:
+                datetime.fromisoformat(wait.until)
+            except ValueError:
+                yield Fault((*place, "until"), f"{wait.until!r} is no time; write it as 2026-11-21T18:00:00Z")
+        if wait.json_schema is not None:
+            try:
+                compiled_schema(wait.json_schema)
+            except InvalidRequest as error:
+                yield Fault((*place, "schema"), error.message)
+                return
+            if wait.value is not None:
+                yield from self._fits(wait.value, wait.json_schema, (*place, "value"))
 
     def _fits(self, value: Any, schema: JsonObject, place: Place) -> Iterator[Fault]:
         """The faults of `value`, which may hold references, as something that is to fit `schema`."""

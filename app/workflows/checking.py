@@ -77,7 +77,9 @@ def _shapes(config: WorkflowConfig) -> Iterator[Fault]:
                 what = f"has {listed(given)}; one of them" if given else f"does nothing; one of {listed(KINDS)}"
                 yield Fault(place, f"{what} is what a step does")
             yield from _nesting(place, action)
-        if step.undo is not None and kind_of(step.undo) in ("transform", "switch", "map"):
+            if action.wait is not None and place[2:3] in (("undo",), ("compensate",)):
+                yield Fault((*place, "wait"), "is not there to wait: what puts a failure right is done at once")
+        if step.undo is not None and kind_of(step.undo) in ("transform", "switch", "map", "wait"):
             yield Fault(("steps", name, "undo"), "is to change something: a tool, an orchestration or a workflow does")
 
 
@@ -98,6 +100,10 @@ def _step(name: str, step: WorkflowStep, config: WorkflowConfig, scope: Scope) -
         yield from condition_faults(step.when, (*place, "when"), scope)
     if step.pool is not None and step.pool not in config.pools:
         yield Fault((*place, "pool"), f"{step.pool!r} is no pool{_hint(step.pool, config.pools)}")
+    if step.wait is not None:
+        for member in ("retry", "timeout_s", "budget", "undo"):
+            if member in step.model_fields_set:
+                yield Fault((*place, member), "is not used where a step waits; leave it out")
     yield from _repeating(place, step, scope)
     yield from _compensation(place, step, scope)
     for inner, action in graph.actions_of(step, place):

@@ -83,6 +83,11 @@ class Actions:
     async def ready(self, ready: JsonObject, doing: Doing, outcome: Outcome) -> AsyncGenerator[RunEvent]:
         """Do an action without references, as `ready_of` gives it."""
         running = self._running
+        if "wait" in ready:
+            async with aclosing(running.halting.wait(ready["wait"], doing.path, outcome, undoing=doing.undoing)) as events:
+                async for event in events:
+                    yield event
+            return
         leaf = "workflow" not in ready
         if "orchestration" in ready:
             source = running.acting.orchestration(
@@ -230,7 +235,7 @@ def ready_of(action: WorkflowAction, values: Values, *, missing: Any = NOTHING) 
         Unfound: one leads to nothing, and nothing was given for that.
     """
     said: dict[str, Any] = {}
-    for kind in ("orchestration", "tool", "workflow"):
+    for kind in ("orchestration", "tool", "workflow", "wait"):
         member = getattr(action, kind)
         if member is None:
             continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from app.config.workflows import WorkflowAction, WorkflowConfig, WorkflowStep
+from app.config.workflows import WorkflowAction, WorkflowConfig, WorkflowStep, WorkflowWait
 from app.core.errors import InvalidRequest
 from app.workflows.graph import kind_of, needs
 
@@ -16,9 +16,11 @@ _SHAPES: Final = {
     "workflow": ('[/"', '"/]'),
     "switch": ('{"', '"}'),
     "map": ('>"', '"]'),
+    "wait": ('{{"', '"}}'),
 }
 _STATES: Final = {
     "running": "stroke:#1d4ed8,stroke-width:3px",
+    "halted": "stroke:#7e22ce,stroke-width:3px,stroke-dasharray:4",
     "succeeded": "fill:#dcfce7,stroke:#15803d",
     "failed": "fill:#fee2e2,stroke:#b91c1c",
     "skipped": "fill:#f3f4f6,stroke:#9ca3af,stroke-dasharray:4",
@@ -27,7 +29,7 @@ _STATES: Final = {
 
 
 def drawn(config: WorkflowConfig, states: Mapping[str, str] | None = None) -> str:
-    """The flowchart. `states` says of steps how they stand: running, succeeded, failed, skipped, undone."""
+    """The flowchart. `states` says of steps how they stand: running, halted, succeeded, failed, skipped, undone."""
     names = {name: f"s{number}" for number, name in enumerate(config.steps)}
     lines = ["flowchart TD"]
     for name, step in config.steps.items():
@@ -64,7 +66,17 @@ def _what(action: WorkflowAction) -> str:
         return f"for each: {_what(action.map.do)}"
     if action.switch is not None:
         return f"switch of {len(action.switch.cases)}"
+    if action.wait is not None:
+        return f"wait for {_awaited(action.wait)}"
     return "transform"
+
+
+def _awaited(wait: WorkflowWait) -> str:
+    if wait.signal is not None:
+        return f"signal {wait.signal}"
+    if wait.review is not None:
+        return "a review"
+    return f"{wait.seconds} s" if wait.seconds is not None else str(wait.until)
 
 
 def _text(text: str) -> str:

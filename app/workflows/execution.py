@@ -15,15 +15,16 @@ around it may.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Final
 
 from pydantic import TypeAdapter
 
+from app.core.approvals import Approval
 from app.core.errors import ErrorReport, OrchestratorError, report
-from app.core.run_events import HelperFinished, RunEvent, StepCompensated, ToolReturned, Warning
+from app.core.run_events import ApprovalDecided, HelperFinished, RunEvent, StepCompensated, ToolReturned, Warning
 from app.core.runs import HelperCall
 from app.core.streams import merge
 from app.core.tool_runs import ToolRun
@@ -59,7 +60,7 @@ class Execution:
         self._running = running
         self._actions = Actions(running, self.level)
 
-    def told_again(self) -> Iterator[RunEvent]:
+    async def told_again(self) -> AsyncGenerator[RunEvent]:
         """What was done before, which is this run's: what had come of it when it was last paused, and the calls of steps that
         have ended since."""
         context, took = self._running.context, self._running.took
@@ -68,7 +69,10 @@ class Execution:
         paid = {tool.id for tool in before.tool_calls if tool.status not in NOT_MADE} if before is not None else set[str]()
         if before is not None:
             notes = Counter(context.conversation.notes if context.conversation else ())  # which are told already
-            yield from (Warning(message) for message in (Counter(before.warnings) - notes).elements())
+            for message in (Counter(before.warnings) - notes).elements():
+                yield Warning(message)
+            for decided in await self._decided(before.approvals):
+                yield ApprovalDecided(decided)
         calls, tools = self._running.journal.told()
         later = [call for call in map(_CALL.validate_python, calls) if call not in settled]
         for call in (*settled, *later):
@@ -83,12 +87,23 @@ class Execution:
                 self.unsettled.add(event)
             yield event
 
+    async def _decided(self, approvals: Sequence[Approval]) -> list[Approval]:
+        """Those of steps that are over, and so ask for them no more."""
+        context, found = self._running.context, list[Approval]()
+        for one in approvals:
+            path = one.call_id.rpartition("#")[0] or one.call_id
+            if one.status != "pending":
+                found.append(one)
+            elif context.approvals is not None and self._running.journal.is_over(path):
+                found += await context.approvals.became(context.request.tenant, one.call_id)
+        return found
+
     async def level(self, level: Level) -> AsyncGenerator[RunEvent]:
         """Run a workflow; its `output` is there when this is over.
 
         Raises:
             StepFailed: it has failed, and what was done in it is undone.
-            StepWaits: a person must agree first.
+            StepWaits: something must come first.
         """
         known = self._running.journal.failure(level.path)
         if known is None:

@@ -9,7 +9,7 @@ from app.config.workflows import WorkflowAction, WorkflowCall, WorkflowConfig, W
 from app.workflows.references import Path, Reference, bound_condition, bound_expression, in_value
 
 Place = tuple[str | int, ...]
-KINDS: Final = ("orchestration", "tool", "transform", "workflow", "switch", "map")
+KINDS: Final = ("orchestration", "tool", "transform", "workflow", "switch", "map", "wait")
 
 
 def kind_of(action: WorkflowAction) -> str | None:
@@ -43,6 +43,9 @@ def values_of(action: WorkflowAction) -> Iterator[tuple[Place, Any]]:
         yield ("workflow", "inputs"), action.workflow.inputs
     if action.map is not None:
         yield ("map", "over"), action.map.over
+    if action.wait is not None:
+        for member in ("review", "value", "seconds", "until"):
+            yield ("wait", member), getattr(action.wait, member)
 
 
 def read_by(action: WorkflowAction) -> Iterator[tuple[Place, Reference]]:

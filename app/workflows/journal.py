@@ -88,6 +88,23 @@ class Journal:
         """What the workflow at `path` has failed with."""
         return self._lines.get(FAILED + path)
 
+    def until(self, path: str) -> float | None:
+        """When the wait of a step is over, in Unix time; None where it has not begun."""
+        return self._lines.get(path, {}).get("until")
+
+    async def signal(self, name: str) -> JsonObject | None:
+        """What was sent to the run under `name`, if need be once the store is back; None where nothing was."""
+        while self._store is not None:
+            try:
+                return await self._store.signal(name)
+            except StateUnavailable:
+                await asyncio.sleep(AGAIN_S)
+        return None
+
+    def is_over(self, path: str) -> bool:
+        """Whether a step is over."""
+        return "result" in self._lines.get(path, {})
+
     async def note(self, path: str, line: JsonObject) -> None:
         """Write down what is no step's."""
         await self._write(path, line)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -11,8 +11,9 @@ from typing import Any, ClassVar, Final
 import orjson
 from pydantic import Field
 
-from app.config.workflows import WorkflowConfig
+from app.config.workflows import WorkflowAction, WorkflowConfig
 from app.core.budgets import NOTHING
+from app.core.chat import JsonObject
 from app.core.errors import InvalidRequest
 from app.core.run_events import OutputDelta, PlanMade, RunEvent, RunFailed, RunFinished, Warning
 from app.core.run_fold import total_usage
@@ -20,7 +21,6 @@ from app.core.runs import PlanDecision, RunRequest
 from app.orchestration.base import BaseOrchestrator, StrategyOptions
 from app.orchestration.context import RunContext
 from app.orchestration.engine import Engine
-from app.orchestration.tools.pausing import paused_by
 from app.reliability.forecast import PlannedCall
 from app.reliability.purse import booked
 from app.workflows.acting import Acting
@@ -29,6 +29,7 @@ from app.workflows.checking import inputs_fault, with_defaults
 from app.workflows.execution import Execution
 from app.workflows.failing import CANCELLED, UNCERTAIN, StepFailed, StepWaits
 from app.workflows.graph import actions_of
+from app.workflows.halting import Halting
 from app.workflows.journal import Journal, lines_of
 from app.workflows.levels import Level
 from app.workflows.library import Found, Library
@@ -93,15 +94,30 @@ class WorkflowOrchestrator(BaseOrchestrator):
         context.settled = _Settled(found, _inputs(found, options, request))
 
     def may_pause(self, context: RunContext) -> bool:
-        """Where a rule may ask for an approval, and the workflow calls a tool, or another workflow that may."""
+        """Where it has something reviewed, or a rule may ask for an approval and it calls a tool; or another workflow that
+        may."""
         box, settled = context.toolbox, context.settled
-        if box is None or not any(rule.effect == "approve" for rule in box.config.permissions):
-            return False
+        rules = box is not None and any(rule.effect == "approve" for rule in box.config.permissions)
         return any(
-            action.tool is not None or action.workflow is not None
+            (action.tool is not None and rules) or action.workflow is not None or _reviews(action)
             for name, step in settled.found.config.steps.items()
             for _, action in actions_of(step, ("steps", name))
         )
+
+    def signals(self, context: RunContext) -> Mapping[str, Sequence[JsonObject]]:
+        assert self.library is not None  # noqa: S101 - `check` has seen to it
+        settled: _Settled = context.settled
+        found: dict[str, list[JsonObject]] = {}
+        waiting, seen = [settled.found.config], set[str]()
+        while waiting:
+            for name, step in waiting.pop().steps.items():
+                for _, action in actions_of(step, ("steps", name)):
+                    if action.wait is not None and action.wait.signal is not None:
+                        found.setdefault(action.wait.signal, []).append(action.wait.json_schema or {})
+                    if action.workflow is not None and action.workflow.name not in seen:
+                        seen.add(action.workflow.name)
+                        waiting.append(self.library.find(context.request.tenant, action.workflow.name).config)
+        return found
 
     def plan(self, request: RunRequest, context: RunContext) -> PlanDecision:
         settled: _Settled = context.settled
@@ -128,11 +144,12 @@ class WorkflowOrchestrator(BaseOrchestrator):
         pins = Pins(journal, pinned, partial(library.find, request.tenant))
         found = await pins.first(settled.found)
         within = () if context.inside is None else context.inside.within
-        acting = Acting(context, engine, journal, within)
+        halting = Halting(context, journal)
+        acting = Acting(context, engine, journal, halting, within)
 
-        running = Running(context, acting, journal, pins.called, library.limits)
+        running = Running(context, acting, halting, journal, pins.called, library.limits)
         execution = Execution(running)
-        for event in execution.told_again():
+        async for event in execution.told_again():
             yield event
         unsettled = execution.unsettled
         if context.purse is not None and (unsettled.calls or unsettled.tools):
@@ -154,11 +171,15 @@ class WorkflowOrchestrator(BaseOrchestrator):
             yield RunFinished("needs_review", json={"step": level.failed_step, "error": failed.error.code})
             return
         except StepWaits:
-            yield paused_by(acting.waits)
+            yield halting.paused()
             return
         output = level.output
         yield OutputDelta(0, "text", output if isinstance(output, str) else orjson.dumps(output).decode())
         yield RunFinished(json=None if isinstance(output, str) else output)
+
+
+def _reviews(action: WorkflowAction) -> bool:
+    return action.wait is not None and action.wait.review is not None
 
 
 def _inputs(found: Found, options: WorkflowOptions, request: RunRequest) -> dict[str, Any]:

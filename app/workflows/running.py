@@ -18,6 +18,7 @@ from app.core.streams import close, with_deadline
 from app.orchestration.context import RunContext
 from app.workflows.acting import Acting
 from app.workflows.failing import StepFailed
+from app.workflows.halting import Halting
 from app.workflows.journal import Journal
 from app.workflows.outcome import Tally
 from app.workflows.references import Unfound
@@ -37,8 +38,11 @@ class Running:
         limits: the bounds of all runs.
     """
 
-    def __init__(self, context: RunContext, acting: Acting, journal: Journal, find: Find, limits: WorkflowsConfig) -> None:
-        self.context, self.acting, self.journal, self.find, self.limits = context, acting, journal, find, limits
+    def __init__(
+        self, context: RunContext, acting: Acting, halting: Halting, journal: Journal, find: Find, limits: WorkflowsConfig
+    ) -> None:
+        self.context, self.acting, self.halting, self.journal = context, acting, halting, journal
+        self.find, self.limits = find, limits
         self.took = Tally()
         self._began = context.clock.monotonic()
         self._count = 0

@@ -15,7 +15,7 @@ from app.workflows import graph
 from app.workflows.graph import Place
 from app.workflows.known import Known
 from app.workflows.references import Path, Reference, in_value, whole
-from app.workflows.types import ANY, RUN, WORKFLOW, NoSuchMember, answer, reached, step_result, type_of
+from app.workflows.types import ANY, RUN, WORKFLOW, NoSuchMember, answer, reached, step_result, type_of, waited
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +90,8 @@ class Scope:
         if action.tool is not None:
             spec = self.tool(action.tool.name)
             return spec.output_schema or ANY if spec is not None else ANY
+        if action.wait is not None:
+            return waited(action.wait)
         if action.map is not None:
             return {"type": "array", "items": self._output(action.map.do)}
         if action.workflow is not None:

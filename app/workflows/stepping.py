@@ -57,7 +57,7 @@ class StepRun:
                     async for event in events:
                         yield event
         except StepWaits:
-            level.standing[self._name] = "waiting for approval"
+            level.standing[self._name] = "halted"
         finally:
             level.over[self._name].set()
             stop = self._running.context.stop

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, cast
 
+from app.config.workflows import WorkflowWait
 from app.core.chat import JsonObject
 from app.workflows.references import Path
 
@@ -64,6 +65,17 @@ def answer(schema: JsonObject | None) -> JsonObject:
             "status": _TEXT,
         },
     }
+
+
+def waited(wait: WorkflowWait) -> JsonObject:
+    """The output of a step that waits."""
+    schema = wait.json_schema or ANY
+    if wait.signal is not None:
+        return schema
+    if wait.review is None:
+        return {"type": "object", "additionalProperties": False, "properties": {"until": _NUMBER}}
+    said = {"value": schema, "decision": _TEXT, "by": _MAYBE_TEXT, "comment": _MAYBE_TEXT}
+    return {"type": "object", "additionalProperties": False, "properties": said}
 
 
 class NoSuchMember(LookupError):

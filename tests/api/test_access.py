@@ -36,6 +36,7 @@ SCOPES = {
     ("POST", "/v1/batches/{id}/cancel"): "run",
     ("POST", "/v1/batches/{id}/retry"): "run",
     ("POST", "/v1/orchestrations/{id}/cancel"): "run",
+    ("POST", "/v1/orchestrations/{id}/signals"): "run",
     ("DELETE", "/v1/orchestrations/{id}"): "run",
     ("GET", "/v1/conversations/{id}"): "read",
     ("DELETE", "/v1/conversations/{id}"): "run",

@@ -13,7 +13,7 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import GenerationMode
 
-from app.api.examples import APPROVALS, ORCHESTRATIONS, REVIEWS
+from app.api.examples import APPROVALS, ORCHESTRATIONS, REVIEWS, WORKFLOWS
 from app.state.embedded import EmbeddedValkey
 from tests.support.frames import frames
 from tests.support.serving import serving_in_thread
@@ -36,6 +36,8 @@ def url(tmp_path_factory: pytest.TempPathFactory, valkey: EmbeddedValkey) -> Ite
         for _ in APPROVALS:
             httpx.post(f"{url}/v1/orchestrations", json={**calculated, "options": {"approval": "all"}})
         httpx.post(f"{url}/v1/orchestrations", json=WATCHED)  # the newest is not one that waits
+        httpx.post(f"{url}/v1/workflows", json=WORKFLOWS["errand"]["value"])
+        httpx.post(f"{url}/v1/workflows/errand/runs", json={})  # which waits for the example of a signal
         for _ in REVIEWS:  # each decides one, and feedback is on the newest
             httpx.post(f"{url}/v1/orchestrations", json=ORCHESTRATIONS["consensus"]["value"])
         yield url

@@ -124,6 +124,29 @@ VALUE = {"transform": {"value": "x"}}
         ),
         ({"a": {"transform": {"expression": "[1].map(x, [1].map(y, y))"}}}, "steps.a.transform.expression", "loops inside"),
         ({"a": {"transform": {}}}, "steps.a.transform", "either"),
+        ({"a": {"wait": {}}}, "steps.a.wait", "waits for one of"),
+        ({"a": {"wait": {"signal": "s", "seconds": 1}}}, "steps.a.wait", "waits for one of"),
+        ({"a": {"wait": {"seconds": "${inputs.text}"}}}, "steps.a.wait.seconds", "string, and number is wanted"),
+        ({"a": {"wait": {"seconds": -1}}}, "steps.a.wait.seconds", "minimum"),
+        ({"a": {"wait": {"until": "soon"}}}, "steps.a.wait.until", "no time"),
+        ({"a": {"wait": {"signal": "s", "schema": {"type": "nope"}}}}, "steps.a.wait.schema", "no JSON schema"),
+        ({"a": {"wait": {"seconds": 1, "within_s": 2}}}, "steps.a.wait.within_s", "is not used"),
+        ({"a": {"wait": {"review": "?", "value": 5, "schema": {"type": "string"}}}}, "steps.a.wait.value", "string"),
+        ({"a": {"wait": {"signal": "s"}, "retry": {}}}, "steps.a.retry", "where a step waits"),
+        ({"a": {**mail(to="x"), "undo": {"wait": {"seconds": 1}}}}, "steps.a.undo", "is to change something"),
+        (
+            {"a": {**VALUE, "compensate": {"do": "replace", "action": {"wait": {"seconds": 1}}}}},
+            "steps.a.compensate.action.wait",
+            "not there to wait",
+        ),
+        (
+            {
+                "a": {"wait": {"signal": "s", "schema": {"type": "object", "properties": {}, "additionalProperties": False}}},
+                "b": {"transform": {"value": "${steps.a.output.x}"}},
+            },
+            "steps.b.transform.value",
+            "'x', which is not there",
+        ),
     ],
 )
 def test_a_fault_is_told_with_its_place(steps: dict[str, Any], place: str, said: str):

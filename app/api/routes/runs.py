@@ -182,6 +182,15 @@ async def _delete(services: Services, tenant: str, run_id: str) -> None:
 async def _checked(runs: StoredRuns, tenant: str, run_id: str) -> str:
     if run_id == _LATEST:
         return await runs.latest(tenant)
+    return checked_id(run_id)
+
+
+def checked_id(run_id: str) -> str:
+    """`run_id`.
+
+    Raises:
+        NotFound: it is none.
+    """
     if not _RUN_ID.fullmatch(run_id):
         raise NotFound(f"{run_id[:50]!r} is no run's id: those are `run_` and 24 characters", param="id")
     return run_id

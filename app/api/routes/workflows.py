@@ -222,8 +222,10 @@ async def _states(services: Services, tenant: str, run_id: str) -> tuple[dict[st
                 found[said["step"]] = "undone"
             case "run.failed":
                 found = {step: "failed" if state == "running" else state for step, state in found.items()}
+            case "run.paused":
+                found = {step: "halted" if state == "running" else state for step, state in found.items()}
             case "run.restarted":
-                found = {step: state for step, state in found.items() if state != "running"}
+                found = {step: state for step, state in found.items() if state not in ("running", "halted")}
             case _ if event.type in _STATES:
                 found[said["step"]] = _STATES[event.type]
             case _:

@@ -11,7 +11,7 @@ from typing_extensions import TypedDict
 from app.api.schemas.messages import Body
 from app.api.schemas.orchestrations import BACKGROUND, PRIORITY, WEBHOOK, BudgetBody, OrchestrationBody
 from app.config.shape import Name
-from app.config.workflows import WorkflowConfig
+from app.config.workflows import StepName, WorkflowConfig
 from app.core.chat import CacheMode
 from app.core.jobs import Priority
 from app.core.runs import OnBudget
@@ -54,6 +54,24 @@ class WorkflowRunBody(Body):
             priority=self.priority,
             metadata=self.metadata,
         )
+
+
+class SignalBody(Body):
+    """A signal."""
+
+    name: StepName = Field(description="As `wait.signal` names it.")
+    payload: Any = Field(default=None, description="What the step gives as its output.")
+
+
+class SignalEntry(TypedDict):
+    """A signal that a run was sent. `created_at` is Unix time in seconds, `by` the name of the key."""
+
+    object: Literal["signal"]
+    run_id: str
+    name: str
+    payload: Any
+    created_at: float
+    by: str
 
 
 class WorkflowEntry(TypedDict):

@@ -13,10 +13,11 @@ from typing import Any, Final
 import structlog
 
 from app.config.tools import ApprovalsConfig
-from app.core.approvals import Approval
+from app.core.approvals import REVIEW, Approval
 from app.core.audit import SERVICE, Act, Recorder
 from app.core.clock import Clock
 from app.core.errors import ConflictError, Forbidden, InvalidRequest, NotFound, QuorumError, StateUnavailable
+from app.core.json_schemas import compiled
 from app.core.principal import LOCAL, Principal
 from app.core.runs import OrchestrationOutput, RunRequest
 from app.observability import metrics
@@ -226,6 +227,8 @@ class Approvals:
 
     def _edited(self, entry: Entry, arguments: Mapping[str, Any]) -> dict[str, Any]:
         approval = entry.approval
+        if approval.tool == REVIEW:
+            return _reviewed(approval, arguments)
         try:
             tool = self._toolbox.find(f"{approval.tool}@{approval.version}")
         except QuorumError as error:
@@ -287,6 +290,22 @@ class Approvals:
             if page.found:
                 return page.found[0]
         raise NotFound("nothing was asked for: a call is that a permission has approved, or `options.approval`", param="id")
+
+
+def _reviewed(approval: Approval, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a review with the value that a person has put in place of its own.
+
+    Raises:
+        InvalidRequest: it does not fit.
+    """
+    if set(arguments) != {"value"}:
+        raise InvalidRequest("arguments: an edit of a review is {'value': ...}", param="arguments")
+    schema = approval.arguments.get("schema")
+    fault = None if schema is None else compiled(schema).first_fault(arguments["value"])
+    if fault is not None:
+        where = ".".join(("arguments", "value", *map(str, fault.path)))
+        raise InvalidRequest(f"{where}: {fault.message}", param=where)
+    return {**approval.arguments, "value": arguments["value"]}
 
 
 def _unknown(name: str) -> NotFound:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal, Protocol
 
 from app.config.tools import ApprovalsConfig
 from app.core.approvals import Approval, approval_id, binding
@@ -13,11 +13,25 @@ from app.core.audit import SERVICE, Act, Actor, Recorder
 from app.core.clock import Clock
 from app.core.errors import StateUnavailable
 from app.core.tool_runs import ToolRun
-from app.core.tools import ToolCaller
+from app.core.tools import ToolCaller, ToolSpec
 from app.observability import metrics
 from app.orchestration.approving.entries import Asked, Entry, Outcome, expired, read_asked, withdrawn
 from app.state.approvals import ApprovalStore, Used
 from app.tools.execution import PreparedCall
+
+
+class Subject(Protocol):
+    """What a person is asked about: a call of a tool, or what is told as one."""
+
+    @property
+    def spec(self) -> ToolSpec: ...
+
+    @property
+    def arguments(self) -> dict[str, Any]: ...
+
+    @property
+    def caller(self) -> ToolCaller: ...
+
 
 ApprovalAction = Literal["approval.request", "approval.decide"]
 USED_KEEP_S: Final = 30 * 86_400
@@ -53,7 +67,7 @@ class RunApprovals:
             return approval
         return approval if stored is None else read_asked(stored, self.clock.now()).approval
 
-    def wanted(self, prepared: PreparedCall, call: ToolRun, reason: str) -> Approval:
+    def wanted(self, prepared: Subject, call: ToolRun, reason: str) -> Approval:
         """What is to be asked for so that a call may be made."""
         caller, spec = prepared.caller, prepared.spec
         bound = binding(spec.name, str(spec.version), prepared.arguments, caller.run_id)
@@ -71,7 +85,7 @@ class RunApprovals:
             self.clock.now(),
         )
 
-    async def ask(self, approval: Approval, prepared: PreparedCall) -> Asked:
+    async def ask(self, approval: Approval, prepared: Subject) -> Asked:
         """Ask for the approval of a call, or learn what became of it.
 
         Raises:

@@ -152,6 +152,9 @@ def record_of(run: Run, created_us: int, on_disconnect: OnDisconnect, resumable:
             fields["ends_itself"] = "1"
     if run.context.conversation is not None:
         fields[TURNS_SEEN] = str(run.context.conversation.seen)
+    signals = run.strategy.signals(run.context)
+    if signals:
+        fields["signals"] = orjson.dumps(dict(signals))
     if request.config.recipe:
         fields["recipe"] = request.config.recipe
     return fields

@@ -1,6 +1,6 @@
 -- Appends events to a run's log, renews its owner's lease, and tells the owner what others want of the run.
 -- Safe to repeat: what is there already is not appended again.
--- KEYS: record, events.
+-- KEYS: record, events, steps, signals.
 -- ARGV: owner, epoch, lease in ms, ms to keep the record, ms to keep the events,
 --       snapshot's number ("" for none), snapshot, number below which events are dropped,
 --       status at the end or while it is paused ("" while it runs), result,
@@ -38,6 +38,8 @@ if ARGV[6] ~= "" then
 end
 if ARGV[9] == "needs_approval" then
   redis.call("HSET", record, "status", ARGV[9], "result", ARGV[10])
+  redis.call("PEXPIRE", KEYS[3], ARGV[4])
+  redis.call("PEXPIRE", KEYS[4], ARGV[4])
 elseif ARGV[9] ~= "" then
   redis.call("HSET", record, "status", ARGV[9], "result", ARGV[10], "finished_at", time[1])
   redis.call("HDEL", record, "paused")
