@@ -153,9 +153,25 @@ async def _gone_on(
 ) -> Begun:
     """The continuation of a run that another process has begun.
 
-    One that is paused is left so where it cannot go on now, as while its tenant's limits are reached, and tried again; where it
-    never can, it fails.
+    It is left as it is, and tried again, while the store is away; one that is paused also where it cannot go on now, as while
+    its tenant's limits are reached. Where it never can, it fails.
     """
+    scope = request.scope
+    try:
+        return await _continued(request, services, asking, strategy, ticket)
+    except StateUnavailable:
+        scope[AGAIN] = True  # nobody knows whether it is paused
+        raise
+    except (ConversationBusy, LimitExceeded):
+        raise
+    except QuorumError:
+        scope[AGAIN] = False
+        raise
+
+
+async def _continued(
+    request: Request, services: Services, asking: RunRequest, strategy: BaseOrchestrator | None, ticket: Ticket
+) -> Begun:
     tenant, run_id, scope = asking.tenant, ticket.run_id, request.scope
     ended = await services.runs.ended(tenant, run_id)
     if ended:
@@ -164,24 +180,17 @@ async def _gone_on(
     if ticket.own and not kept:
         raise Gone(f"{run_id} was deleted")
     if before is not None:
-        asking = replace(asking, budget=left_of(asking.budget, before))
         scope[AGAIN] = True
         scope[UNREPEATABLE] = True  # a person has decided on it
-    try:
-        if before is not None:
-            asking = replace(asking, scopes=still_allowed(request, services, _asker(asking)))
-        if asking.conversation_id is None:
-            return await _taken(request, services, _made(services, asking, strategy, run_id, before), ticket, kept, before)
-        seen = None if before is None else await services.runs.turns_seen(tenant, run_id)
-        async with services.conversations.joining(asking, run_id, seen) as conversation:
-            run = _made(services, conversation.request, strategy, run_id, before)
-            run.context.conversation = conversation
-            return await _taken(request, services, run, ticket, kept, before)
-    except (ConversationBusy, LimitExceeded, StateUnavailable):
-        raise
-    except QuorumError:
-        scope[AGAIN] = False
-        raise
+        scopes = still_allowed(request, services, _asker(asking))
+        asking = replace(asking, budget=left_of(asking.budget, before), scopes=scopes)
+    if asking.conversation_id is None:
+        return await _taken(request, services, _made(services, asking, strategy, run_id, before), ticket, kept, before)
+    seen = None if before is None else await services.runs.turns_seen(tenant, run_id)
+    async with services.conversations.joining(asking, run_id, seen) as conversation:
+        run = _made(services, conversation.request, strategy, run_id, before)
+        run.context.conversation = conversation
+        return await _taken(request, services, run, ticket, kept, before)
 
 
 async def _taken(

@@ -1,4 +1,4 @@
-"""A TCP proxy before a store that loses replies: commands arrive and are carried out, and what they answer does not."""
+"""A TCP proxy before a store: it loses replies of commands that were carried out, or the store freezes behind it."""
 
 from __future__ import annotations
 
@@ -10,15 +10,42 @@ from urllib.parse import urlsplit
 
 
 class LossyProxy:
-    """`share` of the replies are lost: half by breaking the connection, half in silence. `lost` counts them."""
+    """`share` of the replies are lost: half by breaking the connection, half in silence. `lost` counts them.
+
+    With `freeze_at` the store freezes: what it is sent then it carries out, and answers, once that is over.
+    """
 
     def __init__(self, upstream_url: str, seed: int) -> None:
         self.share = 0.0
         self.lost = 0
         self.url = ""
+        self.frozen = False
+        """Whether it has been, since `freeze_at` was called."""
+        self._freezes: tuple[bytes, int, float] | None = None
+        self._thawed = asyncio.Event()
+        self._thawed.set()
         self._upstream = urlsplit(upstream_url)
         self._rng = Random(seed)
         self._tasks: set[asyncio.Task[None]] = set()
+
+    def freeze_at(self, named: bytes, number: int, for_s: float) -> None:
+        """Freeze for so long when the commands that name `named` have come to the `number`-th, from 0 on."""
+        self.frozen = False
+        self._freezes = named, number, for_s
+
+    async def thawed(self) -> None:
+        """Wait until it is not frozen any more."""
+        await self._thawed.wait()
+
+    def _watch(self, data: bytes) -> None:
+        if self._freezes is None or self._freezes[0] not in data:
+            return
+        named, number, for_s = self._freezes
+        self._freezes = (named, number - 1, for_s) if number else None
+        if not number:
+            self.frozen = True
+            self._thawed.clear()
+            asyncio.get_running_loop().call_later(for_s, self._thawed.set)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._upstream.scheme == "unix":
@@ -40,6 +67,9 @@ class LossyProxy:
         silent = False
         with suppress(OSError):
             while data := await reader.read(65_536):
+                if not lossy:
+                    self._watch(data)
+                await self._thawed.wait()
                 if lossy and (silent or self._rng.random() < self.share):
                     self.lost += 1
                     if not silent and self._rng.random() < 0.5:

@@ -18,7 +18,7 @@ from app.api.idempotency.late import Late
 from app.api.idempotency.request import KeyedRequest, unpacked
 from app.config.spec import IdempotencyConfig
 from app.core.errors import ConfigError, QuorumError, StateUnavailable
-from app.core.lifecycle import UNREPEATABLE, Draining
+from app.core.lifecycle import AGAIN, UNREPEATABLE, Draining
 from app.observability.metrics import TAKEOVERS
 from app.orchestration.run import new_run_id
 from app.state.idempotency import LEASE_S, Asked, Begun, Busy, IdempotencyRecords, Outcome, RequestId, Told, Write
@@ -162,9 +162,7 @@ class Executions:
     async def _finished(self, execution: Execution) -> None:
         """Store the end. While Redis is away it is stored later, and the answer given all the same."""
         try:
-            refusal = execution.refusal
-            if refusal is not None and await self._close(execution.request.id.tenant, execution.ticket.run_id, refusal):
-                execution.scope[UNREPEATABLE] = True  # that was the end of it: the request does not begin another
+            await self._close_refused(execution)
             if await self._tell_end(execution) == "lost":
                 raise Lost
         except StateUnavailable:
@@ -172,6 +170,19 @@ class Executions:
             self._wake.set()
         finally:
             self._gone(execution)
+
+    async def _close_refused(self, execution: Execution) -> None:
+        """End the paused run of `execution` where that can never go on."""
+        refusal = execution.refusal
+        if refusal is None:
+            return
+        try:
+            closed = await self._close(execution.request.id.tenant, execution.ticket.run_id, refusal)
+        except StateUnavailable:
+            execution.scope[AGAIN] = True  # else nobody would find it again
+            raise
+        if closed:
+            execution.scope[UNREPEATABLE] = True  # that was the end of it: the request does not begin another
 
     def _gone(self, execution: Execution) -> None:
         if self._running.get(execution.request.id) is execution:
