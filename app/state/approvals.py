@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Final, Literal, cast
 
-from app.core.errors import StateUnavailable
+from app.core.errors import Gone, StateUnavailable
 from app.state.client import StateClient, reaching_state
 from app.state.indices import Depth, Position, depth_of, newest
 from app.state.keys import APPROVING, ApprovalKeys, approval_keys, approvals_of_run
 
 Queue = Literal["pending", "decided"]
+_MARK_MS: Final = 3_600_000
+"""How long it is known that a run was deleted: far longer than a process that has stopped answering may come back to it."""
 Used = Literal["ok", "used", "unbound"]
 """`used`: by another call. `unbound`: the approval was not given, or not for this call."""
 
@@ -54,6 +56,7 @@ class ApprovalStore:
         self._ask = state.script("approval_ask")
         self._decide = state.script("approval_decide")
         self._use = state.script("approval_use")
+        self._forget = state.script("approval_forget")
         self._withdraw = state.script("approval_withdraw")
 
     async def ask(
@@ -64,6 +67,9 @@ class ApprovalStore:
         Parameters:
             entry: its id, and its JSON.
             expired: the decision that stands where nobody took one in time.
+
+        Raises:
+            Gone: the run was deleted.
         """
         args = [*entry, expire_s * 1000, keep_s * 1000, run_id, expired]
         try:
@@ -75,6 +81,8 @@ class ApprovalStore:
         with reaching_state():
             await self._state.commands.sadd(APPROVING, tenant)
             reply: Any = await self._ask(keys=_all(tenant, run_id), args=args)
+        if not reply:
+            raise Gone(f"{run_id} was deleted")
         return Asked(StoredApproval(reply[2], reply[1], reply[3]), bool(reply[0]), bool(reply[4]))
 
     async def decide(
@@ -115,19 +123,9 @@ class ApprovalStore:
         return [StoredApproval(entry, 0, decisions[0]) for entry in entries]
 
     async def forget(self, tenant: str, run_id: str) -> None:
-        """Remove what a run has asked for, and what was decided. That it was used stays known."""
-        keys, ids = approval_keys(tenant), await self.ids_of(tenant, run_id)
-        if not ids:
-            return
+        """Remove what a run has asked for, and what was decided; it can ask for nothing more. That it was used stays known."""
         with reaching_state():
-            pipe = self._state.commands.pipeline(transaction=False)
-            for index in (keys.pending, keys.decided):
-                pipe.zrem(index, *ids)
-            for held in (keys.entries, keys.decisions, keys.expiries):
-                pipe.hdel(held, *ids)
-            pipe.hdel(keys.ready, run_id)
-            pipe.delete(approvals_of_run(tenant, run_id))
-            await pipe.execute()
+            await self._forget(keys=_all(tenant, run_id), args=[run_id, _MARK_MS])
 
     async def ids_of(self, tenant: str, run_id: str) -> list[str]:
         """The approvals that a run has asked for."""

@@ -291,5 +291,5 @@ def approval_keys(tenant: str) -> ApprovalKeys:
 
 
 def approvals_of_run(tenant: str, run_id: str) -> str:
-    """A set of the ids of a run's approvals."""
+    """A set of the ids of a run's approvals, or of the word `deleted` where it was."""
     return f"quorum:{{approvals:{tenant}}}:run:{run_id}"

@@ -1,8 +1,12 @@
 -- Asks for an approval, or learns what became of it. The run is at work: it need not be woken.
 -- KEYS: entries, decisions, pending, decided, expiries, ready, approvals of the run.
 -- ARGV: id, entry as JSON, ms until it expires, ms to keep it beyond that, run id, decision as JSON where it has expired.
--- Returns {1 if it is new, ms of its expiry, entry, decision ("" while it is pending), 1 if this call found it expired}.
+-- Returns {1 if it is new, ms of its expiry, entry, decision ("" while it is pending), 1 if this call found it expired}, or
+-- nothing where the run was deleted.
 local id = ARGV[1]
+if redis.call("SISMEMBER", KEYS[7], "deleted") == 1 then
+  return false
+end
 local time = redis.call("TIME")
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call("HDEL", KEYS[6], ARGV[5])
