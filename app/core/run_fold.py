@@ -174,6 +174,11 @@ class RunFold:
             case StepStarted() | StepFinished() | StepSkipped() | StepCompensated():
                 pass
 
+    @property
+    def uncertain(self) -> bool:
+        """Whether nobody knows the effect of one of its calls of tools."""
+        return any(call.uncertain for call in self._tool_calls.values())
+
     def _restart(self) -> None:
         self._candidates = {key: c for key, c in self._candidates.items() if c.status == "succeeded"}
         self._output = ResponseBuilder()

@@ -40,7 +40,11 @@ class ToolRun:
     edited: JsonObject | None = None
 
     @property
+    def uncertain(self) -> bool:
+        """Whether a process that died had begun it, so that nobody knows its effect."""
+        return self.error is not None and self.error.code == "effect_uncertain"
+
+    @property
     def may_have_written(self) -> bool:
         """Whether it may have changed the world: it writes, and was run, here or by a process that died."""
-        uncertain = self.error is not None and self.error.code == "effect_uncertain"
-        return self.side_effect == "write" and (self.started_at > 0 or uncertain)
+        return self.side_effect == "write" and (self.started_at > 0 or self.uncertain)

@@ -78,6 +78,8 @@ async def drive(
         yield event
     if end is None:
         end = RunFailed(report(OrchestratorError(f"the strategy {strategy.name!r} ended without an answer")))
+    if isinstance(end, RunFinished) and end.status == "succeeded" and fold.uncertain:
+        end = replace(end, status="needs_review")  # a person is to look what came of it
     if isinstance(end, RunFinished) and end.status in TAKES_ITS_TURN and context.conversation is not None:
         end, note = await _kept(end, fold, context, context.conversation)
         if note is not None:

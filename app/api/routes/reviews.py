@@ -127,6 +127,9 @@ def _entry(review: Review) -> ReviewEntry:
         "conversation": [{"role": turn.role, "text": turn.text} for turn in entry.conversation],
         "candidates": [{"id": one.id, "model": one.model, "text": one.text} for one in entry.candidates],
         "consensus": dict(entry.consensus) if entry.consensus else None,
+        "uncertain": [
+            {"id": one.id, "tool": one.tool, "version": one.version, "arguments": one.arguments} for one in entry.uncertain
+        ],
         "truncated": entry.truncated,
         "metadata": dict(entry.metadata),
         "audit": _audit(review),

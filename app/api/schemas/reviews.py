@@ -77,6 +77,15 @@ class ReviewCandidate(TypedDict):
     text: str
 
 
+class ReviewCall(TypedDict):
+    """A call of a tool that a process had begun which died: look whether it took effect. `arguments` is JSON text."""
+
+    id: str
+    tool: str
+    version: str | None
+    arguments: str
+
+
 class AuditLine(TypedDict):
     """Something that happened to a review: `queued`, or a decision. `by` is the key's name and `key_id` its id."""
 
@@ -95,6 +104,7 @@ class ReviewEntry(ReviewSummary):
     conversation: list[ReviewMessage]
     candidates: list[ReviewCandidate]
     consensus: dict[str, Any] | None
+    uncertain: list[ReviewCall]
     truncated: bool
     metadata: dict[str, Any]
     audit: list[AuditLine]

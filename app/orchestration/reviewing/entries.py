@@ -12,6 +12,7 @@ from app.core.chat import JsonObject
 from app.core.errors import InvalidRequest
 from app.core.run_json import json_bytes
 from app.core.runs import OrchestrationOutput, RunRequest
+from app.core.tool_runs import ToolRun
 
 DecisionKind = Literal["accept", "choose", "edit", "reject"]
 ReviewStatus = Literal["pending", "decided"]
@@ -37,8 +38,19 @@ class Proposal:
 
 
 @dataclass(frozen=True, slots=True)
+class UncertainCall:
+    """A call of a tool whose effect nobody knows; `arguments` is JSON text, `version` None where there is no such tool."""
+
+    id: str
+    tool: str
+    version: str | None
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
-    """What a reviewer needs. `truncated` says that texts were longer than is kept. Times in seconds since the epoch."""
+    """What a reviewer needs. `uncertain` are calls whose effect is to be looked up; `truncated` says that texts were longer
+    than is kept. Times in seconds since the epoch."""
 
     id: str
     run_id: str
@@ -54,6 +66,7 @@ class Entry:
     truncated: bool
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
     request_id: str = ""
+    uncertain: tuple[UncertainCall, ...] = ()
 
     def as_json(self) -> bytes:
         return json_bytes(asdict(self))
@@ -127,7 +140,8 @@ def entry_of(request: RunRequest, result: OrchestrationOutput, category: str | N
     """What a reviewer needs of a run, its texts cut at `max_text` characters each. `category` is the task's."""
     conversation = _within([Turn(message.role, message.text) for message in request.messages], max_text)
     answers = [one for one in result.candidates if one.status == "succeeded"]
-    texts = [result.output.text, *(one.text for one in answers)]
+    uncertain = [(call, _arguments_of(call)) for call in result.tool_calls if call.uncertain]
+    texts = [result.output.text, *(one.text for one in answers), *(arguments for _, arguments in uncertain)]
     whole = sum(len(turn.text) for turn in conversation) == sum(len(message.text) for message in request.messages)
     return Entry(
         review_id(result.id),
@@ -144,7 +158,13 @@ def entry_of(request: RunRequest, result: OrchestrationOutput, category: str | N
         not whole or any(len(text) > max_text for text in texts),
         request.metadata,
         request.request_id,
+        tuple(UncertainCall(call.id, call.name, call.version, arguments[:max_text]) for call, arguments in uncertain),
     )
+
+
+def _arguments_of(call: ToolRun) -> str:
+    """Those that it was made with."""
+    return call.arguments if call.edited is None else orjson.dumps(call.edited).decode()
 
 
 def _within(turns: Sequence[Turn], most: int) -> tuple[Turn, ...]:
@@ -163,6 +183,7 @@ def read_review(entry: bytes, decision: bytes | None) -> Review:
     value: Any = orjson.loads(entry)
     value["conversation"] = tuple(Turn(**turn) for turn in value["conversation"])
     value["candidates"] = tuple(Proposal(**one) for one in value["candidates"])
+    value["uncertain"] = tuple(UncertainCall(**one) for one in value.get("uncertain", ()))
     return Review(Entry(**value), Decision(**orjson.loads(decision)) if decision else None)
 
 

@@ -389,6 +389,7 @@ async def test_what_may_have_been_written_before_the_run_was_taken_over_is_uncer
     assert shop.ordered == []
     assert only(ran).error is not None
     assert told(model.asked[1])[0]["error"]["code"] == "effect_uncertain"
+    assert (ran.result.status, ran.result.output.text) == ("needs_review", "Look whether it is there.")
 
 
 @pytest.mark.parametrize(
