@@ -78,6 +78,8 @@ def allowed_now(keys: KeyRing, who: Principal, required: str | None) -> frozense
     present = LOCAL if keys.open and who.key_id == LOCAL.key_id else keys.holder(who.key_id)
     if present is None and not keys.loaded:
         raise StateUnavailable(_UNKNOWN_KEYS)
+    if present is None and who.key_id == LOCAL.key_id:
+        raise Unauthorized("this was asked for without a key, and the service has keys by now: ask again with one")
     if present is None or present.tenant != who.tenant:
         raise Unauthorized(
             f"the key {who.name!r}, which asked for this, is not valid any more: it is expired, revoked or removed"

@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from pydantic import SecretStr
 
 from app.api.idempotency.request import KeyedRequest, unpacked
@@ -24,23 +22,26 @@ from app.state.embedded import EmbeddedValkey
 from app.state.idempotency import RequestId
 from app.state.keys import IDEMPOTENT_LEASES
 from app.state.secrets import load_secret
-from tests.support.approving import APP, BOSS, ROOT, World, decide, ended, pending_of, shop_config
+from tests.support.approving import (
+    APP,
+    ASK,
+    BOSS,
+    ROOT,
+    URL,
+    World,
+    decide,
+    ended,
+    paused,
+    pending_of,
+    reconfigured,
+    running,
+    shop_config,
+)
 from tests.support.loopback import Loopback
 from tests.support.serving import Serving, serving, upstream
 
 pytestmark = pytest.mark.usefixtures("state")
-ASK = {"input": "Emma", "recipe": "helper"}
-URL = "/v1/orchestrations"
 SECRET = "x" * 32
-
-
-@asynccontextmanager
-async def running(path: Path, valkey: EmbeddedValkey, world: World, **config: Any) -> AsyncIterator[Serving]:
-    async with (
-        Loopback(world) as both,
-        serving(path, valkey.url, {**upstream(both.url), **shop_config(both, **config)}, secret=SecretStr(SECRET)) as service,
-    ):
-        yield service
 
 
 @pytest.fixture
@@ -50,22 +51,8 @@ def world() -> World:
 
 @pytest.fixture
 async def service(tmp_path: Path, valkey: EmbeddedValkey, world: World) -> AsyncIterator[Serving]:
-    async with running(tmp_path, valkey, world) as made:
+    async with running(tmp_path, valkey, world, {"secret": SecretStr(SECRET)}) as made:
         yield made
-
-
-async def paused(service: Serving, **headers: str) -> Any:
-    """The result of a run that waits."""
-    answer = await service.client.post(URL, json=ASK, headers={**APP, **headers})
-    assert answer.status_code == 202, answer.text
-    return answer.json()
-
-
-async def reconfigured(service: Serving, change: Callable[[Any], None]) -> None:
-    config = yaml.safe_load(service.config.read_text())
-    change(config)
-    service.configure(config)
-    assert (await service.client.post("/v1/admin/reload", headers=ROOT)).status_code == 200
 
 
 async def failed(service: Serving, run_id: str) -> str:
@@ -148,6 +135,24 @@ async def test_a_service_without_keys_goes_on_with_its_runs(tmp_path: Path, valk
         assert (await service.client.post(f"/v1/approvals/{approval}", json={"decision": "approve"})).status_code == 200
         assert (await ended(service.client, result["id"]))["status"] == "succeeded"
         assert world.ordered == ["Emma"]
+
+
+async def test_a_run_that_was_asked_for_without_keys_fails_once_there_are_some(tmp_path: Path, valkey: EmbeddedValkey) -> None:
+    world = World()
+    key = {"name": "boss", "key": "sk-boss-0123456789", "tenant": "default", "scopes": ["review", "read"]}
+    async with running(tmp_path, valkey, world, keys=[]) as service:
+        result = (await service.client.post(URL, json=ASK)).json()
+        await reconfigured(service, lambda config: config.update(keys=[key]))
+        approval = result["approvals"][0]["id"]
+        nobody = await service.client.post(f"/v1/approvals/{approval}", json={"decision": "approve"})
+        assert (nobody.status_code, world.ordered) == (401, [])
+        assert (await decide(service.client, approval)).status_code == 200
+        async with asyncio.timeout(15):
+            while (end := (await service.client.get(f"{URL}/{result['id']}", headers=BOSS)).json())["status"] != "failed":
+                await asyncio.sleep(0.05)
+        assert end["error"]["code"] == "unauthorized"
+        assert "asked for without a key" in end["error"]["message"]
+        assert (world.ordered, len(world.asked)) == ([], 1)
 
 
 async def test_a_run_of_the_admin_key_goes_on(tmp_path: Path, valkey: EmbeddedValkey) -> None:

@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from app.state.embedded import EmbeddedValkey
-from tests.api.test_approvals import ASK, URL, paused, running
-from tests.support.approving import ROOT, World, decide, ended
+from tests.support.approving import ASK, URL, World, acts_on, decide, ended, paused, reconfigured, running
 from tests.support.loopback import Answer, Received, as_json
 from tests.support.serving import Serving
 
@@ -36,26 +34,12 @@ def world() -> World:
 @pytest.fixture
 async def service(tmp_path: Path, valkey: EmbeddedValkey, world: World) -> AsyncIterator[Serving]:
     async with running(tmp_path, valkey, world) as made:
-        config = config_of(made)
-        config["tools"]["http"]["order"]["input"] = {"type": "object", "properties": {"title": {"type": "string"}}}
-        await reconfigured(made, config)
+        await reconfigured(made, _without_a_title)
         yield made
 
 
-def config_of(service: Serving) -> Any:
-    return yaml.safe_load(service.config.read_text())
-
-
-async def reconfigured(service: Serving, config: Any) -> None:
-    service.configure(config)
-    answer = await service.client.post("/v1/admin/reload", headers=ROOT)
-    assert answer.status_code == 200, answer.text
-
-
-async def acts_on(service: Serving, run_id: str) -> list[Any]:
-    """What the audit trail has of a run, the oldest first."""
-    listed = await service.client.get("/v1/audit", params={"run_id": run_id}, headers=ROOT)
-    return listed.json()["data"][::-1]
+def _without_a_title(config: Any) -> None:
+    config["tools"]["http"]["order"]["input"] = {"type": "object", "properties": {"title": {"type": "string"}}}
 
 
 async def test_a_call_is_made_without_arguments_where_none_were_put_in_place_of_its_own(service: Serving, world: World) -> None:
@@ -95,9 +79,7 @@ async def test_a_call_whose_tool_was_taken_away_is_refused_though_it_was_approve
     service: Serving, world: World, change: Callable[[Any], None], on_tool_error: str
 ) -> None:
     result = await paused(service, {**ASK, "options": {"on_tool_error": on_tool_error}} if on_tool_error == "fail" else ASK)
-    config = config_of(service)
-    change(config)
-    await reconfigured(service, config)
+    await reconfigured(service, change)
     approval = result["approvals"][0]["id"]
     assert (await decide(service.client, approval)).status_code == 200
     end = await ended(service.client, result["id"])

@@ -12,9 +12,20 @@ import pytest
 from app.state.client import StateClient
 from app.state.embedded import EmbeddedValkey
 from app.state.keys import audit_keys
-from tests.api.test_approvals import ASK, URL, paused, running
-from tests.api.test_approvals_of_changed_calls import acts_on, config_of, reconfigured
-from tests.support.approving import APP, BOSS, World, decide, ended, pending_of
+from tests.support.approving import (
+    APP,
+    ASK,
+    BOSS,
+    URL,
+    World,
+    acts_on,
+    decide,
+    ended,
+    paused,
+    pending_of,
+    reconfigured,
+    running,
+)
 from tests.support.serving import Serving
 
 pytestmark = pytest.mark.usefixtures("state")
@@ -65,7 +76,7 @@ async def test_a_withdrawal_is_in_the_audit_trail(service: Serving) -> None:
 
 async def test_a_run_that_can_never_go_on_has_the_decision_that_was_taken(service: Serving) -> None:
     result = await paused(service)
-    await reconfigured(service, {**config_of(service), "recipes": {}})
+    await reconfigured(service, lambda config: config.update(recipes={}))
     approval = result["approvals"][0]["id"]
     await decide(service.client, approval, approver="ann@example.com")
     end = await ended(service.client, result["id"])

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
+import yaml
 
+from app.state.embedded import EmbeddedValkey
 from tests.support.loopback import Answer, Loopback, Received, as_json, sse
 from tests.support.openai_wire import HEAD, chunk, completion, stream
+from tests.support.serving import Serving, serving, upstream
+
+URL = "/v1/orchestrations"
+ASK = {"input": "Emma", "recipe": "helper"}
 
 KEYS = [
     {"name": "app", "key": "sk-app-0123456789", "tenant": "a", "scopes": ["run", "read"]},
@@ -96,6 +104,43 @@ class World:
         if streamed:
             return sse(stream(said))
         return as_json(completion(said))
+
+
+@asynccontextmanager
+async def running(
+    path: Path, valkey: EmbeddedValkey, world: World, settings: Mapping[str, Any] | None = None, **config: Any
+) -> AsyncIterator[Serving]:
+    """The service with the tools of `world`, which it has to itself."""
+    async with (
+        Loopback(world) as both,
+        serving(path, valkey.url, {**upstream(both.url), **shop_config(both, **config)}, **(settings or {})) as service,
+    ):
+        yield service
+
+
+async def paused(service: Serving, body: Any = ASK, **headers: str) -> Any:
+    """The result of a run that waits."""
+    answer = await service.client.post(URL, json=body, headers={**APP, **headers})
+    assert answer.status_code == 202, answer.text
+    result = answer.json()
+    assert result["status"] == "needs_approval"
+    assert answer.headers["location"] == f"{URL}/{result['id']}"
+    return result
+
+
+async def reconfigured(service: Serving, change: Callable[[Any], object], **headers: str) -> None:
+    """Have `change` made to the configuration, and wait until it is in force."""
+    config = yaml.safe_load(service.config.read_text())
+    change(config)
+    service.configure(config)
+    answer = await service.client.post("/v1/admin/reload", headers={**ROOT, **headers})
+    assert answer.status_code == 200, answer.text
+
+
+async def acts_on(service: Serving, run_id: str) -> list[Any]:
+    """What the audit trail has of a run, the oldest first."""
+    listed = await service.client.get("/v1/audit", params={"run_id": run_id}, headers=ROOT)
+    return listed.json()["data"][::-1]
 
 
 async def pending_of(client: httpx.AsyncClient, run_id: str | None = None, url: str = "") -> list[Any]:
