@@ -19,7 +19,7 @@ from app.core.streams import in_time
 from app.core.tools import PermissionDecision, Priced, ToolCaller, ToolResult, ToolSpec
 from app.observability.metrics import tool_ended
 from app.tools.describing import deprecation_warning
-from app.tools.failures import failed, timed_out, unavailable, wrong_output
+from app.tools.failures import broke, timed_out, unavailable, wrong_output
 from app.tools.registry import Registered
 from app.tools.results import safe
 
@@ -129,7 +129,7 @@ async def _answer(prepared: PreparedCall, clock: Clock) -> Any:
     except QuorumError:
         raise
     except Exception as error:  # the boundary: a tool that breaks must not break who called it
-        raise failed(spec.name, f"{type(error).__name__}: {error}") from error
+        raise broke(spec.name, error) from error
 
 
 def _kept(registered: Registered, raw: Any) -> Any:

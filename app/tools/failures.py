@@ -2,7 +2,22 @@
 
 from __future__ import annotations
 
+import traceback
+from pathlib import PurePath
+from typing import Final
+
+import structlog
+
 from app.core.errors import InvalidRequest, ToolExecutionError
+
+MOST_SAID: Final = 2_000
+"""Characters of what a function says of its failure."""
+
+_log = structlog.get_logger("quorum.tools")
+
+
+class PublicError(Exception):
+    """What a python function raises where what it says is for whoever called it, the model too: what went wrong, no secrets."""
 
 
 class BadArguments(ValueError):
@@ -11,12 +26,21 @@ class BadArguments(ValueError):
 
 def refused(tool: str, what: str) -> InvalidRequest:
     """The tool says that its arguments are wrong."""
-    return InvalidRequest(f"arguments: {what} (tool {tool!r})", param="arguments")
+    return InvalidRequest(f"arguments: {what[:MOST_SAID]} (tool {tool!r})", param="arguments")
 
 
 def failed(tool: str, what: str) -> ToolExecutionError:
     """It ran, and did not succeed."""
     return ToolExecutionError(f"the tool {tool!r} failed: {what}", tool=tool)
+
+
+def broke(tool: str, error: Exception) -> ToolExecutionError:
+    """It raised `error`. What that says is told to nobody and logged nowhere, since it may name hosts, paths and secrets; the
+    log has where it was raised."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f"{PurePath(frames[-1].filename).name}:{frames[-1].lineno}" if frames else None
+    _log.warning("a tool raised an exception", tool=tool, error_type=type(error).__name__, where=where)
+    return failed(tool, f"it raised {type(error).__name__}")
 
 
 def timed_out(tool: str, seconds: float) -> ToolExecutionError:

@@ -34,7 +34,7 @@ from app.core.tools import (
     Version,
     parse_version,
 )
-from app.tools.failures import BadArguments, failed, refused
+from app.tools.failures import MOST_SAID, BadArguments, PublicError, broke, failed, refused
 from app.tools.results import jsonable
 
 Function = Callable[..., Any]
@@ -67,22 +67,31 @@ class PythonTool:
 
     async def run(self, arguments: dict[str, Any], caller: ToolCaller) -> Any:
         try:
-            given = self._arguments.model_validate(arguments)
+            checked = self._arguments.model_validate(arguments)
         except ValidationError as error:  # what the schema cannot say, such as a validator of a model
             raise refused(self.spec.name, error.errors(include_url=False)[0]["msg"]) from None
-        named = {name: getattr(given, name) for name in self._arguments.model_fields}
+        named = {name: getattr(checked, name) for name in self._arguments.model_fields}
         if self._wants_caller:
             named[_CALLER] = caller
+        given = await self._given(named)
+        try:
+            return jsonable(given)
+        except ValueError as error:
+            raise failed(self.spec.name, str(error)) from None
+
+    async def _given(self, named: dict[str, Any]) -> Any:
         try:
             if self._is_async:
-                return jsonable(await self._function(**named))
-            return jsonable(await asyncio.get_running_loop().run_in_executor(_threads, lambda: self._function(**named)))
+                return await self._function(**named)
+            return await asyncio.get_running_loop().run_in_executor(_threads, lambda: self._function(**named))
         except ToolExecutionError:
             raise
         except BadArguments as error:
             raise refused(self.spec.name, str(error)) from error
+        except PublicError as error:
+            raise failed(self.spec.name, str(error)[:MOST_SAID]) from error
         except Exception as error:  # the boundary: the function is somebody else's
-            raise failed(self.spec.name, f"{type(error).__name__}: {error}") from error
+            raise broke(self.spec.name, error) from error
 
 
 @overload

@@ -3,18 +3,21 @@ from __future__ import annotations
 import asyncio
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+from structlog.testing import capture_logs
 
 from app.core.errors import ConfigError
 from app.core.tools import ToolCaller
-from app.tools.failures import BadArguments
+from app.tools.failures import BadArguments, PublicError
 from app.tools.python_tools import load, tool, tool_of
 from app.tools.toolbox import Toolbox
 from tests.tools.conftest import ME, MakeToolbox
 
 HERE = "tests.tools.test_python_tools"
+SECRET = "hunter2"
 
 
 @dataclass
@@ -51,7 +54,11 @@ def awkward(how: str) -> Any:
     """Does what one should not."""
     match how:
         case "raises":
-            raise RuntimeError("no")
+            raise RuntimeError(f"postgres://app:{SECRET}@db does not answer")
+        case "tells":
+            raise PublicError("the shop is closed")
+        case "shouts":
+            raise PublicError("no " * 5_000)
         case "refuses":
             raise BadArguments("'how' should be kind")
         case "bytes":
@@ -102,7 +109,7 @@ async def test_one_that_takes_too_long_is_left(toolbox: MakeToolbox) -> None:
 @pytest.mark.parametrize(
     ("how", "code", "said"),
     [
-        ("raises", "tool_failed", "RuntimeError: no"),
+        ("tells", "tool_failed", "the tool 'awkward' failed: the shop is closed"),
         ("refuses", "invalid_request", "'how' should be kind"),
         ("object", "tool_failed", "no JSON"),
     ],
@@ -113,6 +120,27 @@ async def test_what_goes_wrong_is_in_the_result(toolbox: MakeToolbox, how: str, 
     assert result.error.code == code
     assert said in result.error.message
     assert result.text == result.error.message
+
+
+async def test_of_an_exception_the_class_alone_is_told_and_nothing_of_it_logged(toolbox: MakeToolbox) -> None:
+    with capture_logs() as logged:
+        result = await boxed(toolbox, "awkward").execute("awkward", {"how": "raises"}, ME)
+    assert result.error is not None
+    assert (result.error.code, result.error.message) == ("tool_failed", "the tool 'awkward' failed: it raised RuntimeError")
+    assert result.text == result.error.message
+    (told,) = [one for one in logged if one["event"] == "a tool raised an exception"]
+    assert (told["tool"], told["error_type"], told["where"].partition(":")[0]) == (
+        "awkward",
+        "RuntimeError",
+        Path(__file__).name,
+    )
+    assert SECRET not in str(logged)
+
+
+async def test_what_a_function_says_of_its_failure_is_bounded(toolbox: MakeToolbox) -> None:
+    result = await boxed(toolbox, "awkward").execute("awkward", {"how": "shouts"}, ME)
+    assert result.error is not None
+    assert 2_000 < len(result.error.message) < 2_100
 
 
 async def test_bytes_become_text(toolbox: MakeToolbox) -> None:
