@@ -13,7 +13,7 @@ from app.api.access import ReaderOfReviews, Reviewer
 from app.api.acts import act_of
 from app.api.body import read_json
 from app.api.describe import described
-from app.api.routes.runs import Cursor, Limit
+from app.api.listing import Cursor, Limit, listed
 from app.api.schemas.approvals import ApprovalBody, ApprovalDecision, ApprovalEntry, ApprovalList
 from app.api.services import services_of
 from app.core.approvals import ApprovalStatus
@@ -58,12 +58,7 @@ async def list_approvals(
     """The calls of tools, of the key's tenant, that wait or have waited for a person; newest first."""
     wanted = Filter(status, run_id or None, tool or None)
     page = await services_of(request).approvals.page(who.tenant, wanted, cursor=cursor or None, limit=limit)
-    listed: ApprovalList = {
-        "object": "list",
-        "data": [_entry(asked) for asked in page.found],
-        "next_cursor": page.next_cursor,
-    }
-    return Response(orjson.dumps(listed), media_type="application/json")
+    return listed(page, _entry)
 
 
 @router.get("/v1/approvals/{id}", summary="Read an approval", openapi_extra=described(ApprovalEntry))

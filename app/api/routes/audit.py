@@ -11,7 +11,7 @@ from starlette.responses import Response, StreamingResponse
 
 from app.api.access import Admin
 from app.api.describe import described
-from app.api.routes.runs import Cursor, Limit
+from app.api.listing import Cursor, Limit
 from app.api.schemas.audit import AuditHead, AuditList
 from app.api.services import services_of
 from app.core.audit import Action, Decision

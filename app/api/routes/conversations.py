@@ -12,8 +12,8 @@ from starlette.responses import Response
 from app.api.access import Reader, Runner
 from app.api.acts import act_of
 from app.api.describe import described
+from app.api.listing import Limit
 from app.api.openai_messages import openai_messages
-from app.api.routes.runs import Limit
 from app.api.schemas.conversations import Conversation, ConversationTurn
 from app.api.schemas.orchestrations import CONVERSATION_ID
 from app.api.services import services_of

@@ -13,7 +13,7 @@ from app.api.access import ReaderOfReviews, Reviewer
 from app.api.acts import act_of
 from app.api.body import read_json
 from app.api.describe import described
-from app.api.routes.runs import Cursor, Limit
+from app.api.listing import Cursor, Limit, listed
 from app.api.schemas.reviews import AuditLine, ReviewBody, ReviewDecision, ReviewEntry, ReviewList, ReviewSummary
 from app.api.services import services_of
 from app.core.audit import recorded
@@ -66,12 +66,7 @@ async def list_reviews(
     """The reviews of the key's tenant, newest first."""
     wanted = Filter(status, strategy or None, recipe or None, category or None, min_confidence, max_confidence)
     page = await services_of(request).reviews.page(who.tenant, wanted, cursor=cursor or None, limit=limit)
-    listed: ReviewList = {
-        "object": "list",
-        "data": [_summary(review) for review in page.found],
-        "next_cursor": page.next_cursor,
-    }
-    return Response(orjson.dumps(listed), media_type="application/json")
+    return listed(page, _summary)
 
 
 @router.get("/v1/reviews/{id}", summary="Read a review", openapi_extra=described(ReviewEntry))

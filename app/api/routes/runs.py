@@ -12,6 +12,7 @@ from starlette.responses import Response
 from app.api.access import Reader, Runner
 from app.api.acts import act_of
 from app.api.describe import described
+from app.api.listing import Cursor, Limit, listed
 from app.api.native_events import NativeFrames
 from app.api.schemas.answers import RunList
 from app.api.schemas.jobs import DeliveryList
@@ -39,15 +40,6 @@ RunId = Annotated[
         openapi_examples={"latest": {"summary": "The newest; stream a run first", "value": _LATEST}},
     ),
 ]
-Cursor = Annotated[
-    str,
-    Query(
-        max_length=64,
-        description="`next_cursor` of the page before.",
-        openapi_examples={"first": {"summary": "The first page", "value": ""}},
-    ),
-]
-Limit = Annotated[int, Query(ge=1, le=100, openapi_examples={"default": {"value": 20}})]
 Status = Annotated[
     RunStatus | None, Query(description="Only runs of this status.", openapi_examples={"good": {"value": "succeeded"}})
 ]
@@ -86,8 +78,7 @@ async def list_runs(
     """The runs of the key's tenant that are kept, newest first."""
     runs = services_of(request).runs
     page = await runs.page(who.tenant, cursor=cursor or None, limit=limit, status=status, strategy=strategy)
-    listed = {"object": "list", "data": [_shown(run) for run in page.found], "next_cursor": page.next_cursor}
-    return _json(orjson.dumps(listed))
+    return listed(page, _shown)
 
 
 @router.get("/v1/orchestrations/{id}", summary="Read a run", openapi_extra=described(OrchestrationOutput))
