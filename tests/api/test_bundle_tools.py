@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
 
 from app.config.spec import QuorumSpec
@@ -18,137 +13,11 @@ from app.orchestration.tools.orchestrator import ToolOrchestrator
 from app.state.client import StateClient
 from app.state.embedded import EmbeddedValkey
 from tests.api.test_every_strategy import fold, same
-from tests.support.frames import Frame, frames
-from tests.support.loopback import Answer, Loopback, Received, as_json, sse
-from tests.support.openai_wire import HEAD, chunk, completion, stream
-from tests.support.serving import AT_ONCE, ONE_CALL, Serving, serving, until
+from tests.support.bundling import HEADERS, LABEL, PER_CALL, VERDICT, bundle, house, label
+from tests.support.loopback import Answer
+from tests.support.serving import AT_ONCE
 
 pytestmark = pytest.mark.usefixtures("state")  # what is done here is in the audit trail, which others read
-KEY = "sk-ann-0123456789"
-HEADERS = {"Authorization": f"Bearer {KEY}"}
-LABEL = {
-    "type": "object",
-    "properties": {"label": {"type": "string", "enum": ["spam", "ham"]}},
-    "required": ["label"],
-    "additionalProperties": False,
-}
-VERDICT = {
-    "description": "Says whether a message is spam.",
-    "strategy": "direct",
-    "models": ["judge"],
-    "k": 5,
-    "seeds": [11, 12, 13, 14, 15],
-    "schema": LABEL,
-}
-DONE = b"data: [DONE]\n\n"
-USED = b"data: " + json.dumps({**HEAD, "choices": [], "usage": completion()["usage"]}).encode() + b"\n\n"
-Says = Callable[[int], Answer | str]
-PER_CALL = 5
-"""Tokens that a call of the vendor's takes, three in and two out."""
-
-
-def label(text: str) -> str:
-    return json.dumps({"label": text})
-
-
-class House:
-    """A service with bundle tools, and the vendor that it asks: `says` answers a replicate by its seed; the model `boss` makes
-    `calls` of tools, all at once, and then answers."""
-
-    def __init__(self) -> None:
-        self.says: Says = lambda _: label("spam")
-        self.calls: list[dict[str, Any]] = []
-        self.held: list[Received] = []
-        self.service: Serving
-        self.vendor: Loopback
-
-    def answer(self, request: Received) -> Answer:
-        body = request.json
-        if body["model"] == "boss":
-            return self._boss(body)
-        said = self.says(body.get("seed", 0))
-        if isinstance(said, Answer):
-            self.held.append(request)
-            return said
-        return as_json(completion(said))
-
-    def _boss(self, body: Any) -> Answer:
-        told = [message for message in body["messages"] if message["role"] == "tool"]
-        streams = body.get("stream", False)
-        if told or not self.calls:
-            return sse(stream("So ", "be it.").replace(DONE, USED + DONE)) if streams else as_json(completion("So be it."))
-        calls = [
-            {
-                "index": number,
-                "id": f"t{number}",
-                "type": "function",
-                "function": {"name": call.get("name", "verdict"), "arguments": json.dumps(call["arguments"])},
-            }
-            for number, call in enumerate(self.calls)
-        ]
-        if streams:
-            return sse(chunk({"tool_calls": calls}) + chunk({}, "tool_calls") + USED + DONE)
-        answer = completion("")
-        answer["choices"][0]["message"]["tool_calls"] = calls
-        answer["choices"][0]["finish_reason"] = "tool_calls"
-        return as_json(answer)
-
-    @property
-    def seeds(self) -> list[int]:
-        return sorted(body["seed"] for body in self.asked("judge"))
-
-    def offered(self, model: str) -> set[str]:
-        return {tool["function"]["name"] for body in self.asked(model) for tool in body["tools"]}
-
-    def asked(self, model: str) -> list[Any]:
-        return [one.json for one in self.vendor.received if one.json["model"] == model]
-
-    async def execute(self, question: str = "Buy now!", tool: str = "verdict", **headers: str) -> httpx.Response:
-        body = {"arguments": {"question": question}}
-        return await self.service.client.post(f"/v1/tools/{tool}/execute", json=body, headers={**HEADERS, **headers})
-
-    async def evidence(self, **arguments: Any) -> Any:
-        answer = await self.execute(**arguments)
-        assert answer.status_code == 200, answer.text
-        return answer.json()["result"]
-
-    async def run(self, **body: Any) -> Any:
-        asked = {"input": "Is it spam?", "strategy": "tools", "models": ["boss"], **body}
-        answer = await self.service.client.post("/v1/orchestrations", json=asked, headers=HEADERS)
-        assert answer.status_code == 200, answer.text
-        return answer.json()
-
-    async def streamed(self, **body: Any) -> list[Frame]:
-        asked = {"input": "Is it spam?", "strategy": "tools", "models": ["boss"], "stream": True, **body}
-        return frames((await self.service.client.post("/v1/orchestrations", json=asked, headers=HEADERS)).text)
-
-
-@asynccontextmanager
-async def house(
-    tmp_path: Path, valkey: EmbeddedValkey, bundles: dict[str, Any] | None = None, **config: Any
-) -> AsyncIterator[House]:
-    made = House()
-    async with Loopback(made.answer) as vendor:
-        once = {**ONE_CALL, "repair": {"enabled": False}}
-        provider = {"kind": "openai_compatible", "base_url": vendor.url, "api_key": "k", "reliability": once}
-        price = {"input": 1_000, "output": 1_000}
-        told = {
-            "providers": {"up": provider},
-            "models": {name: {"provider": "up", "model": name, "price": price} for name in ("judge", "boss", "other")},
-            "keys": [{"name": "ann", "key": KEY, "tenant": "a", "scopes": ["run", "tools", "read"]}],
-            "tools": {
-                "bundles": bundles or {"verdict": VERDICT},
-                "permissions": [{"effect": "allow", "tools": ["*"], "sources": ["orchestration"]}],
-            },
-            **config,
-        }
-        async with serving(tmp_path, valkey.url, told) as service:
-            made.service, made.vendor = service, vendor
-            yield made
-
-
-def bundle(**more: Any) -> dict[str, Any]:
-    return {"verdict": {**VERDICT, **more}}
 
 
 async def test_replicates_are_asked_with_their_seeds_and_come_back_as_evidence(tmp_path: Path, valkey: EmbeddedValkey) -> None:
@@ -317,123 +186,6 @@ async def test_arguments_are_held_to_its_schema(tmp_path: Path, valkey: Embedded
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "arguments")
 
 
-@pytest.mark.parametrize(
-    ("budgets", "asked"),
-    [
-        ({"budget": {"cost_usd": 1.0}}, 0),
-        ({"budget": {"tokens": 900}, "replicate_budget": {"tokens": 500}}, 2),
-        ({"replicate_budget": {"tokens": 50}}, 0),
-    ],
-)
-async def test_budgets_hold_for_each_replicate_and_for_all(
-    tmp_path: Path, valkey: EmbeddedValkey, budgets: dict[str, Any], asked: int
-) -> None:
-    """At once as well: what is under way counts at its worst."""
-    text = {"description": "Asks.", "strategy": "direct", "models": ["judge"], "k": 5, "seeds": [1, 2, 3, 4, 5], **budgets}
-    limits = {"limits": {"default_max_tokens": 300 if "tokens" in str(budgets) else 2_000}}
-    async with house(tmp_path, valkey, {"verdict": text}, **limits) as made:
-        release = asyncio.Event()
-        made.says = lambda _: Answer(body=json.dumps(completion("Yes.")).encode(), wait_for=release)
-        asking = asyncio.create_task(made.execute())
-        if asked:
-            await until(lambda: len(made.held) == asked)
-        release.set()
-        answer = await asking
-        assert len(made.seeds) == asked
-    if asked:
-        summary = answer.json()["result"]["summary"]
-        assert (summary["valid"], summary["failed"]) == (asked, 5 - asked)
-    else:
-        assert answer.status_code == 502
-        assert "budget" in answer.json()["error"]["message"]
-
-
-async def test_a_bound_in_dollars_wants_known_prices(tmp_path: Path, valkey: EmbeddedValkey) -> None:
-    async with house(tmp_path, valkey, bundle(models=["up/nobody-knows"], budget={"cost_usd": 1})) as made:
-        answer = await made.execute()
-        assert made.vendor.received == []
-    assert "the price of 'up/nobody-knows' is not known" in answer.json()["error"]["message"]
-
-
-async def test_time_is_bounded_and_what_there_is_by_then_is_given(tmp_path: Path, valkey: EmbeddedValkey) -> None:
-    async with house(tmp_path, valkey, bundle(budget={"seconds": 0.4})) as made:
-        made.says = lambda seed: Answer(hold_after=0) if seed < 14 else label("spam")
-        found = await made.evidence()
-    assert [one["quality"]["valid"] for one in found["replicates"]] == [False, False, False, True, True]
-    assert found["replicates"][0]["error"] == "deadline_exceeded"
-
-
-async def test_the_limits_of_the_caller_hold_for_a_bundle(tmp_path: Path, valkey: EmbeddedValkey) -> None:
-    limits = {"tenants": {"a": {"budget": {"tokens_per_day": 3_000}}}, "limits": {"default_max_tokens": 300}}
-    text = {"description": "Asks.", "strategy": "direct", "models": ["judge"], "k": 9, "seeds": list(range(9))}
-    async with house(tmp_path, valkey, {"verdict": text}, **limits) as made:
-        release = asyncio.Event()
-        made.says = lambda _: Answer(body=json.dumps(completion("Yes.")).encode(), wait_for=release)
-        asking = asyncio.create_task(made.execute())
-        await until(lambda: made.held)
-        release.set()
-        summary = (await asking).json()["result"]["summary"]
-        asked = len(made.seeds)
-        assert 3 <= asked < 9
-        assert (summary["valid"], summary["failed"]) == (asked, 9 - asked)
-
-        async def remaining() -> float:
-            body = {"input": "Hi", "strategy": "direct", "models": ["judge"]}
-            found = (await made.service.client.post("/v1/orchestrations/estimate", json=body, headers=HEADERS)).json()
-            return next(one["remaining"] for one in found["admission"]["limits"] if one["limit"] == "tokens_per_day")
-
-        async with asyncio.timeout(5):
-            while await remaining() != 3_000 - asked * PER_CALL:
-                print(await remaining(), asked)
-                await asyncio.sleep(0.01)
-
-
-async def test_too_many_requests_are_refused_as_runs_are(tmp_path: Path, valkey: EmbeddedValkey, state: StateClient) -> None:
-    async with house(tmp_path, valkey, tenants={"a": {"requests_per_minute": 1}}) as made:
-        answers = [await made.execute() for _ in range(2)]
-    assert [one.status_code for one in answers] == [200, 429]
-    assert answers[1].json()["error"]["code"] == "limit_exceeded"
-
-
-async def test_who_leaves_ends_the_replicates(tmp_path: Path, valkey: EmbeddedValkey) -> None:
-    async with house(tmp_path, valkey) as made:
-        made.says = lambda _: Answer(hold_after=0)
-        with pytest.raises(httpx.ReadTimeout):
-            await made.service.client.post(
-                "/v1/tools/verdict/execute", json={"arguments": {"question": "?"}}, headers=HEADERS, timeout=0.5
-            )
-        async with asyncio.timeout(5):
-            for one in list(made.held):
-                await one.closed.wait()
-        made.held.clear()
-        made.calls = [{"arguments": {"question": "Buy now!"}}]
-        body = {"input": "Is it spam?", "strategy": "tools", "models": ["boss"]}
-        with pytest.raises(httpx.ReadTimeout):
-            await made.service.client.post("/v1/orchestrations", json=body, headers=HEADERS, timeout=0.5)
-        async with asyncio.timeout(5):
-            for one in list(made.held):
-                await one.closed.wait()
-        assert len(made.held) == 5
-
-
-async def test_a_deadline_and_a_timeout_end_the_replicates_and_what_they_used_is_booked(
-    tmp_path: Path, valkey: EmbeddedValkey
-) -> None:
-    async with house(tmp_path, valkey, bundle(timeout_s=0.4)) as made:
-        made.says = lambda seed: Answer(hold_after=0) if seed > 12 else label("spam")
-        direct = await made.execute()
-        made.calls = [{"arguments": {"question": "Buy now!"}}]
-        result = await made.run()
-        for one in made.held:
-            await one.closed.wait()
-    assert (direct.status_code, direct.json()["error"]["code"]) == (504, "tool_timeout")
-    (call,) = result["tool_calls"]
-    assert call["error"]["code"] == "tool_timeout"
-    assert result["output"]["text"] == "So be it."
-    assert sorted(one["status"] for one in result["calls"]) == ["cancelled"] * 3 + ["succeeded"] * 2
-    assert result["wasted_cost_usd"] > 0
-
-
 async def test_a_bundle_is_not_offered_inside_of_itself_nor_is_what_writes(tmp_path: Path, valkey: EmbeddedValkey) -> None:
     deep = {"description": "Asks on.", "strategy": "tools", "models": ["boss"], "k": 2}
     order = {"description": "Orders.", "method": "POST", "url": "http://localhost:1/orders"}
@@ -455,20 +207,6 @@ async def test_a_bundle_is_not_offered_inside_of_itself_nor_is_what_writes(tmp_p
     assert "verdict" in inside
     assert found["summary"]["usage"] == {"input_tokens": 6 * 3, "output_tokens": 6 * 2}
     assert found["summary"]["cost_usd"] == pytest.approx(6 * PER_CALL / 1_000)
-
-
-async def test_what_tools_inside_cost_is_booked_outside(tmp_path: Path, valkey: EmbeddedValkey) -> None:
-    deep = {"description": "Asks on.", "strategy": "tools", "models": ["boss"], "k": 2, "cost_usd": 1}
-    bundles = {"deep": deep, "verdict": {**VERDICT, "k": 1, "seeds": [11], "cost_usd": 0.25}}
-    async with house(tmp_path, valkey, bundles) as made:
-        made.calls = [{"name": "verdict", "arguments": {"question": "?"}}]
-        direct = (await made.execute(tool="deep")).json()
-        made.calls = [{"name": "deep", "arguments": {"question": "?"}}, {"name": "verdict", "arguments": {"question": "?"}}]
-        result = await made.run()
-    assert direct["cost_usd"] == pytest.approx(1 + 2 * 0.25 + 6 * PER_CALL / 1_000)
-    deep_call, verdict_call = result["tool_calls"]
-    assert (deep_call["cost_usd"], verdict_call["cost_usd"]) == (pytest.approx(1 + 2 * 0.25), 0.25)
-    assert result["cost_usd"] == pytest.approx(1 + 3 * 0.25 + (2 + 6 + 1) * PER_CALL / 1_000)
 
 
 async def test_replicates_have_answers_of_their_own_in_the_cache(

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from app.state.embedded import EmbeddedValkey
-from tests.api.test_bundle_tools import PER_CALL, VERDICT, house
 from tests.api.test_every_strategy import fold, untimed
 from tests.api.test_native_stream import streamed
+from tests.support.bundling import PER_CALL, VERDICT, house
 from tests.support.loopback import Answer, Loopback, as_json
 from tests.support.serving import AT_ONCE, Serving, serving, until
 
