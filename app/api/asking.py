@@ -30,7 +30,7 @@ from app.core.errors import (
     QuorumError,
     StateUnavailable,
 )
-from app.core.lifecycle import AGAIN, BODY, PAUSED, TICKET, UNREPEATABLE, Pause, Ticket, stopping
+from app.core.lifecycle import AGAIN, BODY, LOGGED, PAUSED, TICKET, UNREPEATABLE, Pause, Ticket, stopping
 from app.core.principal import Principal
 from app.core.run_events import RunEvent, RunPaused
 from app.core.run_fold import unfold
@@ -275,6 +275,7 @@ class Begun:
         )
         if self.hold is not None:
             self.hold.until(lambda: hosted.kept)
+        self.request.scope[LOGGED] = partial(services.host.told, hosted)
         return hosted
 
     async def _paused(self, services: Services, native: bool, event: RunPaused, number: int) -> Handing:

@@ -39,6 +39,9 @@ PAUSED: Final = "quorum.paused"
 AGAIN: Final = "quorum.again"
 """In an ASGI scope with a ticket: true where its paused run cannot be gone on with now, so that it is to be tried again."""
 
+LOGGED: Final = "quorum.logged"
+"""In an ASGI scope with a ticket: awaited before its answer is stored, until the log of its run has the end."""
+
 INTERRUPT: Final = "quorum.interrupt"
 """In an ASGI scope with a ticket: makes of an `ErrorReport` the frame that tells the reader of a stream that it breaks off."""
 

@@ -11,6 +11,7 @@ from typing import Any
 import openai
 import pytest
 
+from app.state.client import StateClient
 from app.state.embedded import EmbeddedValkey
 from tests.api.test_every_strategy import fold
 from tests.support.approving import (
@@ -141,3 +142,22 @@ async def test_a_chat_without_a_key_goes_on_behind_its_error(service: Serving, w
     await decide(service.client, approval["id"])
     assert (await ended(service.client, run_id))["status"] == "succeeded"
     assert world.ordered == ["Emma"]
+
+
+@pytest.mark.parametrize("key", [{}, {"Idempotency-Key": "emma"}])
+async def test_the_log_of_a_run_has_its_end_before_its_request_is_over(
+    service: Serving, state: StateClient, key: dict[str, str]
+) -> None:
+    result = await paused(service, **key)
+    async with state.commands.monitor() as monitor:
+        await decide(service.client, result["approvals"][0]["id"])
+        told: list[str] = []
+        async with asyncio.timeout(15):
+            while not told or ":idempotent" not in told[-1]:
+                command = (await monitor.next_command())["command"]
+                if (result["id"] in command and "succeeded" in command and "finished_at" in command) or (
+                    ":idempotent" in command and ("done" in command or "dropped" in command) and command.startswith("HSET")
+                ):
+                    told.append(command)
+    assert len(told) > 1
+    assert result["id"] in told[0]

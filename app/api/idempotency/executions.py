@@ -18,7 +18,7 @@ from app.api.idempotency.late import Late
 from app.api.idempotency.request import KeyedRequest, unpacked
 from app.config.spec import IdempotencyConfig
 from app.core.errors import ConfigError, QuorumError, StateUnavailable
-from app.core.lifecycle import AGAIN, UNREPEATABLE, Draining
+from app.core.lifecycle import AGAIN, LOGGED, UNREPEATABLE, Draining
 from app.observability.metrics import TAKEOVERS
 from app.orchestration.run import new_run_id
 from app.state.idempotency import LEASE_S, Asked, Begun, Busy, IdempotencyRecords, Outcome, RequestId, Told, Write
@@ -162,6 +162,8 @@ class Executions:
     async def _finished(self, execution: Execution) -> None:
         """Store the end. While Redis is away it is stored later, and the answer given all the same."""
         try:
+            if LOGGED in execution.scope:  # else nobody would go on with the run if this process died in between
+                await execution.scope[LOGGED]()
             await self._close_refused(execution)
             if await self._tell_end(execution) == "lost":
                 raise Lost

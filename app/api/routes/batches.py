@@ -16,8 +16,8 @@ from app.api.body import read_json
 from app.api.describe import described
 from app.api.errors import validation_fault
 from app.api.examples import BATCHES
+from app.api.listing import Cursor, Limit
 from app.api.plain import PlainRoute
-from app.api.routes.runs import Cursor, Limit
 from app.api.schemas.batches import BatchAnswer, BatchBody, BatchDefaults, BatchList
 from app.api.schemas.jobs import DeliveryList
 from app.api.services import Services, services_of

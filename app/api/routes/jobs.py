@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from app.api.access import Reader
 from app.api.describe import described
-from app.api.routes.runs import Limit
+from app.api.listing import Limit
 from app.api.schemas.jobs import DeadLetterList
 from app.api.services import services_of
 

@@ -31,6 +31,7 @@ _FORGET_S: Final = LEASE_S
 """How long the end of a run is held for a Redis that is away: afterwards the run counts as its owner's loss there."""
 _AT_ONCE: Final = 64
 _BEGIN_S: Final = 0.25
+_TOLD_S: Final = 2.0
 
 _log = structlog.get_logger("quorum.run")
 
@@ -146,6 +147,14 @@ class RunHost:
         while not hosted.log.settled:
             self._wake.set()
             await asyncio.sleep(FLUSH_S)
+
+    async def told(self, hosted: HostedRun) -> None:
+        """Wait until the log has the end of a run that is over; where it does not take it, a moment at most."""
+        until = asyncio.get_running_loop().time() + _TOLD_S
+        while not hosted.log.settled and self._away_since is None and asyncio.get_running_loop().time() < until:
+            self._wake.set()
+            self._urgent.set()
+            await _set_within(hosted.log.written, FLUSH_S)
 
     def find(self, tenant: str, run_id: str) -> HostedRun | None:
         """The run, if it is hosted here: not one that was paused, and handed over."""
