@@ -13,8 +13,6 @@ from app.core.errors import InvalidRequest, ToolExecutionError
 MOST_SAID: Final = 2_000
 """Characters of what a function says of its failure."""
 
-_log = structlog.get_logger("quorum.tools")
-
 
 class PublicError(Exception):
     """What a python function raises where what it says is for whoever called it, the model too: what went wrong, no secrets."""
@@ -39,7 +37,8 @@ def broke(tool: str, error: Exception) -> ToolExecutionError:
     log has where it was raised."""
     frames = traceback.extract_tb(error.__traceback__)
     where = f"{PurePath(frames[-1].filename).name}:{frames[-1].lineno}" if frames else None
-    _log.warning("a tool raised an exception", tool=tool, error_type=type(error).__name__, where=where)
+    log = structlog.get_logger("quorum.tools")
+    log.warning("a tool raised an exception", tool=tool, error_type=type(error).__name__, where=where)
     return failed(tool, f"it raised {type(error).__name__}")
 
 

@@ -77,7 +77,7 @@ class Runs:
     "rounds",
     [
         pytest.param(3, marks=pytest.mark.timeout(240)),
-        pytest.param(20, marks=(pytest.mark.full, pytest.mark.timeout(1200))),
+        pytest.param(12, marks=(pytest.mark.full, pytest.mark.timeout(1200))),
     ],
 )
 async def test_a_run_that_was_approved_goes_on_elsewhere_when_its_process_is_killed(tmp_path: Path, rounds: int) -> None:
