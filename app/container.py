@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from inspect import isawaitable
 from random import Random
 
 import structlog
@@ -14,11 +16,12 @@ from app.api.idempotency.holding import Holds
 from app.api.lines import dialects
 from app.api.queued import QueuedReader
 from app.api.services import Services
-from app.checking import checks_of, configuration_of
+from app.assembly.calling import Calling
+from app.assembly.configuration import all_strategies, checks_of, configuration_of, connect_workflows
+from app.assembly.reloading import Reloading
 from app.config.loading import Loaded
 from app.config.settings import Settings, unknown_variables
-from app.config.spec import LLMProvider, QuorumSpec
-from app.core.audit import SERVICE, SERVICE_TENANT, Act
+from app.config.spec import QuorumSpec
 from app.core.clock import SystemClock
 from app.core.errors import ConfigError, StateUnavailable
 from app.core.lifecycle import Draining
@@ -27,8 +30,6 @@ from app.jobs.background import QUEUE
 from app.jobs.parts import Jobs, Running
 from app.jobs.training import TrainingJob
 from app.listening import is_loopback
-from app.observability.metrics import CONFIG_RELOADS
-from app.orchestration.admission import Admission
 from app.orchestration.approving.approvals import Approvals
 from app.orchestration.bundles.tools import Bundles
 from app.orchestration.conversations.conversations import Conversations
@@ -38,23 +39,12 @@ from app.orchestration.reviewing.reviews import Reviews
 from app.orchestration.runs.host import RunHost
 from app.orchestration.runs.signals import Signals
 from app.orchestration.runs.stored import StoredRuns
-from app.orchestration.strategies import Strategies
-from app.providers.destinations import names_of
-from app.providers.registry import ModelRegistry
-from app.reliability.answers import Answers
-from app.reliability.breakers import Breakers
-from app.reliability.policies import StandardPolicies
-from app.reliability.standings import LocalStandings
-from app.state.answers import AnswerStore
 from app.state.approvals import ApprovalStore, Ready
 from app.state.audit import AuditStore
-from app.state.breakers import BreakerStore
 from app.state.client import StateClient
 from app.state.conversations import ConversationStore
-from app.state.dynamic_providers import DynamicProviders, ProviderFeed
 from app.state.idempotency import IdempotencyRecords, RequestId
 from app.state.key_ring import KeyRing
-from app.state.ledger import Ledger
 from app.state.reloading import ReloadFeed
 from app.state.reviews import ReviewStore
 from app.state.run_orders import RunOrders
@@ -70,7 +60,6 @@ from app.tools.toolbox import Toolbox
 from app.workflows.keeping import Keeping
 from app.workflows.known import Known, no_faults
 from app.workflows.library import Library
-from app.workflows.orchestrator import WorkflowOrchestrator
 from app.workflows.surroundings import known_of
 from app.workflows.tools import WorkflowTools
 
@@ -86,66 +75,59 @@ class Container:
             raise ConfigError("no Redis URL: start the service with `quorum serve`, or set QUORUM_REDIS_URL")
         self._works = works
         self._drain_s = settings.drain_s if works else settings.grace_s + settings.drain_s
-        draining = Draining()
-        self._clock = SystemClock()
-        strategies = Strategies()
-        self._workflows = WorkflowOrchestrator()
-        strategies.register(self._workflows)
+        strategies = all_strategies()
         self._checks = checks_of(strategies)
         self._configuration = configuration_of(settings, strategies)
-        spec = self._configuration.spec
-        self._state = StateClient(settings.redis_url.get_secret_value())
+        spec, clock, draining = self._configuration.spec, SystemClock(), Draining()
+        redis_url = settings.redis_url.get_secret_value()
+        self._state = state = StateClient(redis_url)
         secret = load_secret(settings.secret.get_secret_value() if settings.secret else None, settings.data_dir)
         self._keys = KeyRing(
-            self._state,
+            state,
             secret,
-            self._clock,
+            clock,
             configured=spec.keys,
             admin_key=settings.admin_key.get_secret_value() if settings.admin_key else None,
             may_open=works or settings.insecure or is_loopback(settings.host),
         )
         rng = Random()  # noqa: S311 (waits, not secrets)
-        self._breakers = Breakers(BreakerStore(self._state), self._clock, rng, fingerprint=secret.hasher("breaker"))
-        self._answers = Answers(AnswerStore(self._state), spec.cache)
-        self._policies = StandardPolicies(self._clock, self._breakers, spec.reliability.retry_budget, rng, self._answers)
-        self._registry = ModelRegistry(spec, wrap=self._policies)
-        self._admission = Admission(Ledger(self._state), self._clock, spec.limits.local_share)
-        standings = LocalStandings(self._clock, self._breakers, self._policies.loads)
-        trail = AuditStore(self._state)
+        self._calling = Calling(state, secret, clock, rng, spec)
+        trail = AuditStore(state)
         self._audit = AuditTrail(trail, secret, spec.audit)
-        self._audit_keeping = AuditKeeping(trail, self._audit, self._clock, spec.audit)
-        self._training = TrainingJob(self._state, settings.redis_url.get_secret_value(), spec, self._audit)
-        self._learning = Learning(self._state, self._clock, secret.key_for("terms"), spec.learning)
-        self._reviews = Reviews(ReviewStore(self._state), self._learning.feedback, self._clock, spec.reviews)
-        self._bundles = Bundles(spec, self._clock)
+        self._audit_keeping = AuditKeeping(trail, self._audit, clock, spec.audit)
+        self._reloading = Reloading(self._configuration, self._audit)
+        self._reloads = ReloadFeed(state, self._reloading.reload)
+        self._training = TrainingJob(state, redis_url, spec, self._audit)
+        self._learning = Learning(state, clock, secret.key_for("terms"), spec.learning)
+        self._reviews = Reviews(ReviewStore(state), self._learning.feedback, clock, spec.reviews)
+        self._bundles = Bundles(spec, clock)
         self._workflow_tools = WorkflowTools(spec)
-        self._tools = Toolbox(spec.tools, self._clock, settings.data_dir, recorder=self._audit, more=self._more_tools)
-        self._conversations = Conversations(ConversationStore(self._state), spec)
-        turns = TurnStore(self._state)
-        self._approvals = Approvals(
-            ApprovalStore(self._state), self._clock, spec.approvals, self._audit, self._tools, self._go_on
-        )
+        self._tools = Toolbox(spec.tools, clock, settings.data_dir, recorder=self._audit, more=self._more_tools)
+        self._conversations = Conversations(ConversationStore(state), spec)
+        turns = TurnStore(state)
+        self._approvals = Approvals(ApprovalStore(state), clock, spec.approvals, self._audit, self._tools, self._go_on)
         self._engine = Engine(
-            self._registry,
+            self._calling.registry,
             strategies,
             spec,
-            self._clock,
-            self._admission,
-            standings,
+            clock,
+            self._calling.admission,
+            self._calling.standings,
             draining,
             self._learning.lessons,
             (*self._learning.observers, self._reviews, self._approvals),
             self._tools,
             turns,
         )
-        self._bundles.engine = self._workflow_tools.engine = self._workflows.engine = self._engine
-        self._library = self._workflows.library = Library(spec, self._known(spec))
-        self._keeping = Keeping(self._state, self._library, self._clock)
-        records = RunRecords(self._state)
-        self._host = RunHost(records, RunOrders(self._state), spec.runs, StepRecords(self._state))
-        requests = IdempotencyRecords(self._state)
+        self._bundles.engine = self._workflow_tools.engine = self._engine
+        self._library = Library(spec, self._known(spec))
+        connect_workflows(strategies, self._engine, self._library)
+        self._keeping = Keeping(state, self._library, clock)
+        records = RunRecords(state)
+        self._host = RunHost(records, RunOrders(state), spec.runs, StepRecords(state))
+        requests = IdempotencyRecords(state)
         self._runs = StoredRuns(self._host, records, requests, self._approvals, draining, self._go_on)
-        self._signals = Signals(SignalStore(self._state), self._clock, self._go_on)
+        self._signals = Signals(SignalStore(state), clock, self._go_on)
         sealer = secret.sealer("request")
         self._holds = Holds(requests, sealer, spec.idempotency)
         self.executions = Executions(requests, sealer, spec.idempotency, self._runs.close, self._holds.has)
@@ -155,23 +137,16 @@ class Container:
             Running(self._engine, self._conversations, self._approvals, self._host, records),
             QueuedReader(self._engine, self._keys),
             dialects(self._engine, self._keys),
-            self._state,
+            state,
             secret,
             spec,
-            self._clock,
+            clock,
             rng,
             draining,
-            redis_url=settings.redis_url.get_secret_value(),
+            redis_url=redis_url,
             dedicated=works,
         )
-        stored = DynamicProviders(self._state, secret)
-        self._feed = ProviderFeed(self._state, stored, self._sync)
-        self._reloads = ReloadFeed(self._state, self._reload)
         self._configuration.subscribe(self._apply)
-
-        async def sync_now() -> None:
-            await self._sync(await stored.all())
-
         self.services = Services(
             settings=settings,
             engine=self._engine,
@@ -179,11 +154,11 @@ class Container:
             runs=self._runs,
             jobs=self._jobs,
             signals=self._signals,
-            registry=self._registry,
+            registry=self._calling.registry,
             keys=self._keys,
-            state=self._state,
-            breakers=self._breakers,
-            dynamic_providers=stored,
+            state=state,
+            breakers=self._calling.breakers,
+            dynamic_providers=self._calling.providers.stored,
             feedback=self._learning.feedback,
             statistics=self._learning.statistics,
             reviews=self._reviews,
@@ -191,16 +166,16 @@ class Container:
             turns=turns,
             approvals=self._approvals,
             audit=self._audit,
-            trail=TrailReader(trail, self._audit.key, self._clock),
+            trail=TrailReader(trail, self._audit.key, clock),
             tools=self._tools,
             library=self._library,
             keeping=self._keeping,
             draining=draining,
             holds=self._holds,
             learned=self._learning.memory.versions,
-            reload=self._reload,
+            reload=self._reloading.reload,
             announce_reload=self._reloads.announce,
-            sync_providers=sync_now,
+            sync_providers=self._calling.providers.sync,
         )
 
     @asynccontextmanager
@@ -208,51 +183,43 @@ class Container:
         """Everything started on entering, and closed in reverse order on leaving."""
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._state.close)
-            stack.push_async_callback(self._registry.aclose)
-            self._audit.start()
-            stack.push_async_callback(self._audit.close)
-            self._audit_keeping.start()
-            stack.push_async_callback(self._audit_keeping.close)
-            await self._keys.start()
-            stack.push_async_callback(self._keys.close)
-            await self._feed.start()
-            stack.push_async_callback(self._feed.close)
-            await self._reloads.start()
-            stack.push_async_callback(self._reloads.close)
-            await self._breakers.start()
-            stack.push_async_callback(self._breakers.close)
-            self._answers.start()
-            stack.push_async_callback(self._answers.close)
-            await self._learning.start()
-            stack.push_async_callback(self._learning.close)
-            self._reviews.start()
-            stack.push_async_callback(self._reviews.close)
-            self._conversations.start()
-            stack.push_async_callback(self._conversations.close)
-            await self._keeping.start()
-            stack.push_async_callback(self._keeping.close)
-            self._tools.start()
-            stack.push_async_callback(self._tools.close)
-            self._training.start()
-            stack.push_async_callback(self._training.close)
-            await self._admission.start()
-            stack.push_async_callback(self._admission.close)
-            self._holds.start()
-            stack.push_async_callback(self._holds.close)
-            await self._host.start()
-            stack.push_async_callback(self._host.close, self.services.draining, self._drain_s)
-            await self._jobs.start()
-            stack.push_async_callback(self._jobs.close, self._drain_s)
-            if not self._works:
-                await self.executions.start()
-                stack.push_async_callback(self.executions.close, self.services.draining, self._drain_s)
-            self._approvals.start()
-            stack.push_async_callback(self._approvals.close)
-            self._signals.start()
-            stack.push_async_callback(self._signals.close)
+            stack.push_async_callback(self._calling.registry.aclose)
+            for start, close in self._lifetimes():
+                starting = start()
+                if isawaitable(starting):
+                    await starting
+                stack.push_async_callback(close)
             for warning in await self._warnings():
                 _log.warning(warning)
             yield self.services
+
+    def _lifetimes(self) -> Iterator[tuple[Callable[[], Awaitable[None] | None], Callable[[], Awaitable[None]]]]:
+        """How each part starts and closes, after those that it works with."""
+        calling, draining = self._calling, self.services.draining
+        for part in (
+            self._audit,
+            self._audit_keeping,
+            self._keys,
+            calling.providers,
+            self._reloads,
+            calling.breakers,
+            calling.answers,
+            self._learning,
+            self._reviews,
+            self._conversations,
+            self._keeping,
+            self._tools,
+            self._training,
+            calling.admission,
+            self._holds,
+        ):
+            yield part.start, part.close
+        yield self._host.start, partial(self._host.close, draining, self._drain_s)
+        yield self._jobs.start, partial(self._jobs.close, self._drain_s)
+        if not self._works:
+            yield self.executions.start, partial(self.executions.close, draining, self._drain_s)
+        for part in (self._approvals, self._signals):
+            yield part.start, part.close
 
     def _more_tools(self) -> list[Tool]:
         return [*self._bundles.tools(), *self._workflow_tools.tools()]
@@ -262,7 +229,7 @@ class Container:
 
     def summary(self) -> str:
         """What is served, for the line that is printed at the start."""
-        models = [model.profile.name for model in self._registry.models()]
+        models = [model.profile.name for model in self._calling.registry.models()]
         notes = self._configuration.loaded.notes
         shown = ", ".join(models[:8]) + (f" and {len(models) - 8} more" if len(models) > 8 else "")
         return "\n".join((*notes, f"Models: {shown or 'none'}"))
@@ -275,36 +242,20 @@ class Container:
         return (*self._configuration.loaded.warnings, *unknown_variables(os.environ), *of_state)
 
     async def reload_on_signal(self) -> Loaded:
-        """Reload because an operator of this machine said so. It is recorded afterwards: it must work without the store too."""
-        act = Act(tenant=SERVICE_TENANT, actor=SERVICE, action="config.reload", subject_kind="configuration", subject="SIGHUP")
-        try:
-            loaded = await self._reload()
-        except ConfigError as error:
-            self._audit.note(act, "failed", {"error": error.code})
-            raise
-        self._audit.note(act, "done", {"digest": self._audit.digest(loaded.spec.model_dump(mode="json"))})
-        return loaded
+        """Reload because an operator of this machine said so.
 
-    async def _reload(self) -> Loaded:
-        try:
-            loaded = self._configuration.reload()
-        except ConfigError as error:
-            CONFIG_RELOADS.labels("refused").inc()
-            _log.error("the configuration is not reloaded, the old one stays", reason=error.message, faults=error.faults)
-            raise
-        CONFIG_RELOADS.labels("ok").inc()
-        _log.info("the configuration is reloaded", version=self._configuration.version)
-        return loaded
+        Raises:
+            ConfigError: it is wrong; the old one stays.
+        """
+        return await self._reloading.on_signal()
 
     def _apply(self, spec: QuorumSpec) -> None:
         self._bundles.spec = self._workflow_tools.spec = spec
         self._tools.configure(spec.tools)
         self._library.configure(spec, self._known(spec))
         self._engine.configure(spec)
-        self._policies.configure(spec.reliability.retry_budget)
         self._host.configure(spec.runs)
         self._jobs.configure(spec)
-        self._answers.config = spec.cache
         self._learning.configure(spec.learning)
         self._training.spec = spec
         self._reviews.config = spec.reviews
@@ -312,8 +263,7 @@ class Container:
         self._approvals.config = spec.approvals
         self._audit.config = self._audit_keeping.config = spec.audit
         self.executions.config = self._holds.config = spec.idempotency
-        self._admission.local_share = spec.limits.local_share
-        self._registry.apply(spec)
+        self._calling.configure(spec)
         self._keys.configure(spec.keys)
 
     async def _go_on(self, ready: Ready) -> bool:
@@ -327,18 +277,3 @@ class Container:
         if told != "over" or await self._runs.over(ready.tenant, ready.run_id):
             return told != "busy"
         return await self._jobs.background.go_on(ready.run_id) == "hurried"  # what was answered was that it waits in the queue
-
-    async def _sync(self, stored: Mapping[str, LLMProvider]) -> None:
-        """Make the registry's dynamic providers those that are stored."""
-        here = {connection.name: connection for connection in self._registry.providers()}
-        for name, connection in here.items():
-            if connection.dynamic and stored.get(name) != connection.config:
-                self._registry.remove(name)
-        for name, config in stored.items():
-            now = here.get(name)
-            if now is not None and (not now.dynamic or now.config == config):
-                continue
-            try:
-                self._registry.add(name, config, names=names_of(config.base_url, self._engine.spec.allowed_hosts))
-            except ConfigError as error:
-                _log.error("a stored provider is left out", provider=name, reason=error.message)

@@ -151,7 +151,7 @@ async def _source(
 
     if asked.conversation_id is not None:
         raise InvalidRequest(f"a service keeps conversations, and none is at {DEFAULT_URL}; name yours with --url")
-    from app.checking import all_strategies
+    from app.assembly.configuration import all_strategies
     from app.cli.asking import here
 
     strategies = all_strategies()

@@ -80,7 +80,7 @@ def explain_permission(
 
 
 def _loaded(file: Path | None) -> Loaded:
-    from app.checking import all_strategies, checks_of
+    from app.assembly.configuration import all_strategies, checks_of
     from app.config.loading import load
     from app.config.settings import load_settings
     from app.core.errors import ConfigError

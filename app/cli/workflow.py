@@ -69,7 +69,7 @@ def _read(definition: str, config: Path | None) -> tuple[str, QuorumSpec, Workfl
 
 
 def _of_file(path: Path, spec: QuorumSpec) -> WorkflowConfig:
-    from app.checking import all_strategies, checks_of
+    from app.assembly.configuration import all_strategies, checks_of
     from app.config.loading import load_definition
     from app.workflows.checking import faults_of_all
     from app.workflows.known import no_faults
@@ -85,7 +85,7 @@ def _of_file(path: Path, spec: QuorumSpec) -> WorkflowConfig:
 
 
 def _spec(config: Path | None) -> QuorumSpec:
-    from app.checking import all_strategies, checks_of
+    from app.assembly.configuration import all_strategies, checks_of
     from app.config.loading import load
     from app.config.settings import load_settings
     from app.config.spec import QuorumSpec

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.checking import checks_of
+from app.assembly.configuration import checks_of
 from app.config.loading import Checks
 from app.orchestration.strategies import Strategies
 from tests.config.conftest import Faults, Load

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.checking import all_strategies, checks_of
+from app.assembly.configuration import all_strategies, checks_of
 from app.config.spec import OrchestratorConfig
 from app.config.workflows import WorkflowConfig
 from app.core.tools import ToolSpec

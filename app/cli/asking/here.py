@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
 
-from app.checking import configuration_of, connect_workflows
+from app.assembly.configuration import configuration_of, connect_workflows, library_of
 from app.cli.asking.question import Question
 from app.config.loading import Loaded
 from app.config.settings import load_settings
@@ -35,7 +35,7 @@ async def events(question: Question, loaded: Loaded, strategies: Strategies, *, 
         InvalidRequest: the question is impossible.
     """
     runtime = LocalRuntime(loaded.spec, strategies)
-    connect_workflows(strategies, runtime.engine, loaded.spec)
+    connect_workflows(strategies, runtime.engine, library_of(loaded.spec, strategies))
     try:
         async with aclosing(runtime.engine.begin(request_of(question, runtime, deltas)).events()) as happening:
             async for event in happening:

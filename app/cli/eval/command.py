@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import orjson
 from rich.console import Console
 
-from app.checking import all_strategies
+from app.assembly.configuration import all_strategies
 from app.cli.ask import DEFAULT_URL
 from app.cli.asking import here, service
 from app.cli.asking.escaping import escaped

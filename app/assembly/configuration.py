@@ -1,4 +1,4 @@
-"""Every strategy that there is, and what judges a configuration by what those and the providers know."""
+"""The configuration, checked by everybody who knows a part of it."""
 
 from __future__ import annotations
 
@@ -38,12 +38,16 @@ def all_strategies() -> Strategies:
     return strategies
 
 
-def connect_workflows(strategies: Strategies, engine: Engine, spec: QuorumSpec) -> None:
-    """Have `engine` run the workflows of `spec`, in a process that is no service."""
+def connect_workflows(strategies: Strategies, engine: Engine, library: Library) -> None:
+    """Have `engine` run the workflows of `library` where a request names their strategy."""
     strategy = strategies.get("workflow")
     if isinstance(strategy, WorkflowOrchestrator):
-        strategy.engine = engine
-        strategy.library = Library(spec, known_of(spec, checks_of(strategies).recipe or no_faults))
+        strategy.engine, strategy.library = engine, library
+
+
+def library_of(spec: QuorumSpec, strategies: Strategies) -> Library:
+    """The workflows of `spec`, for a process that is no service."""
+    return Library(spec, known_of(spec, checks_of(strategies).recipe or no_faults))
 
 
 def checks_of(strategies: Strategies) -> Checks:

@@ -1,0 +1,1 @@
+"""Groups of parts, put together for the container and the command line."""
