@@ -38,7 +38,7 @@ def broke(tool: str, error: Exception) -> ToolExecutionError:
     frames = traceback.extract_tb(error.__traceback__)
     where = f"{PurePath(frames[-1].filename).name}:{frames[-1].lineno}" if frames else None
     log = structlog.get_logger("quorum.tools")
-    log.warning("a tool raised an exception", tool=tool, error_type=type(error).__name__, where=where)
+    log.error("a tool raised an exception", tool=tool, error_type=type(error).__name__, where=where)
     return failed(tool, f"it raised {type(error).__name__}")
 
 
