@@ -43,6 +43,15 @@ class NamedModel:
     helps: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Foreseen:
+    """What a run may call at most: models, tools for so many dollars. `unknown` names what cannot be foreseen."""
+
+    calls: tuple[PlannedCall, ...]
+    tools_usd: float = 0.0
+    unknown: tuple[str, ...] = ()
+
+
 class Runtime(Protocol):
     """What runs a strategy for Python callers: a registry of models and an engine."""
 
@@ -136,6 +145,10 @@ class BaseOrchestrator(ABC):
         Budgets reserve the sum before anything is called. A strategy that does not say is taken to ask each model once, and its
         lead, or the first model, once more about all their answers; its calls must then fit into that one by one.
         """
+        return None
+
+    def at_most(self, request: RunRequest, context: RunContext) -> Foreseen | None:
+        """All that a run may call, for estimates; None where that is its worst case. Nothing of it is reserved."""
         return None
 
     def loops_in(self, context: RunContext) -> bool:

@@ -11,15 +11,15 @@ from app.core.runs import PlanDecision, RunRequest
 from app.core.usage import NO_USAGE, Usage
 from app.observability.metrics import usual_seconds
 from app.orchestration.admission import Admission, refusal
-from app.orchestration.base import BaseOrchestrator
+from app.orchestration.base import BaseOrchestrator, Foreseen
 from app.orchestration.charging import charge, foreseen
 from app.orchestration.context import RunContext
-from app.reliability.forecast import Forecast, PlannedCall
+from app.reliability.forecast import Forecast, PlannedCall, forecast
 
 
 @dataclass(frozen=True, slots=True)
 class CallEstimate:
-    """A call that the plan may make, at its worst. Calls of one `stage` run at once."""
+    """A call that the plan may make, so many `times`, each at its worst. Calls of one `stage` run at once."""
 
     model: str
     provider: str
@@ -28,6 +28,7 @@ class CallEstimate:
     input_tokens: int
     output_tokens: int
     cost_usd: float | None
+    times: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,15 +86,20 @@ async def estimated(
     Raises:
         InvalidRequest: a bound in dollars applies and the price of a model is not known.
     """
-    found, _ = foreseen(strategy, request, context)
+    whole = strategy.at_most(request, context)
+    found = foreseen(strategy, request, context)[0] if whole is None else forecast(whole.calls)
     told, plan = expected(found), strategy.plan(request, context)
+    if whole is not None:
+        return replace(
+            _of_whole(whole, found, told, plan), admission=await _admitted(strategy, request, context, limits, admission)
+        )
     if found.calls:
         plan = replace(plan, estimated_cost_usd=told.cost_usd, estimated_seconds=told.seconds)
     else:  # a tool alone: the plan knows what it takes
         told = replace(told, cost_usd=plan.estimated_cost_usd, seconds=plan.estimated_seconds)
     worst = Totals(
-        sum(call.input_tokens for call in found.calls),
-        sum(call.output_tokens for call in found.calls),
+        sum(call.times * call.input_tokens for call in found.calls),
+        sum(call.times * call.output_tokens for call in found.calls),
         found.tokens,
         None if found.nano_usd is None else found.nano_usd / NANO if found.calls else told.cost_usd,
     )
@@ -103,6 +109,24 @@ async def estimated(
         worst,
         told,
         await _admitted(strategy, request, context, limits, admission),
+    )
+
+
+def _of_whole(whole: Foreseen, found: Forecast, told: Totals, plan: PlanDecision) -> Estimate:
+    """The forecast of a run whose calls are reserved one by one. Where something cannot be foreseen it has no cost."""
+    unforeseen = bool(whole.unknown)
+    cost = None if found.nano_usd is None or unforeseen else found.nano_usd / NANO + whole.tools_usd
+    usual = None if told.cost_usd is None or unforeseen else told.cost_usd + whole.tools_usd
+    told = replace(told, cost_usd=usual)
+    if unforeseen:
+        plan = replace(plan, reason=f"{plan.reason}; not foreseen: {', '.join(whole.unknown)}")
+    input_tokens = sum(call.times * call.input_tokens for call in found.calls)
+    return Estimate(
+        replace(plan, estimated_cost_usd=usual, estimated_seconds=told.seconds),
+        tuple(_call(call) for call in found.calls),
+        Totals(input_tokens, found.tokens - input_tokens, found.tokens, cost),
+        told,
+        AdmissionEstimate(admitted=True),
     )
 
 
@@ -136,7 +160,7 @@ def expected(found: Forecast) -> Totals:
         usage += call.expected
         cost += call.model.price.cost(call.expected) if call.model.price else 0.0
         seconds = usual_seconds(call.model.name)
-        timed = timed and seconds is not None
+        timed = timed and seconds is not None and call.times == 1
         slowest[call.stage] = max(slowest[call.stage], seconds or 0.0)
     return _totals(usage, None if found.unpriced else cost, sum(slowest.values()) if timed else None)
 
@@ -148,7 +172,9 @@ def _totals(usage: Usage, cost_usd: float | None, seconds: float | None) -> Tota
 def _call(call: PlannedCall) -> CallEstimate:
     cost = None if call.nano_usd is None else call.nano_usd / NANO
     profile = call.model
-    return CallEstimate(profile.name, profile.provider, call.role, call.stage, call.input_tokens, call.output_tokens, cost)
+    return CallEstimate(
+        profile.name, profile.provider, call.role, call.stage, call.input_tokens, call.output_tokens, cost, call.times
+    )
 
 
 def _remaining(quota: Quota) -> Remaining:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import orjson
 
@@ -45,7 +45,7 @@ REPAIR_TOKENS = 1_000
 class PlannedCall:
     """A call that a strategy may make: its tokens at most. Calls of one `stage` run at once, stages one after another.
 
-    `expected_input` is the usual number of tokens of its prompt.
+    `expected_input` is the usual number of tokens of its prompt; it may be made so many `times`.
     """
 
     model: ModelProfile
@@ -54,19 +54,21 @@ class PlannedCall:
     input_tokens: int
     output_tokens: int
     expected_input: int
+    times: int = 1
 
     @property
     def tokens(self) -> int:
-        return self.input_tokens + self.output_tokens
+        return self.times * (self.input_tokens + self.output_tokens)
 
     @property
     def nano_usd(self) -> int | None:
         """At most; None where the price is unknown."""
-        return worst_nano_usd(self.model.price, self.input_tokens, self.output_tokens)
+        once = worst_nano_usd(self.model.price, self.input_tokens, self.output_tokens)
+        return None if once is None else once * self.times
 
     @property
     def expected(self) -> Usage:
-        return Usage(self.expected_input, min(self.output_tokens, EXPECTED_OUTPUT_TOKENS))
+        return Usage(self.times * self.expected_input, self.times * min(self.output_tokens, EXPECTED_OUTPUT_TOKENS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +138,14 @@ def planned_call(
     quoted = min(quoted_tokens, EXPECTED_OUTPUT_TOKENS * (quoted_tokens // most if most else 0))
     expected = min(bound, (known + prompt_bytes) // BYTES_PER_TOKEN + quoted)
     return PlannedCall(profile, role, stage, *with_repair(generation, bound, most * generation.n), expected)
+
+
+def with_more_input(call: PlannedCall, most: int, usual: int, *, quoted: bool) -> PlannedCall:
+    """`call`, with so many more tokens in its prompt; with `quoted` it may be asked twice, as `with_repair` says."""
+    bound = call.input_tokens + (2 * most if quoted else most)
+    if call.model.context_window is not None:
+        bound = min(bound, call.model.context_window * (2 if quoted else 1))
+    return replace(call, input_tokens=bound, expected_input=min(bound, call.expected_input + usual))
 
 
 def with_repair(generation: Generation, input_tokens: int, output_tokens: int) -> tuple[int, int]:

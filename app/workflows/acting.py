@@ -59,7 +59,7 @@ class Acting:
         """
         inside = replace(self._enclosing(means), purse=None) if undoing else self._enclosing(means)
         before = outcome.own.size
-        run = self._engine.begin_inside(self._request(asked, until), inside)
+        run = self._engine.begin_inside(request_of(self._engine, self._context.request, asked, until), inside)
         inner = InnerRun(run, "step")
         self._context.beside(inner)
         async with aclosing(inner.events()) as events:
@@ -90,32 +90,6 @@ class Acting:
         own = self._own(budget)
         purse = purse_inside(around.purse or self._context.purse, own, self._context.request)
         return Means(purse, around.needs_prices or own.cost_usd is not None)
-
-    def _request(self, asked: JsonObject, until: float | None) -> RunRequest:
-        outer = self._context.request
-        schema = asked.get("schema")
-        form = None if schema is None else ResponseFormat("json_schema", schema=schema)
-        config = self._engine.targets.asked(
-            strategy=asked.get("strategy"),
-            recipe=asked.get("recipe"),
-            models=tuple(asked.get("models") or ()),
-            lead_model=asked.get("lead_model"),
-            options=asked.get("options") or {},
-        )
-        return RunRequest(
-            config,
-            (user(asked["input"] if isinstance(asked["input"], str) else orjson.dumps(asked["input"]).decode()),),
-            replace(_generation(outer.generation, asked.get("generation") or {}), response_format=form),
-            cache=outer.cache,
-            deadline=until,
-            tenant=outer.tenant,
-            key_id=outer.key_id,
-            key_name=outer.key_name,
-            request_id=outer.request_id,
-            traceparent=outer.traceparent,
-            scopes=outer.scopes,
-            address=outer.address,
-        )
 
     def _own(self, budget: StepBudget) -> Budget:
         whole, share = self._context.request.budget, budget.share
@@ -186,6 +160,37 @@ class Acting:
         purse = self._context.purse
         if purse is not None:
             purse.book(NOTHING, booked(total_usage(took.calls), took.cost_usd))
+
+
+def request_of(engine: Engine, outer: RunRequest, asked: JsonObject, until: float | None) -> RunRequest:
+    """What an orchestration without references asks, in a run that `outer` has asked for.
+
+    Raises:
+        InvalidRequest: there is no such strategy or recipe.
+    """
+    schema = asked.get("schema")
+    form = None if schema is None else ResponseFormat("json_schema", schema=schema)
+    config = engine.targets.asked(
+        strategy=asked.get("strategy"),
+        recipe=asked.get("recipe"),
+        models=tuple(asked.get("models") or ()),
+        lead_model=asked.get("lead_model"),
+        options=asked.get("options") or {},
+    )
+    return RunRequest(
+        config,
+        (user(asked["input"] if isinstance(asked["input"], str) else orjson.dumps(asked["input"]).decode()),),
+        replace(_generation(outer.generation, asked.get("generation") or {}), response_format=form),
+        cache=outer.cache,
+        deadline=until,
+        tenant=outer.tenant,
+        key_id=outer.key_id,
+        key_name=outer.key_name,
+        request_id=outer.request_id,
+        traceparent=outer.traceparent,
+        scopes=outer.scopes,
+        address=outer.address,
+    )
 
 
 def _generation(outer: Generation, own: JsonObject) -> Generation:

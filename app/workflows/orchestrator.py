@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar, Final
 
@@ -14,20 +14,24 @@ from pydantic import Field
 from app.config.workflows import WorkflowAction, WorkflowConfig
 from app.core.budgets import NOTHING
 from app.core.chat import JsonObject
-from app.core.errors import InvalidRequest
+from app.core.errors import InvalidRequest, QuorumError
 from app.core.run_events import OutputDelta, PlanMade, RunEvent, RunFailed, RunFinished, Warning
 from app.core.run_fold import total_usage
 from app.core.runs import PlanDecision, RunRequest
-from app.orchestration.base import BaseOrchestrator, StrategyOptions
+from app.core.tools import ToolSpec
+from app.orchestration.base import BaseOrchestrator, Foreseen, StrategyOptions
+from app.orchestration.charging import foreseen
 from app.orchestration.context import RunContext
 from app.orchestration.engine import Engine
+from app.orchestration.tools.offering import enclosing
 from app.reliability.forecast import PlannedCall
 from app.reliability.purse import booked
-from app.workflows.acting import Acting
+from app.workflows.acting import Acting, request_of
 from app.workflows.action_checks import AS_ORCHESTRATION
 from app.workflows.checking import inputs_fault, with_defaults
 from app.workflows.execution import Execution
 from app.workflows.failing import CANCELLED, UNCERTAIN, StepFailed, StepWaits
+from app.workflows.forecasting import Forecasting
 from app.workflows.graph import actions_of
 from app.workflows.halting import Halting
 from app.workflows.journal import Journal, lines_of
@@ -131,6 +135,29 @@ class WorkflowOrchestrator(BaseOrchestrator):
 
     def worst_case(self, request: RunRequest, context: RunContext) -> Sequence[PlannedCall]:
         return ()
+
+    def at_most(self, request: RunRequest, context: RunContext) -> Foreseen:
+        engine, library = self.engine, self.library
+        assert engine is not None and library is not None  # noqa: PT018, S101 - `check` has seen to it
+        settled: _Settled = context.settled
+
+        def ask(asked: JsonObject) -> tuple[tuple[PlannedCall, ...], bool]:
+            wanted = request_of(engine, request, {**asked, "input": ""}, None)
+            run = engine.begin_inside(wanted, replace(enclosing(context, lambda _: None), is_step=True))
+            run.context.default_max_tokens = context.default_max_tokens
+            found, _ = foreseen(run.strategy, run.request, run.context)
+            form = run.request.generation.response_format
+            return found.calls, form is not None and form.type != "text"
+
+        def tool(name: str) -> ToolSpec | None:
+            try:
+                return context.toolbox.find(name).spec if context.toolbox is not None else None
+            except QuorumError:
+                return None
+
+        found = settled.found
+        forecasting = Forecasting(ask, lambda name: library.find(request.tenant, name).config, tool, library.limits)
+        return forecasting.of(found.name, found.config, with_defaults(found.config, settled.inputs))
 
     async def run(self, request: RunRequest, context: RunContext) -> AsyncIterator[RunEvent]:
         engine, library = self.engine, self.library

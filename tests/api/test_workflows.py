@@ -462,13 +462,6 @@ async def test_what_is_recorded_of_steps_goes_with_the_run(tmp_path: Path, valke
         assert await state.commands.exists(key) == 0
 
 
-async def test_estimates_say_which_models_a_workflow_asks(tmp_path: Path, valkey: EmbeddedValkey):
-    async with world(tmp_path, valkey, flow={"steps": {"a": ask("a")}}) as there:
-        body = {"input": "x", "strategy": "workflow", "options": {"workflow": "flow"}}
-        said = (await there.service.client.post("/v1/orchestrations/estimate", json=body)).json()
-        assert (said["plan"]["models"], said["worst_case"]["cost_usd"]) == (["m"], None)
-
-
 async def test_a_definition_may_be_yaml(tmp_path: Path, valkey: EmbeddedValkey):
     text = "name: written\nsteps:\n  a: {transform: {value: '${run.steps_done}'}}\nreturns: ${steps.a.output}\n"
     async with world(tmp_path, valkey) as there:
