@@ -134,7 +134,7 @@ class Container:
         draining.at_end(self.executions.leave)  # before their runs: who waits for them is told by the requests
         draining.at_end(self._host.leave)
         self._jobs = Jobs(
-            Running(self._engine, self._conversations, self._approvals, self._host, records),
+            Running(self._engine, self._conversations, self._approvals, self._host, records, self._runs),
             QueuedReader(self._engine, self._keys),
             dialects(self._engine, self._keys),
             state,

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from app.api.access import allowed_now
 from app.api.errors import problem, validation_fault
 from app.api.openai_chat import completion
-from app.api.queued import config_of
+from app.api.queued import CHAT, config_of
 from app.api.schemas.chat import ChatBody
 from app.api.schemas.embeddings import EmbeddingsBody, embeddings_answer
 from app.api.schemas.orchestrations import OrchestrationBody
@@ -26,7 +26,6 @@ from app.orchestration.engine import Engine, Run
 from app.state.key_ring import KeyRing
 
 NATIVE: Final = "/v1/orchestrations"
-CHAT: Final = "/v1/chat/completions"
 EMBEDDINGS: Final = "/v1/embeddings"
 URLS: Final = (CHAT, EMBEDDINGS, NATIVE)
 B = TypeVar("B", bound=BaseModel)
@@ -74,6 +73,8 @@ def _native(engine: Engine, request: QueuedRequest, run_id: str | None) -> tuple
 
 def _chat(engine: Engine, request: QueuedRequest, run_id: str | None) -> tuple[Run, Callable[[OrchestrationOutput], bytes]]:
     body = _read(ChatBody, request)
+    if body.quorum and body.quorum.conversation_id:
+        raise InvalidRequest(_meaningless("quorum.conversation_id"), param="quorum.conversation_id")
     run = engine.begin(body.to_core(engine.targets.named(body.model), **_who(request)), run_id)
     return run, lambda result: completion(result, body.model)
 
@@ -91,11 +92,15 @@ def _read(model: type[B], request: QueuedRequest) -> B:
     given: Any = orjson.loads(request.body)
     for name in _ALONE:
         if given.get(name):
-            raise InvalidRequest(f"{name} means nothing in a line of a batch; leave it out", param=name)
+            raise InvalidRequest(_meaningless(name), param=name)
     try:
         return model.model_validate(given)
     except ValidationError as error:
         raise validation_fault(error, given) from None
+
+
+def _meaningless(name: str) -> str:
+    return f"{name} means nothing in a line of a batch; leave it out"
 
 
 def _who(request: QueuedRequest) -> _Who:

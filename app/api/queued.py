@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import time
+from typing import Any, Final
 
 import orjson
 
 from app.api.access import allowed_now
+from app.api.schemas.chat import ChatBody
 from app.api.schemas.orchestrations import OrchestrationBody
 from app.core.jobs import QueuedRequest
 from app.core.runs import OrchestrationConfig, RunRequest
 from app.orchestration.engine import Engine
 from app.orchestration.selection import Targets
 from app.state.key_ring import KeyRing
+
+CHAT: Final = "/v1/chat/completions"
 
 
 def config_of(body: OrchestrationBody, targets: Targets) -> OrchestrationConfig:
@@ -40,16 +44,19 @@ class QueuedReader:
     def __call__(self, queued: QueuedRequest) -> RunRequest:
         who = queued.who
         scopes = allowed_now(self._keys, who, "run")
-        body = OrchestrationBody.model_validate(orjson.loads(queued.body))
-        return body.to_core(
-            config_of(body, self._engine.targets),
-            deltas="all",
-            tenant=who.tenant,
-            key_id=who.key_id,
-            key_name=who.name,
-            scopes=scopes,
-            request_id=queued.request_id,
-            traceparent=queued.traceparent,
-            deadline=None if queued.deadline is None else time.monotonic() + queued.deadline - time.time(),
-            address=queued.address,
-        )
+        given = orjson.loads(queued.body)
+        told: dict[str, Any] = {
+            "tenant": who.tenant,
+            "key_id": who.key_id,
+            "key_name": who.name,
+            "scopes": scopes,
+            "request_id": queued.request_id,
+            "traceparent": queued.traceparent,
+            "deadline": None if queued.deadline is None else time.monotonic() + queued.deadline - time.time(),
+            "address": queued.address,
+        }
+        if queued.path == CHAT:
+            chat = ChatBody.model_validate(given)
+            return chat.to_core(self._engine.targets.named(chat.model), **told)
+        body = OrchestrationBody.model_validate(given)
+        return body.to_core(config_of(body, self._engine.targets), deltas="all", **told)

@@ -45,6 +45,7 @@ class QueuedRequest:
         deadline: Unix time in seconds.
         webhook: where its end is told.
         keyed: the digest of the request with an idempotency key that it belongs to.
+        part: the id of the job that waits for it: the part of a batch whose line it is.
     """
 
     path: str
@@ -56,6 +57,7 @@ class QueuedRequest:
     address: str | None = None
     webhook: str | None = None
     keyed: str = ""
+    part: str = ""
 
     def packed(self) -> str:
         who = self.who
@@ -70,6 +72,7 @@ class QueuedRequest:
                 "address": self.address,
                 "webhook": self.webhook,
                 "keyed": self.keyed,
+                "part": self.part,
             }
         ).decode()
 

@@ -124,7 +124,11 @@ class BackgroundRuns:
         if status in UNDER_WAY:
             later = await self._run(job, request)
             if later is not None:
+                if later.waits and request.part:
+                    await self.go_on(request.part)
                 return later
+        if request.part:
+            await self.go_on(request.part)
         if request.webhook:
             await self._webhooks.put(job.tenant, job.id)
         return None
@@ -166,16 +170,16 @@ class BackgroundRuns:
         if hosted.lost:
             return Later()
         if until:  # somebody decides before, or it goes on when it is too late for that
-            return Later(max(0.001, until[0] - self._clock.now()))
+            return Later(max(0.001, until[0] - self._clock.now()), waits=True)
         await self._host.written(hosted)
         return None
 
-    async def go_on(self, run_id: str) -> Literal["hurried", "running", "absent"]:
-        """A run that was paused waits for nothing any more, or is over. One that is `running` is to be told again, one that is
-        `absent` is not in the queue."""
-        hurried = await self._queue.hurry(run_id)
+    async def go_on(self, job_id: str) -> Literal["hurried", "running", "absent"]:
+        """What a job waited for is there: a run that was paused, say, is over or waits for nothing any more. One that is
+        `running` is to be told again, one that is `absent` is not in the queue."""
+        hurried = await self._queue.hurry(job_id)
         if hurried == "hurried":
-            await self._announce(run_id, 1)
+            await self._announce(job_id, 1)
         return hurried
 
     async def _begun(self, job: Claimed, request: QueuedRequest) -> Run:

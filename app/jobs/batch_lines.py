@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 import orjson
 
@@ -14,17 +14,23 @@ from app.core.budgets import nano_usd
 from app.core.errors import ErrorReport, LimitExceeded, QuorumError, StateUnavailable, report
 from app.core.jobs import QueuedRequest
 from app.core.lifecycle import Draining
-from app.core.principal import Principal
+from app.core.run_json import json_bytes
 from app.core.runs import OrchestrationOutput
-from app.jobs.batch_upload import Line
+from app.jobs.batch_apart import ApartLines
+from app.jobs.batch_upload import BatchOrder, Line
 from app.observability import metrics
 from app.orchestration.engine import Engine, Run
 from app.state.batches import Batches, BatchRecord, LineResult
+from app.state.run_records import UNDER_WAY
 
 LOOK_S: Final = 1.0
 """How often a line that waits for a limit of its caller tries again at least, and looks whether its batch is cancelled."""
 AGAIN_S: Final = 0.5
 """How often a result is offered to a store that is away: it is paid for."""
+
+
+Came = Literal["over", "elsewhere", "waits"]
+"""What came of a part: nothing is left to do of it, or the rest is another worker's, or some lines wait for their own runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,40 +52,47 @@ class Dialects:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part of a batch that is to be run: who asks, how many lines at once, and why none is to be run any more."""
+    """A part of a batch that is to be run: what was asked for, how many lines at once, why none is to be run any more, and the
+    id of its job."""
 
     tenant: str
     batch: BatchRecord
     number: int
-    who: Principal
-    address: str | None
+    order: BatchOrder
     at_once: int
     why: str = ""
+    job_id: str = ""
 
 
 class Lines:
     """Runs lines. `keep_s` is how long results are kept."""
 
-    def __init__(self, engine: Engine, store: Batches, dialects: Dialects, draining: Draining) -> None:
+    def __init__(self, engine: Engine, store: Batches, dialects: Dialects, draining: Draining, apart: ApartLines) -> None:
         self._engine = engine
+        self._apart = apart
         self._store = store
         self._dialects = dialects
         self._draining = draining
 
-    async def run(self, part: Part, lines: Sequence[Line], keep_s: int) -> bool:
-        """Run those of `lines` that have no result. False where that is to be gone on with elsewhere.
+    async def run(self, part: Part, lines: Sequence[Line], keep_s: int) -> Came:
+        """Run those of `lines` that have no result.
 
         Raises:
             StateUnavailable: Redis is away.
         """
         done = await self._store.done_places(part.tenant, part.batch.id, part.number)
+        known = await self._store.waiting(part.tenant, part.batch.id, part.number)
+        waits = False
         left = iter([(place, line) for place, line in enumerate(lines) if place not in done])
         stop = asyncio.Event()
 
         async def one_after_another() -> None:
+            nonlocal waits
             for place, line in left:
-                result = await self._result(part, line, place)
-                if await self._stored(part, result, keep_s):
+                result = await self._result(part, line, place, known, keep_s)
+                if result is None:
+                    waits = True
+                elif await self._stored(part, result, keep_s):
                     stop.set()
                 if stop.is_set() or self._draining.begun:
                     return
@@ -96,7 +109,16 @@ class Lines:
         for end in ends:
             if isinstance(end, Exception):
                 raise end
-        return stop.is_set() or next(left, None) is None
+        if stop.is_set():
+            await self.drop(part, keep_s)
+            return "over"
+        return "elsewhere" if next(left, None) is not None else "waits" if waits else "over"
+
+    async def drop(self, part: Part, keep_s: int) -> None:
+        """Nobody waits any more for the lines of a part that have runs of their own."""
+        for place in await self._store.waiting(part.tenant, part.batch.id, part.number):
+            await self._apart.cancel(part.tenant, _run_id(part, place))
+        await self._store.wait(part.tenant, part.batch.id, part.number, None, keep_s)
 
     async def _watch(self, part: Part, stop: asyncio.Event) -> None:
         """Lines may take long: look whether they are wanted still."""
@@ -120,19 +142,33 @@ class Lines:
             else:
                 return cancel is None or cancel
 
-    async def _result(self, part: Part, line: Line, place: int) -> LineResult:
-        """What comes of a line. One that a limit of its caller stands against waits; one that is impossible fails."""
-        run_id = _run_id(part, place)
+    async def _result(self, part: Part, line: Line, place: int, known: Collection[int], keep_s: int) -> LineResult | None:
+        """What comes of a line. One that a limit of its caller stands against waits; one that is impossible fails. None of one
+        that waits for a run of its own, as those `known` have."""
+        run_id, order = _run_id(part, place), part.order
         if part.why:
+            if place in known:
+                await self._apart.cancel(part.tenant, run_id)
             return self._refused(line, ErrorReport("OrchestratorError", "gave_up", f"given up: {part.why}"), run_id, place)
-        request = QueuedRequest(line.url, line.body, part.who, run_id, address=part.address)
+        request = QueuedRequest(line.url, line.body, order.who, run_id, address=order.address, part=part.job_id)
         try:
-            prepared = await self._admitted(request)
+            prepared = self._dialects.prepare(request, run_id)
+            if self._apart.wants(prepared.run):
+                result = await self._apart.standing(prepared.run, request, order.priority, known=place in known)
+            else:
+                prepared = await self._admitted(request, prepared)
+                result = None
         except StateUnavailable:
             raise
         except QuorumError as error:
+            if place in known:
+                await self._apart.cancel(part.tenant, run_id)
             return self._refused(line, report(error), run_id, place)
-        result = await prepared.run.result()
+        if result is not None and result.status in UNDER_WAY:
+            row = _answer(line, run_id, 202, json_bytes(result), None)
+            await self._store.wait(part.tenant, part.batch.id, part.number, (place, row), keep_s)
+            return None
+        result = result or await prepared.run.result()
         status, body = prepared.answered(result)
         return LineResult(
             place,
@@ -143,13 +179,13 @@ class Lines:
             None if result.cost_usd is None and result.usage.total_tokens else nano_usd(result.cost_usd or 0.0),
         )
 
-    async def _admitted(self, request: QueuedRequest) -> LineRun:
+    async def _admitted(self, request: QueuedRequest, prepared: LineRun) -> LineRun:
         while True:
-            prepared = self._dialects.prepare(request, request.request_id)
             try:
                 await self._engine.admit(prepared.run)
             except LimitExceeded as error:
                 await asyncio.sleep(max(LOOK_S, error.retry_after or 0.0))
+                prepared = self._dialects.prepare(request, request.request_id)
             else:
                 return prepared
 

@@ -13,7 +13,8 @@ from app.core.clock import Clock
 from app.core.errors import ConfigError, ConflictError, NotFound
 from app.core.jobs import Job, Priority
 from app.core.principal import Principal
-from app.jobs.batch_lines import LOOK_S, Lines, Part
+from app.jobs.batch_apart import LOOK_S as APART_LOOK_S
+from app.jobs.batch_lines import LOOK_S, Came, Lines, Part
 from app.jobs.batch_upload import BatchOrder, Upload, opened_lines
 from app.jobs.dead import DeadLetters
 from app.jobs.webhooks import Ended, Webhooks
@@ -116,7 +117,7 @@ class BatchRuns:
         """What has come of the lines so far, as lines of JSON, a part at a time; `only` those that "succeeded" or "failed"."""
         for part in range(batch.parts):
             rows = await self._store.results(tenant, batch.id, part)
-            some = b"".join(row + b"\n" for good, row in rows if only is None or good == (only == "succeeded"))
+            some = b"".join(row + b"\n" for good, row in rows if only is None or good is (only == "succeeded"))
             if some:
                 yield some
 
@@ -129,6 +130,8 @@ class BatchRuns:
         batch = await self.get(tenant, batch_id)
         if not batch.over:
             await self._store.cancel(tenant, batch_id)
+            for number in range(batch.parts if batch.waiting else 0):
+                await self._queue.hurry(f"{batch_id}:{number}:{batch.round}")
         return await self.get(tenant, batch_id)
 
     async def retry(self, tenant: str, batch_id: str) -> BatchRecord:
@@ -177,26 +180,30 @@ class BatchRuns:
         told = await self._store.part(*place, over=False, keep_s=keep_s)
         if told is None:
             return None
-        if not told[0]:
+        if told[0]:
+            await self._lines.drop(Part(job.tenant, batch, int(number), self._held(job.tenant, batch), 0), keep_s)
+        else:
             try:
-                if not await self._lines_of(job, batch, int(number)):
-                    return Later()
+                came = await self._lines_of(job, batch, int(number))
             except ConfigError as error:
                 await self._dead.put(job, error.message)
+            else:
+                if came != "over":
+                    return Later(APART_LOOK_S, waits=True) if came == "waits" else Later()
         told = await self._store.part(*place, over=True, keep_s=keep_s)
         if told is not None and told[1] and self._held(job.tenant, batch).webhook:
             await self._webhooks.put(job.tenant, batch_id)
         return None
 
-    async def _lines_of(self, job: Claimed, batch: BatchRecord, number: int) -> bool:
-        """Run a part; False where the rest of it is another worker's."""
+    async def _lines_of(self, job: Claimed, batch: BatchRecord, number: int) -> Came:
+        """Run a part."""
         sealed = await self._store.lines(job.tenant, batch.id, number)
         if sealed is None:
-            return True
+            return "over"
         order = self._held(job.tenant, batch)
         if job.why:
             await self._dead.put(job, job.why)
-        part = Part(job.tenant, batch, number, order.who, order.address, job.granted, job.why)
+        part = Part(job.tenant, batch, number, order, job.granted, job.why, job.id)
         lines = opened_lines(self._sealer, (job.tenant, batch.id, number), sealed)
         return await self._lines.run(part, lines, self.config.keep_s)
 
@@ -212,6 +219,7 @@ def shown(batch: BatchRecord) -> dict[str, Any]:
             "succeeded": batch.succeeded,
             "failed": batch.failed,
             "left": batch.total - batch.succeeded - batch.failed,
+            "waiting": batch.waiting,
         },
         "usage": {"input_tokens": batch.input_tokens, "output_tokens": batch.output_tokens},
         "cost_usd": None if batch.unpriced else batch.nano_usd / 1e9,

@@ -12,6 +12,7 @@ from app.core.clock import Clock
 from app.core.jobs import Reader
 from app.core.lifecycle import Draining
 from app.jobs.background import BackgroundRuns
+from app.jobs.batch_apart import ApartLines
 from app.jobs.batch_lines import Dialects, Lines
 from app.jobs.batches import BatchRuns
 from app.jobs.cleaning import Cleaning
@@ -22,6 +23,7 @@ from app.orchestration.approving.approvals import Approvals
 from app.orchestration.conversations.conversations import Conversations
 from app.orchestration.engine import Engine
 from app.orchestration.runs.host import RunHost
+from app.orchestration.runs.stored import StoredRuns
 from app.state.batches import Batches
 from app.state.client import StateClient
 from app.state.deliveries import Deliveries
@@ -43,6 +45,7 @@ class Running:
     approvals: Approvals
     host: RunHost
     records: RunRecords
+    runs: StoredRuns
 
 
 class Jobs:
@@ -90,7 +93,8 @@ class Jobs:
             clock,
             announce,
         )
-        lines = Lines(running.engine, store, dialects, draining)
+        apart = ApartLines(self.background, running.runs, running.records)
+        lines = Lines(running.engine, store, dialects, draining, apart)
         sealer = secret.sealer("batch")
         self.batches = BatchRuns(store, lines, queue, self.dead, self.webhooks, sealer, clock, spec.batches, announce)
         self._cleaning = Cleaning(state, queue)

@@ -36,11 +36,13 @@ _log = structlog.get_logger("quorum.jobs")
 @dataclass(frozen=True, slots=True)
 class Later:
     """A job is to be done later, after a while. `counts`: this was one of its attempts.
-    `broke`: the code that does it failed; with `jobs.max_attempts` of those it is given up."""
+    `broke`: the code that does it failed; with `jobs.max_attempts` of those it is given up. `waits`: for others, not for its
+    turn, so that it is not given up for that."""
 
     after_s: float = 0.0
     counts: bool = False
     broke: bool = False
+    waits: bool = False
 
 
 Work = Callable[[Claimed], Awaitable[Later | None]]
@@ -197,7 +199,9 @@ class Worker:
                 ours = await self._queue.done(self.owner, job)
             else:
                 most = self.config.max_attempts if later.broke else 0
-                ours = await self._queue.back(self.owner, job, delay_s=later.after_s, counts=later.counts, most_faults=most)
+                ours = await self._queue.back(
+                    self.owner, job, delay_s=later.after_s, counts=later.counts, most_faults=most, anew=later.waits
+                )
         except StateUnavailable:  # its lease passes, and whoever has it then finds what is done
             ours = False
         metrics.JOBS.labels(job.kind, outcome if ours else "lost").inc()

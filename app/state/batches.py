@@ -31,7 +31,8 @@ BatchStatus = Literal["uploading", "queued", "running", "completed", "cancelled"
 class BatchRecord:
     """A batch as it is listed. `about` is the JSON of what it was made with, `sealed` who asked, and where its end is told.
 
-    `round` counts how often its failed lines were run again. Times are Unix times in seconds.
+    `round` counts how often its failed lines were run again, `waiting` its lines that wait for runs of their own. Times are
+    Unix times in seconds.
     """
 
     id: str
@@ -48,6 +49,7 @@ class BatchRecord:
     output_tokens: int = 0
     nano_usd: int = 0
     unpriced: int = 0
+    waiting: int = 0
     created_at: int = 0
     started_at: int | None = None
     finished_at: int | None = None
@@ -76,6 +78,7 @@ class Batches:
         self._state = state
         self._together = Together(state)
         self._done = state.script("batch_done")
+        self._wait = state.script("batch_wait")
         self._part = state.script("batch_part")
         self._again = state.script("batch_again")
         self._round = state.script("batch_round")
@@ -156,10 +159,22 @@ class Batches:
         ]
 
         def queue(pipe: Any) -> None:
-            evalsha(pipe, self._done, [keys.record, keys.results(part)], args)
+            evalsha(pipe, self._done, [keys.record, keys.results(part), keys.waiting(part)], args)
 
         [reply] = await self._asked(queue)
         return None if reply is None else bool(reply)
+
+    async def waiting(self, tenant: str, batch_id: str, part: int) -> set[int]:
+        """The lines of a part that wait for runs of their own."""
+        with reaching_state():
+            found: Any = await self._state.commands.hkeys(batch_keys(tenant, batch_id).waiting(part))
+        return {int(place) for place in found}
+
+    async def wait(self, tenant: str, batch_id: str, part: int, line: tuple[int, bytes] | None, keep_s: int) -> None:
+        """A line waits for a run of its own: its place, and what is said of it until then. None: no line of the part does."""
+        keys = batch_keys(tenant, batch_id)
+        with reaching_state():
+            await self._wait(keys=[keys.record, keys.waiting(part)], args=[keep_s * 1000, *(line or ())])
 
     async def part(
         self, tenant: str, batch_id: str, part: int, round_: int, *, over: bool, keep_s: int
@@ -206,11 +221,18 @@ class Batches:
             values: Any = await pipe.execute() if rows else []
         return [((at, name), _record(name, value)) for (name, at), value in zip(rows, values, strict=True)]
 
-    async def results(self, tenant: str, batch_id: str, part: int) -> list[tuple[bool, bytes]]:
-        """What has come of the lines of a part, in their order: whether it was good, and the line of JSON."""
+    async def results(self, tenant: str, batch_id: str, part: int) -> list[tuple[bool | None, bytes]]:
+        """What has come of the lines of a part, in their order: whether it was good, and the line of JSON; None of those that
+        wait for runs of their own."""
+        keys = batch_keys(tenant, batch_id)
         with reaching_state():
-            found: Any = await self._state.commands.hgetall(batch_keys(tenant, batch_id).results(part))
-        return [(found[place][:1] == _GOOD, found[place][1:]) for place in sorted(found, key=int)]
+            pipe = self._state.commands.pipeline(transaction=False)
+            pipe.hgetall(keys.waiting(part))
+            pipe.hgetall(keys.results(part))
+            waiting, over = cast("list[dict[bytes, bytes]]", await pipe.execute())
+        found: dict[bytes, tuple[bool | None, bytes]] = {place: (None, row) for place, row in waiting.items()}
+        found |= {place: (row[:1] == _GOOD, row[1:]) for place, row in over.items()}
+        return [found[place] for place in sorted(found, key=int)]
 
     # ---- changing
 
@@ -274,6 +296,7 @@ def _record(batch_id: str, found: Mapping[bytes, bytes]) -> BatchRecord | None:
         number(b"output_tokens"),
         number(b"nano_usd"),
         number(b"unpriced"),
+        number(b"waiting"),
         number(b"created_at"),
         moment(b"started_at"),
         moment(b"finished_at"),

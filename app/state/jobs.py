@@ -120,14 +120,17 @@ class JobQueue:
         """A job is over. False where `owner` has lost it."""
         return bool(await self._do("done", job.id, owner, job.epoch))
 
-    async def back(self, owner: str, job: Claimed, *, delay_s: float = 0, counts: bool = False, most_faults: int = 0) -> bool:
+    async def back(
+        self, owner: str, job: Claimed, *, delay_s: float = 0, counts: bool = False, most_faults: int = 0, anew: bool = False
+    ) -> bool:
         """Somebody is to do it later.
 
         Parameters:
             counts: this was an attempt.
+            anew: it waits for others, and its age counts from when it is to go on.
             most_faults: it broke, and with so many faults it is given up; 0 where it did not.
         """
-        args = [job.id, owner, job.epoch, int(delay_s * 1000), int(counts), most_faults or ""]
+        args = [job.id, owner, job.epoch, int(delay_s * 1000), int(counts), most_faults or "", int(anew)]
         return bool(await self._do("back", *args))
 
     async def hurry(self, job_id: str) -> Literal["hurried", "running", "absent"]:

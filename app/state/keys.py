@@ -64,7 +64,7 @@ which signal it was."""
 @dataclass(frozen=True, slots=True)
 class BatchKeys:
     """What is stored of a batch: its record (a hash), the names of its lines while they come, the parts that are over
-    (both sets), and for each part its lines (a text) and their results (a hash by place)."""
+    (both sets), and for each part its lines (a text), their results, and what is said of those that wait (hashes by place)."""
 
     record: str
     names: str
@@ -75,6 +75,9 @@ class BatchKeys:
 
     def results(self, part: int) -> str:
         return f"{self.record}:results:{part}"
+
+    def waiting(self, part: int) -> str:
+        return f"{self.record}:waiting:{part}"
 
 
 def batch_keys(tenant: str, batch_id: str) -> BatchKeys:

@@ -62,7 +62,7 @@ async def test_lines_go_in_and_results_come_out_in_their_order(service: Serving)
     batch_id = await uploaded(service.client, prompts(200, **DIRECT), priority="low")
     batch = await over(service.client, batch_id)
     assert batch["status"] == "completed"
-    assert batch["counts"] == {"total": 200, "succeeded": 200, "failed": 0, "left": 0}
+    assert batch["counts"] == {"total": 200, "succeeded": 200, "failed": 0, "left": 0, "waiting": 0}
     found = await results(service.client, batch_id)
     assert [row["custom_id"] for row in found] == [f"line-{number}" for number in range(200)]
     body = found[7]["response"]["body"]

@@ -170,6 +170,24 @@ async def test_what_is_to_be_done_later_waits_until_then(queue: JobQueue, state:
     assert (await claimed(queue)).id == "one"
 
 
+@pytest.mark.parametrize("hurried", [False, True])
+async def test_what_waits_for_a_person_does_not_grow_old_by_that(queue: JobQueue, state: StateClient, hurried: bool) -> None:
+    await queue.put(job("one"))
+    await state.commands.hset(f"{JOBS}job:one", "created", 1)
+    old = await claimed(queue)
+    assert old.why
+    await state.commands.hdel(f"{JOBS}job:one", "why")
+    assert await queue.back("w", old, delay_s=10_000, anew=True)
+    if hurried:
+        await queue.hurry("one")
+    else:
+        await state.commands.zadd(f"{JOBS}delayed", {"one": 1})
+    again = await claimed(queue)
+    assert (again.why, again.waited_s < 60) == ("", True)
+    if hurried:
+        assert again.waited_s >= 0
+
+
 async def test_what_has_waited_for_too_long_is_only_to_be_ended(queue: JobQueue, state: StateClient) -> None:
     await queue.put(job("one"))
     await state.commands.hset(f"{JOBS}job:one", "created", 1)

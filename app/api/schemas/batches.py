@@ -35,10 +35,13 @@ class BatchBody(BatchDefaults):
 
 
 class BatchCounts(TypedDict):
+    """Lines. Of those that are `left`, `waiting` have runs of their own, which may wait for a person."""
+
     total: int
     succeeded: int
     failed: int
     left: int
+    waiting: int
 
 
 class BatchUsage(TypedDict):

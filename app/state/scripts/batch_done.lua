@@ -1,11 +1,14 @@
 -- Stores what came of a line of a batch, once.
--- KEYS: batch, results of the line's part.
+-- KEYS: batch, results of the line's part, what is said of the part's lines that wait.
 -- ARGV: the line's place in its part, its result, "succeeded" or "failed", input tokens, output tokens, nano-dollars ("" where
 -- the price is not known), ms to keep the results.
 -- Returns 1 when the batch is to be cancelled, 0 otherwise, or nothing where it is not there.
 local held = redis.call("HMGET", KEYS[1], "status", "cancel")
 if not held[1] then
   return false
+end
+if redis.call("HDEL", KEYS[3], ARGV[1]) == 1 then
+  redis.call("HINCRBY", KEYS[1], "waiting", -1)
 end
 if redis.call("HSETNX", KEYS[2], ARGV[1], ARGV[2]) == 1 then
   redis.call("HINCRBY", KEYS[1], ARGV[3], 1)

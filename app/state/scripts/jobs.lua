@@ -158,8 +158,9 @@ local function fault(id, most, what)
   return true
 end
 
--- back: id, owner, epoch, delay in ms, 1 if it counts as an attempt, the most faults if this is one (else "").
-local function back(id, owner, epoch, delay, counts, most)
+-- back: id, owner, epoch, delay in ms, 1 if it counts as an attempt, the most faults if this is one (else ""), 1 if it has begun
+-- and waits for others, so that its age counts from when it is to go on.
+local function back(id, owner, epoch, delay, counts, most, anew)
   if not owned(id, owner, epoch) then
     return 0
   end
@@ -169,6 +170,9 @@ local function back(id, owner, epoch, delay, counts, most)
   end
   if most ~= "" then
     fault(id, most, "it broke the process that ran it")
+  end
+  if anew == "1" then
+    redis.call("HSET", at .. "job:" .. id, "created", string.format("%.0f", now + delay))
   end
   if tonumber(delay) > 0 then
     redis.call("HSET", at .. "job:" .. id, "state", "delayed")
@@ -181,8 +185,11 @@ end
 
 -- hurry: id. Has it wait no longer than for its turn.
 local function hurry(id)
-  local job = redis.call("HMGET", at .. "job:" .. id, "state", "tenant", "rank")
+  local job = redis.call("HMGET", at .. "job:" .. id, "state", "tenant", "rank", "created")
   if job[1] == "delayed" then
+    if tonumber(job[4]) > now then
+      redis.call("HSET", at .. "job:" .. id, "created", string.format("%.0f", now))
+    end
     redis.call("ZREM", at .. "delayed", id)
     wait(id, job[2], job[3])
   end
