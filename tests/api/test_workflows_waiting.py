@@ -60,6 +60,19 @@ async def test_a_signal_may_come_before_the_run_comes_to_it(tmp_path: Path, valk
         assert (await asking)["output"]["text"] == "id-then 8"
 
 
+async def test_a_run_in_the_background_waits_too(tmp_path: Path, valkey: EmbeddedValkey) -> None:
+    async with world(tmp_path, valkey, errand=ERRAND) as there:
+        client = there.service.client
+        body = {"input": "x", "strategy": "workflow", "options": {"workflow": "errand"}, "background": True}
+        run_id = (await client.post("/v1/orchestrations", json=body)).json()["id"]
+        async with asyncio.timeout(20):
+            while (await client.get(f"/v1/orchestrations/{run_id}")).json()["status"] != "needs_approval":
+                await asyncio.sleep(0.05)
+        assert (await signal(there, run_id, {"order": 7})).status_code == 200
+        assert (await ended(client, run_id))["output"]["text"] == "id-then 7"
+        assert there.did == ["before", "then 7"]
+
+
 async def test_a_signal_is_sent_once_fits_and_is_its_tenants(tmp_path: Path, valkey: EmbeddedValkey) -> None:
     async with world(tmp_path, valkey, errand=ERRAND, plain={"steps": {"a": value(1)}}) as there:
         run_id = (await there.run("errand"))["id"]

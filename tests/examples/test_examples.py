@@ -123,8 +123,11 @@ def test_the_workflows_run_as_they_stand(tmp_path: Path):
         assert waiting["status"] == "needs_approval"
         posted(f"/v1/approvals/{waiting['approvals'][0]['id']}", decision="approve")
 
-        def ended() -> Any:
-            found = httpx.get(f"{there.url}/v1/orchestrations/{waiting['id']}").json()
+        def ended(run_id: str) -> Any:
+            found = httpx.get(f"{there.url}/v1/orchestrations/{run_id}").json()
             return found if found["status"] == "succeeded" else None
 
-        assert eventually(ended, within_s=20)["output"]["json"]["sum"] == 1000001
+        assert eventually(lambda: ended(waiting["id"]), within_s=20)["output"]["json"]["sum"] == 1000001
+        paid = posted("/v1/workflows/paid/runs")
+        posted(f"/v1/orchestrations/{paid['id']}/signals", name="paid", payload={"amount": 5})
+        assert eventually(lambda: ended(paid["id"]), within_s=20)["output"]["json"]["total"] == 10
