@@ -122,10 +122,12 @@ def _made(
     strategy: BaseOrchestrator | None,
     run_id: str | None,
     before: OrchestrationOutput | None = None,
+    *,
+    taken: bool = False,
 ) -> Run:
     if strategy is None:
-        return services.engine.begin(asking, run_id, before)
-    return services.engine.begin_with(strategy, asking, run_id, before)
+        return services.engine.begin(asking, run_id, before, taken=taken)
+    return services.engine.begin_with(strategy, asking, run_id, before, taken=taken)
 
 
 async def _begun(request: Request, services: Services, run: Run) -> Begun:
@@ -175,7 +177,7 @@ async def _continued(
     tenant, run_id, scope = asking.tenant, ticket.run_id, request.scope
     ended = await services.runs.ended(tenant, run_id)
     if ended:
-        return Begun(_made(services, asking, strategy, run_id), request, ticket, ended=ended)
+        return Begun(_made(services, asking, strategy, run_id, taken=True), request, ticket, ended=ended)
     kept, before = await services.runs.paused(tenant, run_id)
     if ticket.own and not kept:
         raise Gone(f"{run_id} was deleted")
@@ -185,10 +187,11 @@ async def _continued(
         scopes = still_allowed(request, services, _asker(asking))
         asking = replace(asking, budget=left_of(asking.budget, before), scopes=scopes)
     if asking.conversation_id is None:
-        return await _taken(request, services, _made(services, asking, strategy, run_id, before), ticket, kept, before)
+        run = _made(services, asking, strategy, run_id, before, taken=True)
+        return await _taken(request, services, run, ticket, kept, before)
     seen = None if before is None else await services.runs.turns_seen(tenant, run_id)
     async with services.conversations.joining(asking, run_id, seen) as conversation:
-        run = _made(services, conversation.request, strategy, run_id, before)
+        run = _made(services, conversation.request, strategy, run_id, before, taken=True)
         run.context.conversation = conversation
         return await _taken(request, services, run, ticket, kept, before)
 

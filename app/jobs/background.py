@@ -188,10 +188,10 @@ class BackgroundRuns:
         if before is not None:
             asking = replace(asking, budget=left_of(asking.budget, before))
         if asking.conversation_id is None:
-            return await self._admitted(self._engine.begin(asking, job.id, before), before)
+            return await self._admitted(self._engine.begin(asking, job.id, before, taken=True), before)
         seen = None if before is None else await self._records.turns_seen(job.tenant, job.id)
         async with self._conversations.joining(asking, job.id, seen) as conversation:
-            run = self._engine.begin(conversation.request, job.id, before)
+            run = self._engine.begin(conversation.request, job.id, before, taken=True)
             run.context.conversation = conversation
             return await self._admitted(run, before)
 

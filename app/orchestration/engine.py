@@ -107,16 +107,23 @@ class Engine:
         self._priors = Priors(priors.quality, priors.family_correlation)
         self.spec = spec
 
-    def begin(self, request: RunRequest, run_id: str | None = None, before: OrchestrationOutput | None = None) -> Run:
+    def begin(
+        self,
+        request: RunRequest,
+        run_id: str | None = None,
+        before: OrchestrationOutput | None = None,
+        *,
+        taken: bool = False,
+    ) -> Run:
         """Check `request` and prepare its run. Nothing is called yet. Without a `run_id` it gets a new one. `before` is what
-        had come of it when it was last paused.
+        had come of it when it was last paused. With `taken` another process may have begun it already.
 
         Raises:
             InvalidRequest: it asks for something impossible, unknown or beyond the limits.
             BudgetExceeded: its own budget does not hold its plan.
         """
         strategy = self.strategies.get(request.config.strategy)
-        return self.begin_with(strategy, request, run_id, before)
+        return self.begin_with(strategy, request, run_id, before, taken=taken)
 
     def begin_with(
         self,
@@ -124,11 +131,14 @@ class Engine:
         request: RunRequest,
         run_id: str | None = None,
         before: OrchestrationOutput | None = None,
+        *,
+        taken: bool = False,
     ) -> Run:
         """As `begin`, with a strategy that need not be registered."""
         limits = self._limits_of(request)
         bounded = bool(limits) or request.budget.bounded
-        run = self._prepared(strategy, request, run_id, self._means(limits, request) if bounded else _FREE, before=before)
+        means = self._means(limits, request) if bounded else _FREE
+        run = self._prepared(strategy, request, run_id, means, before=before, taken=taken)
         if bounded:
             request, context = run.request, run.context
             run.charge = charge(strategy, request, context, limits)
@@ -170,6 +180,7 @@ class Engine:
         *,
         inside: EnclosingRun | None = None,
         before: OrchestrationOutput | None = None,
+        taken: bool = False,
     ) -> Run:
         """The run of `request`; with `outer`, that of a part of its run."""
         original = request
@@ -203,6 +214,7 @@ class Engine:
             default_max_tokens=means.default_max_tokens,
             needs_prices=means.needs_prices,
             before=before,
+            taken=taken,
         )
         if inside is not None:
             context.max_concurrent_calls = min(context.max_concurrent_calls, inside.max_concurrent_calls)

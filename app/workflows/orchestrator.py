@@ -60,6 +60,19 @@ class _Settled:
     found: Found
     inputs: dict[str, Any]
 
+    def now(self) -> Found:
+        return self.found
+
+
+@dataclass(frozen=True, slots=True)
+class _Unsettled:
+    """A run that could not begin now. One that was begun before goes on with the definition of then."""
+
+    fault: InvalidRequest
+
+    def now(self) -> Found:
+        raise self.fault
+
 
 class WorkflowOrchestrator(BaseOrchestrator):
     """Runs a declared workflow.
@@ -91,15 +104,25 @@ class WorkflowOrchestrator(BaseOrchestrator):
         if generation.n > 1 or generation.logprobs or generation.response_format is not None:
             raise InvalidRequest("a workflow gives one answer, of the shape that it returns", param="generation")
         try:
-            found = self.library.runnable(request.tenant, options.workflow)
+            context.settled = self._settled(self.library, request, options)
+        except InvalidRequest as error:
+            if not _goes_on(context):
+                raise
+            context.settled = _Unsettled(error)
+
+    def _settled(self, library: Library, request: RunRequest, options: WorkflowOptions) -> _Settled:
+        try:
+            found = library.runnable(request.tenant, options.workflow)
         except InvalidRequest as error:
             error.param = "options.workflow"
             raise
-        context.settled = _Settled(found, _inputs(found, options, request))
+        return _Settled(found, _inputs(found, options, request))
 
     def may_pause(self, context: RunContext) -> bool:
         """Where it has something reviewed, or a rule may ask for an approval and it calls a tool; or another workflow that
-        may."""
+        may. So may one that goes on, whose definition may have been another."""
+        if _goes_on(context):
+            return True
         box, settled = context.toolbox, context.settled
         rules = box is not None and any(rule.effect == "approve" for rule in box.config.permissions)
         return any(
@@ -110,7 +133,9 @@ class WorkflowOrchestrator(BaseOrchestrator):
 
     def signals(self, context: RunContext) -> Mapping[str, Sequence[JsonObject]]:
         assert self.library is not None  # noqa: S101 - `check` has seen to it
-        settled: _Settled = context.settled
+        settled: _Settled | _Unsettled = context.settled
+        if _goes_on(context) or isinstance(settled, _Unsettled):  # they were told when it was accepted
+            return {}
         found: dict[str, list[JsonObject]] = {}
         waiting, seen = [settled.found.config], set[str]()
         while waiting:
@@ -162,14 +187,15 @@ class WorkflowOrchestrator(BaseOrchestrator):
     async def run(self, request: RunRequest, context: RunContext) -> AsyncIterator[RunEvent]:
         engine, library = self.engine, self.library
         assert engine is not None and library is not None  # noqa: PT018, S101 - `check` has seen to it
-        yield PlanMade(self.plan(request, context))
-        settled: _Settled = context.settled
-        goes_on = context.taken or context.before is not None
-        lines = dict(await lines_of(context.steps)) if context.steps is not None and goes_on else {}
+        settled: _Settled | _Unsettled = context.settled
+        lines = dict(await lines_of(context.steps)) if context.steps is not None and _goes_on(context) else {}
         pinned = taken_from(lines)
         journal = Journal(context.steps, lines)
         pins = Pins(journal, pinned, partial(library.find, request.tenant))
-        found = await pins.first(settled.found)
+        found = await pins.first(settled.now)
+        inputs = _inputs(found, context.options, request)
+        context.settled = _Settled(found, inputs)
+        yield PlanMade(self.plan(request, context))
         within = () if context.inside is None else context.inside.within
         halting = Halting(context, journal)
         acting = Acting(context, engine, journal, halting, within)
@@ -181,7 +207,7 @@ class WorkflowOrchestrator(BaseOrchestrator):
         unsettled = execution.unsettled
         if context.purse is not None and (unsettled.calls or unsettled.tools):
             context.purse.book_apart(NOTHING, booked(total_usage(unsettled.calls), unsettled.cost_usd))
-        level = Level(found.name, found.version, found.config, with_defaults(found.config, settled.inputs))
+        level = Level(found.name, found.version, found.config, with_defaults(found.config, inputs))
         try:
             async with aclosing(execution.level(level)) as events:
                 async for event in events:
@@ -203,6 +229,11 @@ class WorkflowOrchestrator(BaseOrchestrator):
         output = level.output
         yield OutputDelta(0, "text", output if isinstance(output, str) else orjson.dumps(output).decode())
         yield RunFinished(json=None if isinstance(output, str) else output)
+
+
+def _goes_on(context: RunContext) -> bool:
+    """Whether the run may have begun before: in another process, or here before it paused."""
+    return context.taken or context.before is not None
 
 
 def _reviews(action: WorkflowAction) -> bool:

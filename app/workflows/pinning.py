@@ -30,9 +30,9 @@ class Pins:
         self._journal, self._find = journal, find
         self._found = {path: _read(line) for path, line in lines.items()}
 
-    async def first(self, found: Found) -> Found:
-        """The workflow that the run has begun with, `found` where it begins now."""
-        return await self._pinned(PINNED, lambda: found)
+    async def first(self, now: Callable[[], Found]) -> Found:
+        """The workflow that the run has begun with, that of `now` where it begins."""
+        return await self._pinned(PINNED, now)
 
     async def called(self, reference: str) -> tuple[WorkflowConfig, int]:
         """The workflow that `reference` has meant when it was called first, and its version.

@@ -168,3 +168,58 @@ async def test_a_run_waits_for_a_store_that_is_away_and_is_taken_back_when_it_is
         print(
             f"the store was away for {away_s:g} s: the run went on and was taken back {took_s:.1f} s after it was there again"
         )
+
+
+async def removed(there: World) -> None:
+    assert (await there.service.client.delete("/v1/workflows/mine")).status_code == 204
+
+
+async def asking_for_more(there: World) -> None:
+    """Another version, with an input that the run does not have."""
+    body = {"name": "mine", "inputs": {"more": {"type": "string"}}, "steps": {"other": do("other")}}
+    assert (await there.service.client.post("/v1/workflows", json=body)).status_code == 201
+
+
+async def faulty(there: World) -> None:
+    """By the configuration that is in force then."""
+    config = yaml.safe_load(there.service.config.read_text())
+    del config["workflows"]["inner"]
+    there.service.configure(config)
+    assert (await there.service.client.post("/v1/admin/reload")).status_code == 200
+
+
+@pytest.mark.parametrize("change", [removed, asking_for_more, faulty])
+@pytest.mark.parametrize("decision", ["approve", "cancel"])
+@pytest.mark.parametrize("background", [False, True], ids=["waited for", "in the background"])
+async def test_a_paused_run_goes_on_or_is_taken_back_by_the_definition_that_it_began_with(
+    tmp_path: Path, valkey: EmbeddedValkey, change: Any, decision: str, background: bool
+) -> None:
+    inner = {"steps": {"in": do("in", "look")}}
+    steps = {**BOOKING["steps"], "inner": {"workflow": {"name": "inner"}}}
+    async with world(tmp_path, valkey, inner=inner) as there:
+        client = there.service.client
+        stored = await client.post("/v1/workflows", json={"name": "mine", "steps": steps})
+        assert stored.status_code == 201, stored.text
+        try:
+            await approving(there, "look", "wait")
+            run_id = (await there.run("mine", background=background))["id"]
+            where = f"/v1/orchestrations/{run_id}"
+            async with asyncio.timeout(10):
+                while (await client.get(where)).json()["status"] != "needs_approval":
+                    await asyncio.sleep(0.02)
+            waiting = (await client.get(where)).json()
+            assert sorted(there.did) == ["flight", "hotel", "in"]
+            await change(there)
+            if decision == "approve":
+                path = f"/v1/approvals/{waiting['approvals'][0]['id']}"
+                assert (await client.post(path, json={"decision": "approve"})).status_code == 200
+            else:
+                assert (await client.post(f"{where}/cancel")).status_code in (200, 202)
+            found = await ended(client, run_id)
+            if decision == "approve":
+                assert (found["status"], sorted(there.did[3:])) == ("succeeded", ["never", "wait"]), found
+                assert found["plan"]["options"]["version"] == 1
+            else:
+                assert (found["status"], there.did[3:]) == ("cancelled", ["no id-hotel", "no flight"]), found
+        finally:
+            await client.delete("/v1/workflows/mine")
