@@ -1,6 +1,6 @@
 """References in texts: `${steps.draft.output.text}`, `${inputs.items[0].name}`, `${steps.a.output ?? steps.b.output ?? ""}`.
 
-The first way that leads to something is taken; the last may be a JSON scalar. `$${` is a plain `${`. In an expression a
+The first way that leads to something is taken; the last may be JSON. `$${` is a plain `${`. In an expression a
 reference stands for a variable, so the expression language never sees more than what was named.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, reduce
 from typing import Any, Final, cast
 
 import orjson
@@ -25,11 +25,16 @@ MOST_FILLED: Final = 16_000_000
 """Characters that the references of one value may lead to: else a text of 9,000 references to an output of 1 MB takes 9 GB."""
 Path = tuple[str | int, ...]
 
-_MARK: Final = re.compile(r"\$\$\{|\$\{([^{}]*)\}|\$\{")
+_QUOTED: Final = r'"(?:[^"\\]|\\.)*"'
+_FLAT: Final = rf'[^{{}}"]|{_QUOTED}'
+_OBJECTS: Final = reduce(lambda inner, _: rf"{_FLAT}|\{{(?:{inner})*\}}", range(3), _FLAT)
+"""What may stand in a reference: quoted texts, and objects three deep; no other braces."""
+_MARK: Final = re.compile(rf"\$\$\{{|\$\{{((?:{_OBJECTS})*)\}}|\$\{{")
+_WAYS: Final = re.compile(rf"{_QUOTED}|(\?\?)")
 _STEP: Final = re.compile(r'\.([A-Za-z_][A-Za-z0-9_-]*)|\[(\d{1,9})\]|\["((?:[^"\\]|\\.)*)"\]')
 _ROOT: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _LITERAL: Final = re.compile(
-    r"""[bBrR]{0,2}(?:\"\"\".*?\"\"\"|'''.*?'''|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*')|//[^\n]*|\$\$\{|\$\{([^{}]*)\}|\$\{""",
+    r"""[bBrR]{0,2}(?:\"\"\".*?\"\"\"|'''.*?'''|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*')|//[^\n]*|""" + _MARK.pattern,
     re.DOTALL,
 )
 _UNKNOWN: Final = re.compile(r"there is no variable '(\w+)'( \([^)]*\))?")
@@ -81,7 +86,7 @@ def parse_reference(text: str) -> Reference:
     Raises:
         InvalidRequest: it says nothing; how it is written.
     """
-    ways = [way.strip() for way in text.split("??")]
+    ways = _ways(text)
     paths: list[Path] = []
     for number, way in enumerate(ways):
         path = _path(way)
@@ -99,6 +104,13 @@ def parse_reference(text: str) -> Reference:
             known = ", ".join(ROOTS)
             raise InvalidRequest(f"${{{text}}} begins with {path[0]!r}, which there is not; there are {known}")
     return Reference(text, tuple(paths))
+
+
+def _ways(text: str) -> list[str]:
+    """What stands between the `??` of a reference; one in a quoted text is none."""
+    marks = [found.span() for found in _WAYS.finditer(text) if found[1]]
+    ends = [0, *(place for span in marks for place in span), len(text)]
+    return [text[start:end].strip() for start, end in zip(ends[::2], ends[1::2], strict=True)]
 
 
 def _path(text: str) -> Path | None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.core.errors import InvalidRequest
-from app.workflows.references import Path, Unfound, at, bound_condition, bound_expression, filled, parse_reference
+from app.workflows.references import Path, Unfound, at, bound_condition, bound_expression, filled, in_text, parse_reference
 
 VALUES: dict[str, Any] = {"inputs": {"a": "x", "n": 3, "list": [{"b": 1}], "odd name": True, "none": None}}
 
@@ -32,6 +32,12 @@ def find(path: Path) -> Any:
         ("${inputs.none ?? 0.5}", 0.5),
         ('${inputs.no ?? inputs.none ?? "else"}', "else"),
         ({"k": ["${inputs.a}"]}, {"k": ["x"]}),
+        ('${inputs.no ?? "what ?? really"}', "what ?? really"),
+        ('${inputs.no ?? "a } and a { and \\" too"}', 'a } and a { and " too'),
+        ('"${inputs.a}" or ${inputs.no ?? "}"}!', '"x" or }!'),
+        ('${inputs["odd } ?? name"] ?? inputs.a}', "x"),
+        ("${inputs.no ?? {}}", {}),
+        ('${inputs.no ?? {"a": {"b": {"c": [1, "}"]}}}}', {"a": {"b": {"c": [1, "}"]}}}),
     ],
 )
 def test_a_reference_is_the_value_and_inside_of_a_text_its_text(text: Any, value: Any):
@@ -57,6 +63,16 @@ def test_an_expression_sees_what_it_refers_to_and_nothing_else():
         bound_condition("steps.a.output > 1")
     with pytest.raises(InvalidRequest, match="stands inside of a quoted text"):
         bound_condition("'${inputs.a}' == 'x'")
+    bound = bound_expression("""${inputs.no ?? "} ?? '"} + 'y'""")
+    assert list(bound.values(find).values()) == ["} ?? '"]
+
+
+@pytest.mark.parametrize(
+    "text", ['${inputs.a ?? "open}', "${inputs.a ?? {}", '${inputs.a ?? {"a": {"b": {"c": {"d": {}}}}}}', "${"]
+)
+def test_a_reference_that_does_not_end_is_refused(text: str):
+    with pytest.raises(InvalidRequest, match="without its '}'"):
+        tuple(in_text(text))
 
 
 @pytest.mark.parametrize("source", ["1 +", "x" * 2_001, "[1].map(x, [2].map(y, y))", "(" * 40 + "1" + ")" * 40])
