@@ -139,17 +139,20 @@ class BatchRuns:
 
         Raises:
             NotFound: as `get`.
-            ConflictError: the batch is not over.
+            ConflictError: the batch is not over, or cannot be read with the secret of by now.
         """
         batch = await self.get(tenant, batch_id)
+        try:
+            priority = self._held(tenant, batch).priority
+        except ConfigError as error:
+            raise ConflictError(error.message, param="id") from None
         prepared = await self._store.again(tenant, batch)
         if prepared is None:
             raise ConflictError(f"the batch {batch_id!r} is not over; cancel it first, or wait for its end", param="id")
         round_, parts = prepared
-        priority = self._held(tenant, batch).priority
         for number, size in parts:
             await self._put(tenant, f"{batch_id}:{number}:{round_}", size, priority)
-        await self._store.go_again(tenant, batch, [number for number, _ in parts])
+        await self._store.go_again(tenant, batch, round_, [number for number, _ in parts], self.config.keep_s)
         if parts:
             await self._announce(batch_id, min(len(parts), ANNOUNCED))
         return await self.get(tenant, batch_id)
@@ -157,8 +160,10 @@ class BatchRuns:
     async def ended(self, tenant: str, batch_id: str) -> Ended | None:
         """What is to be told of the end of a batch; None where nothing is any more."""
         batch = await self._store.get(tenant, batch_id)
-        url = self._held(tenant, batch).webhook if batch else None
-        return Ended(url, "batch", batch.status, orjson.dumps(shown(batch))) if batch and url else None
+        if batch is None or not batch.over:
+            return None
+        url = self._held(tenant, batch).webhook
+        return Ended(url, "batch", batch.status, orjson.dumps(shown(batch)), batch.round) if url else None
 
     def _held(self, tenant: str, batch: BatchRecord) -> BatchOrder:
         """Who asked for it, and what else only workers need to know. Raises `ConfigError` where the secret is another one."""
@@ -191,9 +196,16 @@ class BatchRuns:
                 if came != "over":
                     return Later(APART_LOOK_S, waits=True) if came == "waits" else Later()
         told = await self._store.part(*place, over=True, keep_s=keep_s)
-        if told is not None and told[1] and self._held(job.tenant, batch).webhook:
-            await self._webhooks.put(job.tenant, batch_id)
+        if told is not None and told[1] and self._told_to(job.tenant, batch):
+            await self._webhooks.put(job.tenant, batch_id, int(round_))
         return None
+
+    def _told_to(self, tenant: str, batch: BatchRecord) -> str | None:
+        """Where its end is told; nowhere where that cannot be read any more, which its parts' dead letters say."""
+        try:
+            return self._held(tenant, batch).webhook
+        except ConfigError:
+            return None
 
     async def _lines_of(self, job: Claimed, batch: BatchRecord, number: int) -> Came:
         """Run a part."""

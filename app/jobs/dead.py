@@ -26,7 +26,7 @@ class DeadLetters:
         metrics.JOBS_GIVEN_UP.labels(job.kind).inc()
         _log.error("a job is given up", job=job.id, kind=job.kind, attempts=job.attempts, reason=reason)
         letter: dict[str, Any] = {
-            "id": job.id.rpartition(":")[2],
+            "id": _subject(job),
             "kind": job.kind,
             "reason": reason,
             "attempts": job.attempts,
@@ -37,3 +37,8 @@ class DeadLetters:
     async def newest(self, tenant: str, most: int) -> list[bytes]:
         """The newest of a tenant, each as JSON: `id`, `kind`, `reason`, `attempts`, `given_up_at`."""
         return await self._queue.buried(tenant, most)
+
+
+def _subject(job: Claimed) -> str:
+    """The id of what the job was about, as it is asked for."""
+    return job.id.partition(":")[0] if job.kind == "batch" else job.id.rpartition(":")[2]

@@ -43,12 +43,14 @@ _GONE: Final = 410
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """What is told: `kind` of thing that ended (as `orchestration`), its status, and the JSON of its result."""
+    """What is told: `kind` of thing that ended (as `orchestration`), its status, the JSON of its result, and how often it had
+    ended before."""
 
     url: str
     kind: str
     status: str
     result: bytes
+    round: int = 0
 
 
 Find = Callable[[str, str], Awaitable[Ended | None]]
@@ -116,19 +118,23 @@ class Webhooks:
         """What became of each delivery, the oldest first, as JSON."""
         return await self._deliveries.all(tenant, subject)
 
-    async def put(self, tenant: str, subject: str) -> None:
-        """Have the end of `subject` told. May be said again."""
-        job = Job(f"hook:{tenant}:{subject}", tenant, "webhook")
+    async def put(self, tenant: str, subject: str, round_: int = 0) -> None:
+        """Have the end of `subject` told, before other work of the tenant. May be said again. `round_`: it had ended so often
+        before."""
+        again = f"{round_}:" if round_ else ""
+        job = Job(f"hook:{tenant}:{again}{subject}", tenant, "webhook", "high")
         if await self._queue.put(job):
             await self._announce(job.id, 1)
 
     async def work(self, job: Claimed) -> Later | None:
         """Deliver once; say when to try again where that was not taken."""
-        subject = job.id.rpartition(":")[2]
+        again, _, subject = job.id.removeprefix(f"hook:{job.tenant}:").rpartition(":")
         ended, fault = await self._found(job.tenant, subject)
         if ended is None:
             if fault:
                 await self._dead.put(job, fault)
+            return None
+        if ended.round != int(again or 0):  # it has been run again, and has ended again
             return None
         if job.why:
             await self._dead.put(job, job.why)
@@ -162,14 +168,15 @@ class Webhooks:
 
     async def _sent(self, subject: str, ended: Ended) -> tuple[int | None, str | None]:
         """The status of the answer, or what was wrong."""
-        body = _event(subject, ended, int(self._clock.now()))
+        event_id = f"evt_{subject}_{ended.round}" if ended.round else f"evt_{subject}"
+        body = _event(event_id, subject, ended, int(self._clock.now()))
         try:
             self.check(ended.url)
             answer = await self._outbound.send(
                 _NAME,
                 "POST",
                 httpx.URL(ended.url),
-                headers={"content-type": "application/json", "user-agent": "quorum", **self.signed(f"evt_{subject}", body)},
+                headers={"content-type": "application/json", "user-agent": "quorum", **self.signed(event_id, body)},
                 content=body,
                 caller=ToolCaller(""),
                 timeout_s=self.config.timeout_s,
@@ -204,11 +211,11 @@ class Webhooks:
         await self._outbound.aclose()
 
 
-def _event(subject: str, ended: Ended, now: int) -> bytes:
+def _event(event_id: str, subject: str, ended: Ended, now: int) -> bytes:
     whole = len(ended.result) <= MAX_RESULT_BYTES
     data: Any = orjson.Fragment(ended.result) if whole else {"id": subject, "status": ended.status, "truncated": True}
     event = {
-        "id": f"evt_{subject}",
+        "id": event_id,
         "object": "event",
         "type": f"{ended.kind}.{ended.status}",
         "created_at": now,

@@ -82,6 +82,7 @@ class Batches:
         self._part = state.script("batch_part")
         self._again = state.script("batch_again")
         self._round = state.script("batch_round")
+        self._go = state.script("batch_go")
 
     # ---- upload
 
@@ -244,7 +245,8 @@ class Batches:
     async def again(self, tenant: str, batch: BatchRecord) -> tuple[int, list[tuple[int, int]]] | None:
         """Prepare another round of a batch that is over: its number, and the parts that have lines to run, each with how many.
 
-        None where it is not over. One whose preparation broke off is prepared again. `go_again` begins it.
+        None where it is not over, or somebody else has begun its round. One whose preparation broke off is prepared again.
+        `go_again` begins it.
         """
         keys = batch_keys(tenant, batch.id)
         with reaching_state():
@@ -254,21 +256,19 @@ class Batches:
             sizes = cast("bytes", await self._state.commands.hget(keys.record, "sizes"))
             found: list[tuple[int, int]] = []
             for part, size in enumerate(sizes):
-                left = await self._again(keys=[keys.record, keys.results(part)], args=[_FAILED, size])
+                left = await self._again(keys=[keys.record, keys.results(part)], args=[_FAILED, size, round_])
+                if left < 0:
+                    return None
                 if left:
                     found.append((part, left))
         return int(round_), found
 
-    async def go_again(self, tenant: str, batch: BatchRecord, parts: Sequence[int]) -> None:
-        """Begin the round that `again` has prepared, once its parts are in the queue."""
+    async def go_again(self, tenant: str, batch: BatchRecord, round_: int, parts: Sequence[int], keep_s: int) -> None:
+        """Begin the round that `again` has prepared, once its parts are in the queue. Harmless where it has begun."""
         keys = batch_keys(tenant, batch.id)
         rest = set(range(batch.parts)) - set(parts)
         with reaching_state():
-            pipe = self._state.commands.pipeline(transaction=False)
-            if rest:
-                pipe.sadd(keys.over, *rest)
-            pipe.hset(keys.record, "status", "queued" if parts else "completed")
-            await pipe.execute()
+            await self._go(keys=[keys.record, keys.over], args=[round_, keep_s * 1000, len(parts), *rest])
 
 
 def _record(batch_id: str, found: Mapping[bytes, bytes]) -> BatchRecord | None:

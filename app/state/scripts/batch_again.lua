@@ -1,6 +1,11 @@
 -- Forgets the failed lines of a part of a batch that is over, so that they are run again.
--- KEYS: batch, results of the part.  ARGV: what the result of a failed line begins with, lines that the part has.
--- Returns how many lines are to be run: those, and those that never were.
+-- KEYS: batch, results of the part.  ARGV: what the result of a failed line begins with, lines that the part has, the round that
+-- is being prepared.
+-- Returns how many lines are to be run: those, and those that never were. -1 where that round is not being prepared (any more).
+local held = redis.call("HMGET", KEYS[1], "status", "round")
+if held[1] ~= "retrying" or held[2] ~= ARGV[3] then
+  return -1
+end
 local found = redis.call("HGETALL", KEYS[2])
 local failed, kept = 0, 0
 for i = 1, #found, 2 do

@@ -1,0 +1,36 @@
+"""Who waits for whom in the queue, and who does not."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from app.state.client import StateClient
+from app.state.embedded import EmbeddedValkey
+from tests.api.test_background import queued
+from tests.api.test_batches_ended import telling
+from tests.support.loopback import Answer, Loopback
+from tests.support.replicas import slowly
+from tests.support.serving import serving, until, upstream
+
+
+@pytest.fixture(autouse=True)
+async def empty(state: StateClient) -> None:
+    await state.commands.flushall()
+
+
+async def test_the_end_of_a_run_is_told_before_those_that_wait_have_begun(tmp_path: Path, valkey: EmbeddedValkey) -> None:
+    answer, go = slowly(3, 0.02), asyncio.Event()
+    answer.wait_for = go
+    async with Loopback(Answer()) as listener, Loopback(answer) as provider:
+        config = {**upstream(provider.url), **telling(listener), "jobs": {"concurrency": 1}}
+        async with serving(tmp_path, valkey.url, config) as service:
+            first = await queued(service.client, webhook=listener.url)
+            for _ in range(30):
+                await queued(service.client)
+            go.set()
+            await until(lambda: listener.received, within_s=20)
+            assert listener.received[0].json["data"]["id"] == first
+            assert len(provider.received) < 15
