@@ -205,6 +205,12 @@ class WorkflowsConfig(Spec):
     max_stored: int = Field(default=500, ge=0, le=10_000, description="Workflows that a tenant may store.")
     max_versions: int = Field(default=20, ge=1, le=100, description="Versions that are kept of each.")
     max_bytes: int = Field(default=100_000, ge=1_000, le=1_000_000, description="The size of a definition, as JSON.")
+    max_total_bytes: int = Field(
+        default=10_000_000,
+        ge=1_000,
+        le=1_000_000_000,
+        description="All versions that a tenant stores, as JSON.",
+    )
     max_steps: int = Field(
         default=10_000, ge=1, le=1_000_000, description="Steps of a run, those of maps and workflows inside of it included."
     )

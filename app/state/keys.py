@@ -25,8 +25,28 @@ REVOKED_API_KEYS: Final = "quorum:{keys}:revoked"
 
 PROVIDERS: Final = RegistryKeys("quorum:{providers}:records", "quorum:{providers}:version", "quorum:{providers}:changed")
 
-WORKFLOWS: Final = RegistryKeys("quorum:{workflows}:records", "quorum:{workflows}:version", "quorum:{workflows}:changed")
-"""Its records are by `tenant:name@version`."""
+WORKFLOWS: Final = RegistryKeys("quorum:{workflows}:tenants", "quorum:{workflows}:version", "quorum:{workflows}:changed")
+"""Its records are, by tenant, the bytes of all that it has stored."""
+
+WORKFLOW_CHANGES: Final = "quorum:{workflows}:changes"
+"""A stream of what changed lately. An id is the version, and the time in microseconds since the epoch."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowKeys:
+    """What a tenant has stored, all hashes: the records by `name@version`, by name the versions that are kept with their
+    sizes, and by name the number that was given last. They lie in the slot of `WORKFLOWS`: a change is told as it is made."""
+
+    records: str
+    names: str
+    numbers: str
+
+
+def workflow_keys(tenant: str) -> WorkflowKeys:
+    """The keys of a tenant's workflows."""
+    tag = f"quorum:{{workflows}}:of:{tenant}"
+    return WorkflowKeys(f"{tag}:records", f"{tag}:names", f"{tag}:numbers")
+
 
 CONFIGURATION: Final = RegistryKeys("quorum:{config}:records", "quorum:{config}:version", "quorum:{config}:changed")
 """Only its version counts: each process reads its configuration from its own file."""

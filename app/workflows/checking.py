@@ -227,7 +227,7 @@ def _hint(word: str, known: Mapping[str, Any]) -> str:
 
 def _circles(workflows: Mapping[str, WorkflowConfig], known: Known) -> Iterator[Fault]:
     """Workflows that would run inside of themselves without a bound."""
-    leads = _Leads({**known.workflows, **workflows}, known)
+    leads = _Leads(workflows, known)
     told: set[frozenset[str]] = set()
     for name in workflows:
         around = graph.back_to(name, leads.of)
@@ -250,7 +250,7 @@ class _Leads:
 
     def of(self, name: str) -> list[str]:
         if name not in self._found:
-            config = self._workflows.get(name)
+            config = self._workflows.get(name) or self._known.workflows.get(name)
             called = [] if config is None else list(_called(config, self._known))
             self._found[name] = [to for _, to in called]
             for place, to in called:

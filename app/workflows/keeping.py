@@ -6,21 +6,20 @@ from collections.abc import Mapping
 from typing import Any
 
 import orjson
-import structlog
 from pydantic import ValidationError
 
 from app.config.document import Fault
 from app.config.faults import deepest
-from app.config.workflows import WorkflowConfig
+from app.config.workflows import WorkflowConfig, WorkflowsConfig
 from app.core.clock import Clock
 from app.core.errors import ConflictError, InvalidRequest, LimitExceeded
+from app.orchestration.paging import Page, paged
 from app.state.client import StateClient
-from app.state.workflows import StoredVersion, WorkflowFeed, WorkflowStore, unknown_workflow
-from app.workflows.library import Found, Library, said_of
+from app.state.run_records import Position
+from app.state.workflows import Bounds, TooMuch, WorkflowFeed, WorkflowStore, unknown_workflow
+from app.workflows.library import Found, Library, Listed, said_of
 
 _WORDS = {"extra_forbidden": "is no member of a definition", "missing": "is missing"}
-
-_log = structlog.get_logger("quorum.workflow")
 
 
 class Keeping:
@@ -30,7 +29,7 @@ class Keeping:
     def __init__(self, state: StateClient, library: Library, clock: Clock) -> None:
         self._store = WorkflowStore(state)
         self._library, self._clock = library, clock
-        self._feed = WorkflowFeed(state, self._store, self._changed)
+        self._feed = WorkflowFeed(state, self._store, library.stored, library.change)
 
     async def start(self) -> None:
         await self._feed.start()
@@ -38,12 +37,27 @@ class Keeping:
     async def close(self) -> None:
         await self._feed.close()
 
+    async def page(self, tenant: str, *, cursor: str | None, limit: int) -> Page[Listed]:
+        """Up to `limit` workflows of `tenant` by name, as this process knows them.
+
+        Raises:
+            InvalidRequest: the cursor is none of ours.
+        """
+
+        async def rows(after: Position | None, most: int) -> list[tuple[Position, Listed | None]]:
+            return [((0, one.name), one) for one in self._library.listed(tenant, after[1] if after else "", most)]
+
+        async def shown(one: Listed) -> Listed:
+            return one
+
+        return await paged(cursor, limit, rows, shown)
+
     async def put(self, tenant: str, name: str, config: WorkflowConfig) -> Found:
         """Store a definition that was checked, as another version.
 
         Raises:
             ConflictError: the configuration has a workflow of that name.
-            LimitExceeded: the tenant has stored as many as it may.
+            LimitExceeded: the tenant has stored as many, or as much, as it may.
             InvalidRequest: it is too large.
         """
         limits = self._library.limits
@@ -53,15 +67,11 @@ class Keeping:
         size = len(orjson.dumps(definition))
         if size > limits.max_bytes:
             raise InvalidRequest(f"the definition has {size} bytes; workflow_limits.max_bytes is {limits.max_bytes}")
-        await self._feed.load()
-        before = self._library.versions(tenant, name)
-        stored = sum(found.source == "stored" for found in self._library.all(tenant))
-        if not before and stored >= limits.max_stored:
-            raise LimitExceeded(f"{stored} workflows are stored, workflow_limits.max_stored; remove one first")
         created_at = int(self._clock.now())
-        version = await self._store.add(tenant, name, definition, created_at, before[-1].version if before else 0)
-        too_many = len(before) + 1 - limits.max_versions
-        await self._store.remove(tenant, name, tuple(found.version for found in before[: max(0, too_many)]))
+        bounds = Bounds(limits.max_stored, limits.max_versions, limits.max_total_bytes)
+        version = await self._store.put(tenant, name, definition, created_at, config.description, bounds)
+        if isinstance(version, TooMuch):
+            raise _refused(version, size, limits)
         await self._feed.load()
         return Found(name, version, config, "stored", created_at)
 
@@ -75,25 +85,21 @@ class Keeping:
         if self._library.is_configured(name):
             message = f"the workflow {name!r} comes from the configuration; remove it there and reload"
             raise ConflictError(message, param="name")
-        await self._feed.load()
-        before = self._library.versions(tenant, name)
-        if not before:
+        if not await self._store.remove(tenant, name):
             raise unknown_workflow(name)
-        await self._store.remove(tenant, name, tuple(found.version for found in before))
         await self._feed.load()
 
-    async def _changed(self, stored: list[StoredVersion]) -> None:
-        found: dict[str, dict[str, tuple[Found, ...]]] = {}
-        for one in stored:
-            try:
-                config = WorkflowConfig.model_validate(one.definition)
-            except ValidationError:
-                _log.error("a stored workflow is left out: another version of the service stored it", workflow=one.name)
-                continue
-            of_tenant = found.setdefault(one.tenant, {})
-            version = Found(one.name, one.version, config, "stored", one.created_at)
-            of_tenant[one.name] = (*of_tenant.get(one.name, ()), version)
-        self._library.store(found)
+
+def _refused(too_much: TooMuch, size: int, limits: WorkflowsConfig) -> LimitExceeded:
+    there_are = too_much.there_are
+    match too_much.what:
+        case "names":
+            return LimitExceeded(f"{there_are} workflows are stored, workflow_limits.max_stored; remove one first")
+        case "bytes":
+            return LimitExceeded(
+                f"the definition has {size} bytes, and those that are stored have {there_are}; "
+                f"workflow_limits.max_total_bytes is {limits.max_total_bytes}; remove workflows first"
+            )
 
 
 def parsed(definition: Mapping[str, Any]) -> WorkflowConfig:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Final, Literal
 
 from app.config.document import Fault
 from app.config.spec import QuorumSpec
 from app.config.workflows import WorkflowConfig
 from app.core.errors import InvalidRequest, NotFound
+from app.state.workflows import Changed, StoredVersion, Versions
 from app.workflows.checking import faults_of_all
 from app.workflows.known import Known
+from app.workflows.opening import Newest, Opened
 
 Source = Literal["configuration", "stored"]
 _SHOWN = 5
+CHECKS_KEPT: Final = 10_000
+"""Versions whose faults are remembered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +34,17 @@ class Found:
     created_at: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """What is told of a workflow without opening it: its newest version, and which there are, the oldest first."""
+
+    name: str
+    versions: tuple[int, ...]
+    source: Source
+    created_at: int | None
+    description: str | None
+
+
 class Library:
     """All workflows of a process.
 
@@ -36,29 +53,54 @@ class Library:
     """
 
     def __init__(self, spec: QuorumSpec, known: Known) -> None:
-        self._stored: dict[str, dict[str, tuple[Found, ...]]] = {}
+        self._stored: dict[str, dict[str, Versions]] = {}
+        self._opened = Opened()
         self.configure(spec, known)
 
     def configure(self, spec: QuorumSpec, known: Known) -> None:
         self.limits = spec.workflow_limits
         self._known = known
         self._configured = {name: Found(name, 1, config) for name, config in spec.workflows.items()}
-        self._checked: dict[tuple[str, str, int], tuple[Fault, ...]] = {}
+        self._checked: OrderedDict[tuple[str, str, int], tuple[tuple[Fault, ...], dict[str, int]]] = OrderedDict()
 
-    def store(self, stored: Mapping[str, Mapping[str, tuple[Found, ...]]]) -> None:
-        """Take over what is stored: by tenant and name, the versions, the oldest first."""
-        self._stored = {tenant: dict(workflows) for tenant, workflows in stored.items()}
-        self._checked = {}
+    def change(self, changed: Changed) -> None:
+        """Take over what has changed of what is stored. Where that is all there is, nothing stays that was known before."""
+        if changed.whole:
+            self._stored.clear()
+            self._checked.clear()
+        for (tenant, name), versions in changed.workflows.items():
+            of_tenant = self._stored.setdefault(tenant, {})
+            if versions:
+                of_tenant[name] = versions
+            else:
+                of_tenant.pop(name, None)
 
-    def all(self, tenant: str) -> list[Found]:
-        """The newest version of each workflow that `tenant` has, by name."""
-        newest = {name: versions[-1] for name, versions in self._stored.get(tenant, {}).items()}
-        return [found for _, found in sorted({**newest, **self._configured}.items())]
+    def stored(self, tenant: str, name: str) -> Versions:
+        """The versions of a workflow that are stored."""
+        return self._stored.get(tenant, {}).get(name, ())
 
-    def versions(self, tenant: str, name: str) -> tuple[Found, ...]:
-        """Every version that is kept of a workflow, the oldest first."""
+    def names(self, tenant: str) -> list[str]:
+        """The workflows that `tenant` has, in order."""
+        return sorted({*self._stored.get(tenant, {}), *self._configured})
+
+    def listed(self, tenant: str, after: str, limit: int) -> list[Listed]:
+        """Up to `limit` workflows of `tenant` by their names, those that come after a name."""
+        names = self.names(tenant)
+        begin = bisect_right(names, after)
+        return [self.about(tenant, name) for name in names[begin : begin + limit]]
+
+    def about(self, tenant: str, name: str) -> Listed:
+        """What is told of a workflow that there is."""
         configured = self._configured.get(name)
-        return (configured,) if configured is not None else self._stored.get(tenant, {}).get(name, ())
+        if configured is not None:
+            return Listed(name, (1,), "configuration", None, configured.config.description)
+        versions = self.stored(tenant, name)
+        newest = versions[-1]
+        return Listed(name, self.versions(tenant, name), "stored", newest.created_at, newest.description)
+
+    def versions(self, tenant: str, name: str) -> tuple[int, ...]:
+        """The numbers of the versions that are kept of a workflow, the oldest first."""
+        return (1,) if name in self._configured else tuple(one.version for one in self.stored(tenant, name))
 
     def is_configured(self, name: str) -> bool:
         return name in self._configured
@@ -68,19 +110,28 @@ class Library:
 
         Raises:
             NotFound: there is none.
+            InvalidRequest: another version of the service stored it, with a shape that is not known here.
         """
         name, at, version = reference.partition("@")
         versions = self.versions(tenant, name)
         if not versions:
-            known = ", ".join(found.name for found in self.all(tenant)[:20]) or "there are none"
+            known = ", ".join(self.names(tenant)[:20]) or "there are none"
             raise NotFound(f"there is no workflow {name!r}; known: {known}", param="workflow")
-        if not at:
-            return versions[-1]
-        for found in versions:
-            if str(found.version) == version:
-                return found
-        kept = ", ".join(str(found.version) for found in versions)
+        wanted = str(versions[-1]) if not at else version
+        if name in self._configured and wanted == "1":
+            return self._configured[name]
+        for one in self.stored(tenant, name) if name not in self._configured else ():
+            if str(one.version) == wanted:
+                return self._open(one)
+        kept = ", ".join(str(number) for number in versions)
         raise NotFound(f"the workflow {name!r} has no version {version!r}; kept: {kept}", param="workflow")
+
+    def _open(self, stored: StoredVersion) -> Found:
+        config = self._opened.open(stored)
+        if config is None:
+            message = f"{stored.name!r} has a shape of another version of the service, which stored it; store it again"
+            raise InvalidRequest(message, param="workflow")
+        return Found(stored.name, stored.version, config, "stored", stored.created_at)
 
     def runnable(self, tenant: str, reference: str) -> Found:
         """As `find`, of one that can run by the configuration in force.
@@ -97,26 +148,45 @@ class Library:
         return found
 
     def faults(self, tenant: str, found: Found) -> tuple[Fault, ...]:
-        """What is wrong with a workflow by the configuration in force. Places begin at its definition."""
+        """What is wrong with a workflow by the configuration in force. Places begin at its definition.
+
+        It is found once, until the configuration changes or a workflow that it asks about.
+        """
         key = (tenant, found.name, found.version)
-        known = self._checked.get(key)
-        if known is None:
-            known = self._checked[key] = self.check(tenant, found.name, found.config)
-        return known
+        before = self._checked.get(key)
+        if before is not None and all(self._number(tenant, name) == number for name, number in before[1].items()):
+            self._checked.move_to_end(key)
+            return before[0]
+        newest = self._newest(tenant, {found.name: found.config})
+        faults = self._faults(found.name, found.config, newest)
+        if not newest.all_asked:  # which is for hints in faults
+            self._checked[key] = faults, newest.asked
+            if len(self._checked) > CHECKS_KEPT:
+                self._checked.popitem(last=False)
+        return faults
 
     def check(self, tenant: str, name: str, config: WorkflowConfig) -> tuple[Fault, ...]:
         """The faults of a definition as the workflow `name` of `tenant`, also where it would close a circle of workflows."""
-        known = self.known(tenant)
-        known = replace(known, workflows={**known.workflows, name: config})
-        found = faults_of_all({name: config}, known)
+        return self._faults(name, config, self._newest(tenant, {name: config}))
+
+    def _faults(self, name: str, config: WorkflowConfig, newest: Newest) -> tuple[Fault, ...]:
+        found = faults_of_all({name: config}, replace(self._known, workflows=newest))
         return tuple(replace(fault, path=fault.path[1:]) if fault.path[:1] == (name,) else fault for fault in found)
 
-    def known(self, tenant: str) -> Known:
-        """What the definitions of `tenant` are checked against."""
-        return replace(self._known, workflows={found.name: found.config for found in self.all(tenant)})
+    def _newest(self, tenant: str, over: Mapping[str, WorkflowConfig]) -> Newest:
+        def newest(name: str) -> tuple[int, WorkflowConfig | None]:
+            configured = self._configured.get(name)
+            if configured is not None:
+                return configured.version, configured.config
+            versions = self.stored(tenant, name)
+            return (versions[-1].version, self._opened.open(versions[-1])) if versions else (0, None)
 
-    def configured(self) -> Iterable[Found]:
-        return self._configured.values()
+        return Newest(over, lambda: self.names(tenant), newest)
+
+    def _number(self, tenant: str, name: str) -> int:
+        """The newest version of a workflow; 0 where there is none."""
+        versions = self.versions(tenant, name)
+        return versions[-1] if versions else 0
 
 
 def said_of(fault: Fault) -> str:

@@ -17,9 +17,17 @@ from app.api.body import read_body, read_json
 from app.api.describe import described
 from app.api.errors import validation_fault
 from app.api.routes.orchestrations import answered, check_together, queued
-from app.api.schemas.workflows import WorkflowBody, WorkflowDiagram, WorkflowEntry, WorkflowList, WorkflowRunBody
+from app.api.routes.runs import Limit
+from app.api.schemas.workflows import (
+    WorkflowBody,
+    WorkflowDiagram,
+    WorkflowEntry,
+    WorkflowList,
+    WorkflowRunBody,
+    WorkflowSummary,
+)
 from app.api.services import Services, services_of
-from app.config.document import parse
+from app.config.document import Fault, parse
 from app.config.workflows import WorkflowConfig
 from app.core.audit import recorded
 from app.core.errors import InvalidRequest, NotFound
@@ -29,7 +37,7 @@ from app.core.runs import OrchestrationConfig, OrchestrationOutput, RunRequest
 from app.workflows.action_checks import schema_of_inputs
 from app.workflows.drawing import drawn
 from app.workflows.keeping import checked
-from app.workflows.library import Found, said_of
+from app.workflows.library import Found, Listed, said_of
 
 router = APIRouter(tags=["Workflows"])
 
@@ -44,13 +52,26 @@ WorkflowName = Annotated[
     ),
 ]
 
+Cursor = Annotated[
+    str,
+    Query(
+        max_length=80,
+        description="`next_cursor` of the page before.",
+        openapi_examples={"first": {"summary": "The first page", "value": ""}},
+    ),
+]
+
 
 @router.get("/v1/workflows", summary="Workflows", openapi_extra=described(WorkflowList))
-async def list_workflows(request: Request, who: Reader) -> Response:
-    """The newest version of each workflow: those of the configuration, and those that the tenant has stored."""
-    services = services_of(request)
-    data = [_entry(services, who.tenant, found) for found in services.library.all(who.tenant)]
-    return _json({"object": "list", "data": data, "next_cursor": None})
+async def list_workflows(request: Request, who: Reader, cursor: Cursor = "", limit: Limit = 20) -> Response:
+    """The workflows of the configuration, and those that the tenant has stored, by name."""
+    page = await services_of(request).keeping.page(who.tenant, cursor=cursor or None, limit=limit)
+    listed: WorkflowList = {
+        "object": "list",
+        "data": [_summary(one) for one in page.found],
+        "next_cursor": page.next_cursor,
+    }
+    return _json(listed)
 
 
 @router.post(
@@ -71,18 +92,19 @@ async def store_workflow(request: Request, who: Admin) -> Response:
     )
     checked(services.library, who.tenant, body.name, config)
     if body.validate_only:
-        return _json(_entry(services, who.tenant, Found(body.name, 0, config, "stored")))
+        return _json(_entry(services, who.tenant, Found(body.name, 0, config, "stored"), ()))
     facts = {"digest": services.audit.digest(config.model_dump(mode="json"))}
     async with recorded(services.audit, act_of(request, who, "workflow.store", "workflow", body.name), facts):
         found = await services.keeping.put(who.tenant, body.name, config)
-    return _json(_entry(services, who.tenant, found), 201)
+    return _json(_entry(services, who.tenant, found, ()), 201)
 
 
 @router.get("/v1/workflows/{name}", summary="A workflow", openapi_extra=described(WorkflowEntry))
 async def read_workflow(request: Request, name: WorkflowName, who: Reader) -> Response:
     """One workflow with its definition and its diagram."""
     services = services_of(request)
-    return _json(_entry(services, who.tenant, services.library.find(who.tenant, name)))
+    found = services.library.find(who.tenant, name)
+    return _json(_entry(services, who.tenant, found, services.library.faults(who.tenant, found)))
 
 
 @router.delete("/v1/workflows/{name}", status_code=204, summary="Remove a workflow", openapi_extra=described(status=204))
@@ -167,13 +189,26 @@ async def run_workflow(request: Request, name: WorkflowName) -> Response:
     return await answered(request, services, asking, watched=watched, on_disconnect=body.on_disconnect)
 
 
-def _entry(services: Services, tenant: str, found: Found) -> WorkflowEntry:
+def _summary(one: Listed) -> WorkflowSummary:
+    return {
+        "name": one.name,
+        "object": "workflow",
+        "version": one.versions[-1],
+        "versions": list(one.versions),
+        "source": one.source,
+        "stored": one.source == "stored",
+        "created_at": one.created_at,
+        "description": one.description,
+    }
+
+
+def _entry(services: Services, tenant: str, found: Found, faults: tuple[Fault, ...]) -> WorkflowEntry:
     config = found.config
     return {
         "name": found.name,
         "object": "workflow",
         "version": found.version,
-        "versions": [one.version for one in services.library.versions(tenant, found.name)],
+        "versions": list(services.library.versions(tenant, found.name)),
         "source": found.source,
         "stored": found.source == "stored" and found.version > 0,
         "created_at": found.created_at,
@@ -181,7 +216,7 @@ def _entry(services: Services, tenant: str, found: Found) -> WorkflowEntry:
         "input_schema": dict(schema_of_inputs(config)),
         "definition": config.model_dump(mode="json", by_alias=True, exclude_unset=True),
         "diagram": drawn(config),
-        "faults": [said_of(fault) for fault in services.library.faults(tenant, found)] if found.version else [],
+        "faults": [said_of(fault) for fault in faults],
     }
 
 

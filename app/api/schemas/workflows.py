@@ -74,8 +74,8 @@ class SignalEntry(TypedDict):
     by: str
 
 
-class WorkflowEntry(TypedDict):
-    """A version of a workflow. `diagram` is a Mermaid flowchart, `faults` say why it cannot run as configured."""
+class WorkflowSummary(TypedDict):
+    """The newest version of a workflow, and which are kept."""
 
     name: str
     object: Literal["workflow"]
@@ -85,6 +85,11 @@ class WorkflowEntry(TypedDict):
     stored: bool
     created_at: int | None
     description: str | None
+
+
+class WorkflowEntry(WorkflowSummary):
+    """A version of a workflow. `diagram` is a Mermaid flowchart, `faults` say why it cannot run as configured."""
+
     input_schema: dict[str, Any]
     definition: dict[str, Any]
     diagram: str
@@ -93,7 +98,7 @@ class WorkflowEntry(TypedDict):
 
 class WorkflowList(TypedDict):
     object: Literal["list"]
-    data: list[WorkflowEntry]
+    data: list[WorkflowSummary]
     next_cursor: str | None
 
 
