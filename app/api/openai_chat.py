@@ -34,13 +34,21 @@ def completion(result: OrchestrationOutput, model: str) -> bytes:
     )
 
 
-def approval_needed(run_id: str, approvals: Sequence[str]) -> ErrorReport:
-    """What a client of this dialect is told where the run waits for a person: it has no word for an answer that comes later."""
+def approval_needed(run_id: str, approvals: Sequence[str], reason: str) -> ErrorReport:
+    """What a client of this dialect is told where the run waits: it has no word for an answer that comes later. `reason` says
+    for what."""
+    waits = f"for a person to decide {', '.join(approvals)} (POST /v1/approvals/<id>)" if approvals else f"({reason})"
     message = (
-        f"the run {run_id} waits for a person to decide {', '.join(approvals)} (POST /v1/approvals/<id>); then"
+        f"the run {run_id} waits {waits}; then"
         f" its answer is at /v1/orchestrations/{run_id}, or given to this request if it comes again with its Idempotency-Key"
     )
     return ErrorReport("ApprovalNeeded", "approval_needed", message)
+
+
+def goes_on(run_id: str) -> ErrorReport:
+    """The same of a run that another process has taken over: to ask again would be to run it twice."""
+    message = f"the run {run_id} goes on in another process; its answer is at /v1/orchestrations/{run_id}"
+    return ErrorReport("ConflictError", "conflict", message)
 
 
 def summary(result: OrchestrationOutput) -> dict[str, Any]:
@@ -131,7 +139,7 @@ class ChunkEncoder:
 
     def failure(self, event: RunEvent) -> ErrorReport | None:
         if isinstance(event, RunPaused):
-            return approval_needed(self._run_id, event.approvals)
+            return approval_needed(self._run_id, event.approvals, event.reason)
         return event.error if isinstance(event, RunFailed) else None
 
     def encode(self, event: RunEvent) -> bytes:
@@ -147,7 +155,7 @@ class ChunkEncoder:
             case RunFailed():
                 return self._fail(event.error)
             case RunPaused():
-                return self._fail(approval_needed(self._run_id, event.approvals))
+                return self._fail(approval_needed(self._run_id, event.approvals, event.reason))
             case OutputReset(aside=True):
                 return self._delta(OutputDelta(0, "text", "\n\n")) if 0 in self._begun else b""
             case OutputReset():

@@ -60,6 +60,25 @@ async def test_a_signal_may_come_before_the_run_comes_to_it(tmp_path: Path, valk
         assert (await asking)["output"]["text"] == "id-then 8"
 
 
+async def test_a_client_of_openais_dialect_is_told_that_its_run_waits_and_where_its_answer_will_be(
+    tmp_path: Path, valkey: EmbeddedValkey
+) -> None:
+    async with world(tmp_path, valkey, errand=ERRAND) as there:
+        config = there.service.config.read_text() + "\nrecipes: {shop: {strategy: workflow, options: {workflow: errand}}}\n"
+        there.service.configure(config)
+        client = there.service.client
+        assert (await client.post("/v1/admin/reload")).status_code == 200
+        chat = {"model": "shop", "messages": [{"role": "user", "content": "go"}]}
+        said = await client.post("/v1/chat/completions", json=chat)
+        assert (said.status_code, said.json()["error"]["code"]) == (403, "approval_needed")
+        assert "the signal 'paid' must come first" in said.json()["detail"]
+        run_id = said.headers["location"].rpartition("/")[2]
+        await signal(there, run_id, {"order": 7})
+        assert (await ended(client, run_id))["output"]["text"] == "id-then 7"
+        streamed = (await client.post("/v1/chat/completions", json={**chat, "stream": True})).text
+        assert "the signal 'paid' must come first" in streamed
+
+
 async def test_a_run_in_the_background_waits_too(tmp_path: Path, valkey: EmbeddedValkey) -> None:
     async with world(tmp_path, valkey, errand=ERRAND) as there:
         client = there.service.client

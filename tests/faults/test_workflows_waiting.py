@@ -14,6 +14,7 @@ import pytest
 from tests.faults.test_workflows import call, tool
 from tests.support.loopback import Answer, Loopback, Received
 from tests.support.processes import processes
+from tests.support.serving import until
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -77,3 +78,37 @@ async def test_runs_that_wait_go_on_where_their_process_was_killed(tmp_path: Pat
     assert ends == {"told": "succeeded", "timed": "succeeded", "late": "failed"}
     assert sorted(did) == ["flight late", "flight timed", "flight told", "hotel timed", "hotel told", "no-flight late"]
     print(f"3 runs that waited {'with' if keyed else 'without'} keys, their process killed: all ended within {took_s:.1f} s")
+
+
+async def test_a_run_goes_on_elsewhere_when_its_process_stops_and_its_client_is_told_where(tmp_path: Path) -> None:
+    did: list[str] = []
+    go = asyncio.Event()
+
+    def answer(request: Received) -> Answer:
+        did.append(request.path.strip("/"))
+        return Answer(body=b"{}", wait_for=go if len(did) == 2 else None)
+
+    async with Loopback(answer) as world:
+        config = configuration(world)
+        look = {"tool": {**call("hotel")["tool"], "idempotent": True}, "after": ["flight"]}
+        config["workflows"] = {
+            "trip": {"inputs": {"trip": {"type": "string"}}, "steps": {"flight": call("flight"), "look": look}}
+        }
+        async with (
+            processes(tmp_path, world, 2, config, grace_s=0, drain_s=1) as (first, second),
+            httpx.AsyncClient(timeout=60, limits=httpx.Limits(max_keepalive_connections=0)) as client,
+        ):
+            path = f"{first.url}/v1/workflows/trip/runs"
+            asking = asyncio.create_task(client.post(path, json={"inputs": {"trip": "a"}}))
+            await until(lambda: len(did) == 2, within_s=10)
+            first.signal(signal.SIGTERM)
+            said = await asking
+            assert (said.status_code, said.json()["status"]) == (202, "running"), said.text
+            go.set()
+            async with asyncio.timeout(40):
+                while True:
+                    found = (await client.get(second.url + said.headers["location"])).json()
+                    if found["status"] != "running":
+                        break
+                    await asyncio.sleep(0.1)
+            assert (found["status"], did) == ("succeeded", ["flight", "hotel", "hotel"])

@@ -13,7 +13,7 @@ from app.api.body import read_json
 from app.api.describe import described
 from app.api.errors import problem
 from app.api.examples import CHAT
-from app.api.openai_chat import ChunkEncoder, approval_needed, completion
+from app.api.openai_chat import ChunkEncoder, approval_needed, completion, goes_on
 from app.api.plain import PlainRoute
 from app.api.schemas.answers import ChatCompletion
 from app.api.schemas.chat import ChatBody
@@ -48,8 +48,13 @@ async def chat_completions(request: Request) -> Response:
     result = await result_of(request, services, begun)
     if result.error:
         return problem(result.error, request.scope["request_id"], run_id=run.id, headers=run_headers(run))
+    if result.status == "running":
+        report, headers = goes_on(run.id), {**run_headers(run), **location_of(run.id)}
+        return problem(report, request.scope["request_id"], run_id=run.id, headers=headers)
     if result.status == "needs_approval":
         ids = [approval.id for approval in result.approvals if approval.status == "pending"]
         headers = {**run_headers(run), **location_of(run.id)}
-        return problem(approval_needed(run.id, ids), request.scope["request_id"], run_id=run.id, headers=headers)
+        return problem(
+            approval_needed(run.id, ids, result.waiting or ""), request.scope["request_id"], run_id=run.id, headers=headers
+        )
     return Response(completion(result, body.model), media_type="application/json", headers=run_headers(run, result))
