@@ -11,7 +11,7 @@ import orjson
 
 from app.core.approvals import REVIEW, Approval
 from app.core.chat import JsonObject
-from app.core.errors import Forbidden, InvalidRequest, OrchestratorError, QuorumError
+from app.core.errors import Forbidden, InvalidRequest, OrchestratorError, QuorumError, StateUnavailable
 from app.core.run_events import ApprovalDecided, ApprovalRequested, RunEvent, RunPaused
 from app.core.tool_runs import ToolRun
 from app.core.tools import ToolCaller, ToolSpec
@@ -19,6 +19,7 @@ from app.orchestration.approving.entries import refusal_of
 from app.orchestration.context import RunContext
 from app.orchestration.tools.offering import caller_of
 from app.tools.execution import APPROVAL_NEEDED
+from app.workflows.action_checks import LONGEST_S
 from app.workflows.failing import StepFailed, StepWaits
 from app.workflows.journal import Journal
 from app.workflows.outcome import Outcome
@@ -27,6 +28,8 @@ SIGNAL_S: Final = 604_800.0
 """How long a signal is waited for whose step says nothing: a week."""
 
 
+FARTHEST_S: Final = 31_622_400.0
+"""How far away a time may be that is waited for: a year, for which what is stored of the run is kept."""
 _SPEC: Final = ToolSpec(REVIEW, "A person looks at it, and may edit it.", {"type": "object"}, side_effect="pure")
 
 
@@ -97,6 +100,8 @@ class Halting:
         now = self._context.clock.now()
         if now >= until:
             return {"until": until}
+        if until - now > FARTHEST_S:
+            raise StepFailed(InvalidRequest(f"wait.until is {str(asked.get('until'))[:50]!r}, more than a year from now"))
         self._others.append((f"it is to go on at {datetime.fromtimestamp(until, UTC).isoformat(timespec='seconds')}", until))
         raise StepWaits
 
@@ -116,7 +121,12 @@ class Halting:
         shown = {"value": asked.get("value"), **({"schema": asked["schema"]} if "schema" in asked else {})}
         subject = _Review(shown, caller_of(context))
         call = ToolRun(path, 0, REVIEW, orjson.dumps(shown).decode())
-        told = await approvals.ask(approvals.wanted(subject, call, asked["review"]), subject)
+        wanted = approvals.wanted(subject, call, asked["review"])
+        try:
+            told = await approvals.ask(wanted, subject)
+        except StateUnavailable:  # it may be asked all the same
+            approvals.give_up(wanted, subject)
+            raise
         if told.decision is None:
             self.approvals.append(told.approval)
             yield ApprovalRequested(told.approval)
@@ -135,8 +145,9 @@ class Halting:
 
 
 def _seconds(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise StepFailed(InvalidRequest(f"wait.seconds is {str(value)[:50]!r}, and a number is wanted"))
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LONGEST_S:
+        message = f"wait.seconds is {str(value)[:50]!r}; it wants a number from 0 to {LONGEST_S}"
+        raise StepFailed(InvalidRequest(message))
     return float(value)
 
 

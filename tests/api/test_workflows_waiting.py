@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -155,8 +156,17 @@ async def test_a_run_waits_until_a_moment(tmp_path: Path, valkey: EmbeddedValkey
     flow = {"inputs": {"at": {"type": "string"}}, "steps": {"a": {"wait": {"until": "${inputs.at}"}}}}
     async with world(tmp_path, valkey, flow=flow) as there:
         assert (await there.run("flow", {"at": "2020-01-01T00:00:00Z"}))["status"] == "succeeded"
-        assert "2999-01-01" in (await there.run("flow", {"at": "2999-01-01T00:00:00+00:00"}))["waiting"]
-        assert (await there.run("flow", {"at": "soon"}))["error"]["code"] == "invalid_request"
+        soon = (datetime.now(UTC) + timedelta(days=9)).isoformat(timespec="seconds")
+        assert soon in (await there.run("flow", {"at": soon}))["waiting"]
+        for wrong in ("soon", "2999-01-01T00:00:00Z"):
+            assert (await there.run("flow", {"at": wrong}))["error"]["code"] == "invalid_request"
+
+
+@pytest.mark.parametrize("seconds", [-1, 1e300, 2_592_001])
+async def test_nobody_waits_for_ever(tmp_path: Path, valkey: EmbeddedValkey, seconds: float) -> None:
+    flow = {"inputs": {"s": {"type": "number"}}, "steps": {"a": {"wait": {"seconds": "${inputs.s}"}}}}
+    async with world(tmp_path, valkey, flow=flow) as there:
+        assert (await there.run("flow", {"s": seconds}))["error"]["code"] == "invalid_request"
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ class RunApprovals:
             self.recorder.note(act_on(approval, caller, SERVICE, "approval.decide"), "expired", {"tool": spec.reference})
         return read_asked(told.stored, now)
 
-    def give_up(self, approval: Approval, prepared: PreparedCall) -> Asked:
+    def give_up(self, approval: Approval, prepared: Subject) -> Asked:
         """Have withdrawn what could not be asked for, as far as can be told: it may be in the store all the same."""
         self.withdraw(prepared.caller.tenant, approval, self.digest)
         return Asked(Entry(approval), withdrawn(approval.created_at))
