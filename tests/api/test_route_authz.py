@@ -55,6 +55,7 @@ BODIES: dict[str, Any] = {
     "/v1/reviews/{id}": {"decision": "accept"},
     "/v1/feedback": {"score": 1},
     "/v1/workflows/{name}/runs": {"inputs": {}},
+    "/v1/orchestrations/{id}/signals": {"name": "paid", "payload": {}},
     "/v1/orchestrations": {"input": "What did the others say?", "strategy": "direct", "models": ["mock/mock-terse"]},
     "/v1/orchestrations/estimate": {"input": "Hi", "strategy": "direct", "models": ["mock/mock-terse"]},
     "/v1/chat/completions": {"model": "mock/mock-terse", "messages": [{"role": "user", "content": "Hi"}]},
