@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -68,23 +69,28 @@ class BatchRuns:
         """
         self._webhooks.check(order.webhook)
         upload = Upload(order, self._store, self._sealer, self.config.max_lines, self._enqueue)
-        who = order.who
-        held = [who.tenant, who.key_id, who.name, sorted(who.scopes), order.address, order.webhook, order.priority]
         fields: dict[str, str | bytes | int] = {
             "about": orjson.dumps(dict(order.about)),
-            "sealed": self._sealer.seal(orjson.dumps(held).decode(), owner=f"{who.tenant}:{upload.id}"),
+            "sealed": self._sealed(order, upload.id),
             "created_at": int(self._clock.now()),
         }
-        await self._store.begin(who.tenant, upload.id, fields)
+        await self._store.begin(order.who.tenant, upload.id, fields)
         return upload
+
+    def _sealed(self, order: BatchOrder, batch_id: str) -> str:
+        who = order.who
+        held = [who.tenant, who.key_id, who.name, sorted(who.scopes), order.address, order.webhook, order.priority]
+        return self._sealer.seal(orjson.dumps(held).decode(), owner=f"{who.tenant}:{batch_id}")
 
     async def _enqueue(self, upload: Upload, parts: Sequence[tuple[int, set[str]]]) -> BatchRecord:
         """Put the parts into the queue, then keep the batch: where this breaks off, nothing of it is left after a while."""
         tenant, created_us = upload.order.who.tenant, int(self._clock.now() * 1_000_000)
         for number, (size, providers) in enumerate(parts):
             await self._put(tenant, f"{upload.id}:{number}:0", size, upload.order.priority, sorted(providers))
-        sizes = [size for size, _ in parts]
-        await self._store.keep(tenant, upload.id, sizes=sizes, created_us=created_us, keep_s=self.config.keep_s)
+        sizes, asked = [size for size, _ in parts], sorted({name for _, names in parts for name in names})
+        await self._store.keep(
+            tenant, upload.id, sizes=sizes, providers=asked, created_us=created_us, keep_s=self.config.keep_s
+        )
         await self._announce(upload.id, min(len(parts), ANNOUNCED))
         return await self.get(tenant, upload.id)
 
@@ -134,16 +140,17 @@ class BatchRuns:
                 await self._queue.hurry(f"{batch_id}:{number}:{batch.round}")
         return await self.get(tenant, batch_id)
 
-    async def retry(self, tenant: str, batch_id: str) -> BatchRecord:
-        """Run the lines again that failed, and those that never ran.
+    async def retry(self, who: Principal, batch_id: str, address: str | None) -> BatchRecord:
+        """Run the lines again that failed, and those that never ran, for `who`, at `address`, who wants it.
 
         Raises:
             NotFound: as `get`.
             ConflictError: the batch is not over, or cannot be read with the secret of by now.
         """
+        tenant = who.tenant
         batch = await self.get(tenant, batch_id)
         try:
-            priority = self._held(tenant, batch).priority
+            order = replace(self._held(tenant, batch), who=who, address=address)
         except ConfigError as error:
             raise ConflictError(error.message, param="id") from None
         prepared = await self._store.again(tenant, batch)
@@ -151,8 +158,9 @@ class BatchRuns:
             raise ConflictError(f"the batch {batch_id!r} is not over; cancel it first, or wait for its end", param="id")
         round_, parts = prepared
         for number, size in parts:
-            await self._put(tenant, f"{batch_id}:{number}:{round_}", size, priority)
-        await self._store.go_again(tenant, batch, round_, [number for number, _ in parts], self.config.keep_s)
+            await self._put(tenant, f"{batch_id}:{number}:{round_}", size, order.priority, batch.providers)
+        left, sealed = [number for number, _ in parts], self._sealed(order, batch_id)
+        await self._store.go_again(tenant, batch, round_, left, sealed, self.config.keep_s)
         if parts:
             await self._announce(batch_id, min(len(parts), ANNOUNCED))
         return await self.get(tenant, batch_id)

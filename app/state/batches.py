@@ -41,6 +41,7 @@ class BatchRecord:
     sealed: str
     parts: int
     total: int
+    providers: tuple[str, ...] = ()
     round: int = 0
     cancelling: bool = False
     succeeded: int = 0
@@ -106,15 +107,18 @@ class Batches:
             replies: Any = await pipe.execute()
         return replies[1] == len(names)
 
-    async def keep(self, tenant: str, batch_id: str, *, sizes: Sequence[int], created_us: int, keep_s: int) -> None:
-        """All lines are there: keep them, and list the batch. `sizes` are the lines of each part."""
+    async def keep(
+        self, tenant: str, batch_id: str, *, sizes: Sequence[int], providers: Sequence[str], created_us: int, keep_s: int
+    ) -> None:
+        """All lines are there: keep them, and list the batch. `sizes` are the lines of each part, `providers` whom they ask."""
         keys, total = batch_keys(tenant, batch_id), sum(sizes)
         with reaching_state():
             pipe = self._state.commands.pipeline(transaction=False)
             for part in range(len(sizes)):
                 pipe.expire(keys.lines(part), keep_s)
             pipe.delete(keys.names)
-            pipe.hset(keys.record, mapping={"status": "queued", "parts": len(sizes), "total": total, "sizes": bytes(sizes)})
+            shape = {"parts": len(sizes), "total": total, "sizes": bytes(sizes), "providers": ",".join(providers)}
+            pipe.hset(keys.record, mapping={"status": "queued", **shape})
             pipe.expire(keys.record, keep_s)
             pipe.zadd(batch_index(tenant), {batch_id: created_us})
             pipe.zremrangebyscore(batch_index(tenant), "-inf", created_us - keep_s * 1_000_000)
@@ -263,12 +267,15 @@ class Batches:
                     found.append((part, left))
         return int(round_), found
 
-    async def go_again(self, tenant: str, batch: BatchRecord, round_: int, parts: Sequence[int], keep_s: int) -> None:
-        """Begin the round that `again` has prepared, once its parts are in the queue. Harmless where it has begun."""
+    async def go_again(
+        self, tenant: str, batch: BatchRecord, round_: int, parts: Sequence[int], sealed: str, keep_s: int
+    ) -> None:
+        """Begin the round that `again` has prepared, once its parts are in the queue. `sealed` says who wants it. Harmless
+        where it has begun."""
         keys = batch_keys(tenant, batch.id)
         rest = set(range(batch.parts)) - set(parts)
         with reaching_state():
-            await self._go(keys=[keys.record, keys.over], args=[round_, keep_s * 1000, len(parts), *rest])
+            await self._go(keys=[keys.record, keys.over], args=[round_, keep_s * 1000, len(parts), sealed, *rest])
 
 
 def _record(batch_id: str, found: Mapping[bytes, bytes]) -> BatchRecord | None:
@@ -288,6 +295,7 @@ def _record(batch_id: str, found: Mapping[bytes, bytes]) -> BatchRecord | None:
         found.get(b"sealed", b"").decode(),
         number(b"parts"),
         number(b"total"),
+        tuple(filter(None, found.get(b"providers", b"").decode().split(","))),
         number(b"round"),
         b"cancel" in found,
         number(b"succeeded"),

@@ -13,6 +13,7 @@ import pytest
 
 from app.state.client import StateClient
 from app.state.embedded import EmbeddedValkey
+from app.state.keys import JOBS
 from tests.support.loopback import Answer, Loopback, Received, as_json
 from tests.support.openai_wire import completion
 from tests.support.serving import AT_ONCE, Serving, serving, until, upstream
@@ -175,7 +176,7 @@ async def test_results_are_read_while_it_goes_on_and_cancelling_keeps_them(tmp_p
             assert (batch["status"], batch["counts"]["succeeded"], batch["retries"]) == ("completed", 300, 1)
 
 
-async def test_what_failed_is_run_again_and_nothing_else(tmp_path: Path, valkey: EmbeddedValkey) -> None:
+async def test_what_failed_is_run_again_and_nothing_else(tmp_path: Path, valkey: EmbeddedValkey, state: StateClient) -> None:
     well = False
 
     def answer(request: Received) -> Answer:
@@ -187,8 +188,13 @@ async def test_what_failed_is_run_again_and_nothing_else(tmp_path: Path, valkey:
         batch = await over(service.client, batch_id)
         assert (batch["counts"]["succeeded"], batch["counts"]["failed"]) == (50, 50)
         assert len(await results(service.client, batch_id, only="failed")) == 50
+        service.configure({**upstream(provider.url), "jobs": {"embedded": False}})
+        await service.client.post("/v1/admin/reload")
         well, before = True, len(provider.received)
         assert (await service.client.post(f"/v1/batches/{batch_id}/retry")).status_code == 202
+        assert await state.commands.hget(f"{JOBS}job:{batch_id}:0:1", "providers") == b"up"
+        service.configure(upstream(provider.url))
+        await service.client.post("/v1/admin/reload")
         batch = await over(service.client, batch_id)
         assert (batch["counts"]["succeeded"], batch["counts"]["failed"], batch["counts"]["left"]) == (100, 0, 0)
         assert len(provider.received) - before == 50

@@ -117,6 +117,11 @@ async def test_lines_of_a_batch_end_with_the_reason(
     told = [(row["response"]["status_code"], row["error"]["code"]) for row in map(json.loads, lines)]
     assert told == [(status, code)] * 3
     assert world.asked == []
+    assert (await service.client.post(f"{where}/retry", headers=ROOT)).status_code == 202
+    async with asyncio.timeout(15):  # who asks for it again is who it is run for
+        while (await service.client.get(where, headers=ROOT)).json()["counts"]["waiting"] < 3:
+            await asyncio.sleep(0.02)
+    assert len(world.asked) == 3
 
 
 async def test_where_the_conversation_has_gone_on_while_a_run_waited_for_a_person_the_call_is_not_made(

@@ -25,6 +25,7 @@ async def test_dead_readers_of_the_stream_are_removed_by_one_process(valkey: Emb
         while not heard.is_set():
             await announcements.announce("one")
             await asyncio.sleep(0.05)
+    await announcements.leave()
     await announcements.close()
     assert await readers(state) == 1
     cleaners = [Cleaning(state, queue, idle_ms=-1) for _ in range(4)]

@@ -147,10 +147,12 @@ async def cancel_batch(request: Request, batch_id: BatchId, who: Runner) -> Resp
 
 @router.post("/v1/batches/{id}/retry", summary="Retry what failed", openapi_extra=described(BatchAnswer, status=202))
 async def retry_batch(request: Request, batch_id: BatchId, who: Runner) -> Response:
-    """Run the lines of a batch again that failed, and those that never ran. 409 while it is not over."""
+    """Run the lines of a batch again that failed, and those that never ran, for the key that asks for it. 409 while it is not
+    over."""
     services = services_of(request)
     batch = await _found(services, who, batch_id)
-    return _json(shown(await services.jobs.batches.retry(who.tenant, batch.id)), 202)
+    address = request.client.host if request.client else None
+    return _json(shown(await services.jobs.batches.retry(who, batch.id, address)), 202)
 
 
 @router.get(

@@ -1,12 +1,13 @@
 -- Begins the round of a batch that was prepared, once its parts are in the queue; with nothing to run it ends at once.
--- KEYS: batch, set of parts that are over.  ARGV: the round, ms to keep the set, how many parts are to be run, then those that
--- have nothing to run.
+-- KEYS: batch, set of parts that are over.  ARGV: the round, ms to keep the set, how many parts are to be run, who wants it, then the
+-- parts that have nothing to run.
 -- Returns 1, or 0 where that round is not being prepared.
 local held = redis.call("HMGET", KEYS[1], "status", "round")
 if held[1] ~= "retrying" or held[2] ~= ARGV[1] then
   return 0
 end
-for i = 4, #ARGV do
+redis.call("HSET", KEYS[1], "sealed", ARGV[4])
+for i = 5, #ARGV do
   redis.call("SADD", KEYS[2], ARGV[i])
 end
 redis.call("PEXPIRE", KEYS[2], ARGV[2])
