@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -24,7 +25,7 @@ from app.state.batches import Batches, BatchRecord, LineResult
 from app.state.run_records import UNDER_WAY
 
 LOOK_S: Final = 1.0
-"""How often a line that waits for a limit of its caller tries again at least, and looks whether its batch is cancelled."""
+"""How often a part looks whether its batch is cancelled; and how long it waits at least for a limit of its caller."""
 AGAIN_S: Final = 0.5
 """How often a result is offered to a store that is away: it is paid for."""
 
@@ -74,22 +75,29 @@ class Lines:
         self._dialects = dialects
         self._draining = draining
 
-    async def run(self, part: Part, lines: Sequence[Line], keep_s: int) -> Came:
-        """Run those of `lines` that have no result.
+    async def run(self, part: Part, lines: Sequence[Line], keep_s: int) -> Came | float:
+        """Run those of `lines` that have no result. Seconds where a limit of the caller stands against all that are left: the
+        part goes back, so that no other work waits for that.
 
         Raises:
             StateUnavailable: Redis is away.
         """
         done = await self._store.done_places(part.tenant, part.batch.id, part.number)
         known = await self._store.waiting(part.tenant, part.batch.id, part.number)
-        waits = False
-        left = iter([(place, line) for place, line in enumerate(lines) if place not in done])
+        waits, limited_s = False, 0.0
+        left = deque((place, line) for place, line in enumerate(lines) if place not in done)
         stop = asyncio.Event()
 
         async def one_after_another() -> None:
-            nonlocal waits
-            for place, line in left:
-                result = await self._result(part, line, place, known, keep_s)
+            nonlocal waits, limited_s
+            while left:
+                place, line = left.popleft()
+                try:
+                    result = await self._result(part, line, place, known, keep_s)
+                except LimitExceeded as error:
+                    left.appendleft((place, line))
+                    limited_s = max(limited_s, LOOK_S, error.retry_after or 0.0)
+                    return  # as many as the limit lets through go on
                 if result is None:
                     waits = True
                 elif await self._stored(part, result, keep_s):
@@ -112,7 +120,9 @@ class Lines:
         if stop.is_set():
             await self.drop(part, keep_s)
             return "over"
-        return "elsewhere" if next(left, None) is not None else "waits" if waits else "over"
+        if left:
+            return limited_s or "elsewhere"
+        return "waits" if waits else "over"
 
     async def drop(self, part: Part, keep_s: int) -> None:
         """Nobody waits any more for the lines of a part that have runs of their own."""
@@ -143,8 +153,12 @@ class Lines:
                 return cancel is None or cancel
 
     async def _result(self, part: Part, line: Line, place: int, known: Collection[int], keep_s: int) -> LineResult | None:
-        """What comes of a line. One that a limit of its caller stands against waits; one that is impossible fails. None of one
-        that waits for a run of its own, as those `known` have."""
+        """What comes of a line; one that is impossible fails. None of one that waits for a run of its own, as `known` ones do.
+
+        Raises:
+            LimitExceeded: a limit of its caller stands against it now.
+            StateUnavailable: Redis is away.
+        """
         run_id, order = _run_id(part, place), part.order
         if part.why:
             if place in known:
@@ -156,9 +170,9 @@ class Lines:
             if self._apart.wants(prepared.run):
                 result = await self._apart.standing(prepared.run, request, order.priority, known=place in known)
             else:
-                prepared = await self._admitted(request, prepared)
+                await self._engine.admit(prepared.run)
                 result = None
-        except StateUnavailable:
+        except (LimitExceeded, StateUnavailable):
             raise
         except QuorumError as error:
             if place in known:
@@ -178,16 +192,6 @@ class Lines:
             result.usage.output_tokens,
             None if result.cost_usd is None and result.usage.total_tokens else nano_usd(result.cost_usd or 0.0),
         )
-
-    async def _admitted(self, request: QueuedRequest, prepared: LineRun) -> LineRun:
-        while True:
-            try:
-                await self._engine.admit(prepared.run)
-            except LimitExceeded as error:
-                await asyncio.sleep(max(LOOK_S, error.retry_after or 0.0))
-                prepared = self._dialects.prepare(request, request.request_id)
-            else:
-                return prepared
 
     def _refused(self, line: Line, error: ErrorReport, run_id: str, place: int) -> LineResult:
         status, body = self._dialects.refused(error, run_id)

@@ -25,6 +25,8 @@ from app.state.batches import Batches, BatchRecord
 from app.state.jobs import Claimed, JobQueue
 from app.state.secrets import Sealer
 
+LIMITED_A_SECOND: Final = 20
+"""Parts of a batch that look, in a second, whether a limit of their caller lets lines through, however large it is."""
 ANNOUNCED: Final = 64
 """Workers that are told of a batch at once."""
 
@@ -201,8 +203,10 @@ class BatchRuns:
             except ConfigError as error:
                 await self._dead.put(job, error.message)
             else:
+                if came == "waits":
+                    return Later(APART_LOOK_S, waits=True)
                 if came != "over":
-                    return Later(APART_LOOK_S, waits=True) if came == "waits" else Later()
+                    return Later() if came == "elsewhere" else Later(max(came, batch.parts / LIMITED_A_SECOND))
         told = await self._store.part(*place, over=True, keep_s=keep_s)
         if told is not None and told[1] and self._told_to(job.tenant, batch):
             await self._webhooks.put(job.tenant, batch_id, int(round_))
@@ -215,7 +219,7 @@ class BatchRuns:
         except ConfigError:
             return None
 
-    async def _lines_of(self, job: Claimed, batch: BatchRecord, number: int) -> Came:
+    async def _lines_of(self, job: Claimed, batch: BatchRecord, number: int) -> Came | float:
         """Run a part."""
         sealed = await self._store.lines(job.tenant, batch.id, number)
         if sealed is None:

@@ -9,11 +9,12 @@ import pytest
 
 from app.state.client import StateClient
 from app.state.embedded import EmbeddedValkey
-from tests.api.test_background import queued
+from tests.api.test_background import ended, queued
+from tests.api.test_batches import DIRECT, JSONL, jsonl, prompts
 from tests.api.test_batches_ended import telling
 from tests.support.loopback import Answer, Loopback
 from tests.support.replicas import slowly
-from tests.support.serving import serving, until, upstream
+from tests.support.serving import AT_ONCE, serving, until, upstream
 
 
 @pytest.fixture(autouse=True)
@@ -34,3 +35,25 @@ async def test_the_end_of_a_run_is_told_before_those_that_wait_have_begun(tmp_pa
             await until(lambda: listener.received, within_s=20)
             assert listener.received[0].json["data"]["id"] == first
             assert len(provider.received) < 15
+
+
+async def test_lines_that_wait_for_a_limit_keep_nobody_else_waiting(tmp_path: Path, valkey: EmbeddedValkey) -> None:
+    keys = [{"name": name, "key": f"sk-{name}-0123456789abcdef", "tenant": name} for name in ("one", "two")]
+    config = {
+        "providers": {"mock": AT_ONCE},
+        "keys": keys,
+        "tenants": {"one": {"requests_per_minute": 2}},
+        "jobs": {"concurrency": 16},
+    }
+    async with serving(tmp_path, valkey.url, config) as service:
+        one, two = ({"authorization": f"Bearer {key['key']}"} for key in keys)
+        made = await service.client.post("/v1/batches", content=jsonl(prompts(64, **DIRECT)), headers={**JSONL, **one})
+        where = made.headers["location"]
+        async with asyncio.timeout(10):
+            while (await service.client.get(where, headers=one)).json()["counts"]["succeeded"] < 2:
+                await asyncio.sleep(0.05)
+        service.client.headers.update(two)
+        result = await ended(service.client, await queued(service.client, models=["mock/mock-terse"]), within_s=8)
+        assert result["status"] == "succeeded"
+        waiting = (await service.client.get(where, headers=one)).json()
+        assert (waiting["counts"]["failed"], waiting["status"]) == (0, "running")
