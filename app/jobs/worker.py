@@ -85,6 +85,8 @@ class Worker:
         self._listening = False
         self._running: dict[asyncio.Task[None], Claimed] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._time_over = asyncio.Event()
+        draining.at_end(self._time_over.set)
 
     async def start(self) -> None:
         if self._dedicated:  # from now on servers leave the work to it
@@ -100,24 +102,39 @@ class Worker:
             self._listen()
 
     async def close(self, within_s: float) -> None:
-        """Take nothing more, let what runs end until `within_s` seconds after draining began, and leave the rest to others."""
+        """Take nothing more, let what runs end until `within_s` seconds after draining began, or draining ends, and leave the
+        rest to others."""
         deadline = 0.0 if self._draining.begun_at is None else self._draining.begun_at + within_s
         claiming = self._tasks[1:]
         for task in claiming:
             task.cancel()
         await asyncio.gather(*claiming, return_exceptions=True)
+        await self._leave()  # from now on servers do the work where this was the last worker
         if self._announcements is not None:  # what is left to others is for them to hear of
             await self._announcements.leave()
-        if self._running:
-            await asyncio.wait(list(self._running), timeout=max(0.0, deadline - time.monotonic()))
+        await self._last_runs(deadline)
         for task in list(self._running):
             task.cancel()
         await asyncio.gather(*self._running, *self._stopped(), return_exceptions=True)
         if self._announcements is not None:
             await self._announcements.close()
+        await self._leave()  # a renewal may have been under way
+
+    async def _leave(self) -> None:
         if self._dedicated:
             with contextlib.suppress(StateUnavailable):
                 await self._queue.leave(self.owner)
+
+    async def _last_runs(self, deadline: float) -> None:
+        async def ended() -> None:
+            while self._running:
+                await asyncio.wait(list(self._running))
+
+        loop = asyncio.get_running_loop()
+        waiting = [loop.create_task(ended()), loop.create_task(self._time_over.wait())]
+        await asyncio.wait(waiting, timeout=max(0.0, deadline - time.monotonic()), return_when=asyncio.FIRST_COMPLETED)
+        for task in waiting:
+            task.cancel()
 
     def _stopped(self) -> list[asyncio.Task[None]]:
         for task in self._tasks:
@@ -229,7 +246,7 @@ class Worker:
         held = list(self._running.values())
         if not held and not self._dedicated:
             return set()
-        return await self._queue.renew(self.owner, held, worker=self._dedicated)
+        return await self._queue.renew(self.owner, held, worker=self._dedicated and not self._draining.begun)
 
     async def _sweep_on(self) -> None:
         while True:

@@ -119,6 +119,34 @@ async def test_a_worker_hears_of_work_at_once_and_servers_leave_it_to_it(tmp_pat
                 print(f"a run through the queue to another process: {sorted(times)[5] * 1000:.0f} ms (median of 10)")
 
 
+@pytest.mark.timeout(90)
+async def test_a_worker_that_stops_leaves_the_queue_to_servers_and_a_second_signal_ends_it(
+    tmp_path: Path, store: EmbeddedValkey
+) -> None:
+    def answer(request: Received) -> Answer:
+        made = spoken(request, "Hello")
+        made.wait_for = asyncio.Event() if model(request) == "m2" else None
+        return made
+
+    async with Loopback(answer) as provider:
+        config = upstream(provider.url)
+        async with serving(tmp_path, store.url, config, secret="x" * 32) as server:
+            with worker(tmp_path / "one", store.url, config, drain_s=40) as one:
+                line = {"custom_id": "a", "input": "Hi", "strategy": "direct", "models": ["m2"]}
+                answered = await server.client.post("/v1/batches", json={"items": [line]})
+                await until(lambda: provider.received, within_s=20)
+                one.process.send_signal(signal.SIGTERM)
+                began = time.monotonic()
+                result = await ended(server.client, await queued(server.client, ONE), 15)
+                assert result["status"] == "succeeded"
+                assert one.process.poll() is None, "it lets what runs come to its end"
+                one.process.send_signal(signal.SIGTERM)
+                assert await asyncio.to_thread(one.process.wait, 10) == 0
+                assert time.monotonic() - began < 30
+                await until(lambda: [model(request) for request in provider.received].count("m2") == 2, within_s=10)
+                await server.client.post(answered.headers["location"] + "/cancel")
+
+
 async def test_a_worker_has_metrics_and_reloads_its_configuration(tmp_path: Path, store: EmbeddedValkey) -> None:
     (port,) = free_ports(1)
     async with Loopback(lambda request: spoken(request, "Hello")) as provider:

@@ -50,7 +50,9 @@ class WorkerProcess:
 
 
 @contextmanager
-def worker(directory: Path, redis_url: str, config: Mapping[str, Any], *words: str) -> Iterator[WorkerProcess]:
+def worker(
+    directory: Path, redis_url: str, config: Mapping[str, Any], *words: str, drain_s: float = 0.5
+) -> Iterator[WorkerProcess]:
     """A worker with these words on its command line, gone at the end of the test."""
     directory.mkdir(exist_ok=True)
     path = directory / "quorum.yaml"
@@ -61,7 +63,7 @@ def worker(directory: Path, redis_url: str, config: Mapping[str, Any], *words: s
         "DATA_DIR": directory,
         "SECRET": "x" * 32,
         "LOG_LEVEL": "error",
-        "DRAIN_S": 0.5,
+        "DRAIN_S": drain_s,
     }
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("QUORUM_", "PROMETHEUS_"))}
     environment = {**inherited, **{f"QUORUM_{name}": str(value) for name, value in variables.items()}}
