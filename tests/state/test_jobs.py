@@ -110,6 +110,19 @@ async def test_a_provider_at_its_bound_does_not_stop_jobs_of_others(queue: JobQu
     assert (await claimed(queue, bounds=bounds)).id == "two"
 
 
+async def test_many_jobs_for_a_provider_at_its_bound_do_not_stop_one_of_another(queue: JobQueue, state: StateClient) -> None:
+    bounds = Bounds(per_tenant=1_000, per_provider={"p": 1}, max_wait_s=1_000)
+    for number in range(300):
+        await queue.put(job(f"p{number}", providers=("p",), slots=1))
+    await queue.put(job("q", providers=("q",)))
+    await queue.put(job("urgent", priority="high", providers=("p",)))
+    first = await claimed(queue, bounds=bounds)
+    assert (first.id, (await claimed(queue, bounds=bounds)).id) == ("urgent", "q")
+    assert (await queue.sweep(MOST_FAULTS)).waiting == 300
+    await queue.done("w", first)
+    assert (await claimed(queue, bounds=bounds)).id == "p0"
+
+
 async def test_a_dead_owners_job_is_anothers_and_he_may_write_nothing_more(queue: JobQueue, state: StateClient) -> None:
     await queue.put(job("one"))
     old = await claimed(queue, "old")

@@ -6,24 +6,42 @@
 --                     share of the turns), providers (with commas), state (waiting, delayed, running), attempts, epoch, owner,
 --                     granted (slots that it has), created (ms), faults (processes that died with it, or that it broke), why (nobody is
 --                     to run it any more)
---   waiting:<tenant>  sorted set of a tenant's jobs by rank      tenants   sorted set of those who have one, by turns taken
+--   waiting:<tenant>:<providers>  sorted set of a tenant's jobs that ask the same providers, by rank: its lanes
+--   lanes:<tenant>    sorted set of a tenant's lanes (as their providers) by their first rank
+--   tenants           sorted set of those who have a lane, by turns taken
 --   delayed, leases   sorted sets of jobs by ms                  used      hash: slots in use, t:<tenant> and p:<provider>
 --   workers           sorted set of processes by ms              turn      the last turn that was taken; rank: the last number
 local at = KEYS[1]
 local time = redis.call("TIME")
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
+local function lane(tenant, providers)
+  return at .. "waiting:" .. tenant .. ":" .. providers
+end
+
+local function ranked(tenant, providers)
+  local first = redis.call("ZRANGE", lane(tenant, providers), 0, 0, "WITHSCORES")
+  if first[1] then
+    redis.call("ZADD", at .. "lanes:" .. tenant, first[2], providers)
+  else
+    redis.call("ZREM", at .. "lanes:" .. tenant, providers)
+  end
+end
+
 local function wait(id, tenant, rank)
+  local providers = redis.call("HGET", at .. "job:" .. id, "providers")
   redis.call("HSET", at .. "job:" .. id, "state", "waiting")
-  redis.call("ZADD", at .. "waiting:" .. tenant, rank, id)
+  redis.call("ZADD", lane(tenant, providers), rank, id)
+  ranked(tenant, providers)
   if not redis.call("ZSCORE", at .. "tenants", tenant) then  -- who comes back has saved no turns up
     redis.call("ZADD", at .. "tenants", redis.call("GET", at .. "turn") or "0", tenant)
   end
 end
 
-local function leave(id, tenant)
-  redis.call("ZREM", at .. "waiting:" .. tenant, id)
-  if redis.call("EXISTS", at .. "waiting:" .. tenant) == 0 then
+local function leave(id, tenant, providers)
+  redis.call("ZREM", lane(tenant, providers), id)
+  ranked(tenant, providers)
+  if redis.call("EXISTS", at .. "lanes:" .. tenant) == 0 then
     redis.call("ZREM", at .. "tenants", tenant)
   end
 end
@@ -95,7 +113,8 @@ local function claim(owner, free, lease, yields, tenant_most, longest, ...)
   end
   for _, tenant in ipairs(redis.call("ZRANGE", at .. "tenants", 0, 255)) do
     local room = math.min(tonumber(free), left("t:" .. tenant, tonumber(tenant_most)))
-    for _, id in ipairs(room > 0 and redis.call("ZRANGE", at .. "waiting:" .. tenant, 0, 15) or {}) do
+    for _, providers in ipairs(room > 0 and redis.call("ZRANGE", at .. "lanes:" .. tenant, 0, 63) or {}) do
+      local id = redis.call("ZRANGE", lane(tenant, providers), 0, 0)[1]
       local job = redis.call("HMGET", at .. "job:" .. id, "slots", "weight", "providers", "kind", "created", "why")
       local granted = math.min(room, tonumber(job[1]))
       for provider in string.gmatch(job[3], "[^,]+") do
@@ -106,7 +125,7 @@ local function claim(owner, free, lease, yields, tenant_most, longest, ...)
       if granted > 0 then
         redis.call("SET", at .. "turn", redis.call("ZSCORE", at .. "tenants", tenant))
         redis.call("ZINCRBY", at .. "tenants", job[2], tenant)
-        leave(id, tenant)
+        leave(id, tenant, providers)
         count(tenant, job[3], granted)
         if not job[6] and now - job[5] > tonumber(longest) then
           job[6] = "it has waited for too long"
@@ -212,7 +231,9 @@ local function sweep(most)
   redis.call("ZREMRANGEBYSCORE", at .. "workers", "-inf", now)
   local waiting = 0
   for _, tenant in ipairs(redis.call("ZRANGE", at .. "tenants", 0, 255)) do
-    waiting = waiting + redis.call("ZCARD", at .. "waiting:" .. tenant)
+    for _, providers in ipairs(redis.call("ZRANGE", at .. "lanes:" .. tenant, 0, 63)) do
+      waiting = waiting + redis.call("ZCARD", lane(tenant, providers))
+    end
   end
   return {again, given_up, waiting, redis.call("ZCARD", at .. "delayed"), redis.call("ZCARD", at .. "leases"),
     redis.call("ZCARD", at .. "workers")}
