@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import Any, Final, cast
 
@@ -136,7 +137,7 @@ class LineReader:
 
     def _providers(self, line: Line, body: Mapping[str, Any]) -> tuple[str, ...]:
         said = [body.get(name) for name in ("model", "models", "recipe", "strategy", "lead_model", "options")]
-        kind = orjson.dumps([line.url, said])
+        kind = hashlib.sha256(orjson.dumps([line.url, said])).digest()  # it may be as long as a line
         found = self._known.get(kind)
         if found is None:
             run = self._dialects.prepare(QueuedRequest(line.url, line.body, self._who), None).run

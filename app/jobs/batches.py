@@ -11,7 +11,7 @@ import orjson
 
 from app.config.jobs import BatchesConfig
 from app.core.clock import Clock
-from app.core.errors import ConfigError, ConflictError, NotFound
+from app.core.errors import ConfigError, ConflictError, InvalidRequest, NotFound
 from app.core.jobs import Job, Priority
 from app.core.principal import Principal
 from app.jobs.batch_apart import LOOK_S as APART_LOOK_S
@@ -21,12 +21,13 @@ from app.jobs.dead import DeadLetters
 from app.jobs.webhooks import Ended, Webhooks
 from app.jobs.worker import Announce, Later
 from app.orchestration.paging import Page, paged
-from app.state.batches import Batches, BatchRecord
+from app.state.batches import UPLOAD_S, Batches, BatchRecord
 from app.state.jobs import Claimed, JobQueue
 from app.state.secrets import Sealer
 
 LIMITED_A_SECOND: Final = 20
 """Parts of a batch that look, in a second, whether a limit of their caller lets lines through, however large it is."""
+MAX_ABOUT_BYTES: Final = 16_384
 ANNOUNCED: Final = 64
 """Workers that are told of a batch at once."""
 
@@ -67,12 +68,16 @@ class BatchRuns:
         """A new batch, whose lines come now.
 
         Raises:
-            InvalidRequest: nobody may be told of its end where `order` wants that.
+            InvalidRequest: nobody may be told of its end where `order` wants that, or what it was made with is too large.
         """
         self._webhooks.check(order.webhook)
+        about = orjson.dumps(dict(order.about))
+        if len(about) > MAX_ABOUT_BYTES:
+            message = f"metadata may have up to {MAX_ABOUT_BYTES} bytes: it comes back whenever the batch is read or listed"
+            raise InvalidRequest(message, param="metadata")
         upload = Upload(order, self._store, self._sealer, self.config.max_lines, self._enqueue)
         fields: dict[str, str | bytes | int] = {
-            "about": orjson.dumps(dict(order.about)),
+            "about": about,
             "sealed": self._sealed(order, upload.id),
             "created_at": int(self._clock.now()),
         }
@@ -90,9 +95,12 @@ class BatchRuns:
         for number, (size, providers) in enumerate(parts):
             await self._put(tenant, f"{upload.id}:{number}:0", size, upload.order.priority, sorted(providers))
         sizes, asked = [size for size, _ in parts], sorted({name for _, names in parts for name in names})
-        await self._store.keep(
+        kept = await self._store.keep(
             tenant, upload.id, sizes=sizes, providers=asked, created_us=created_us, keep_s=self.config.keep_s
         )
+        if not kept:
+            message = f"the upload took longer than {UPLOAD_S // 60} minutes; make several batches of it"
+            raise InvalidRequest(message, code="body_timeout")
         await self._announce(upload.id, min(len(parts), ANNOUNCED))
         return await self.get(tenant, upload.id)
 

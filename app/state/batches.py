@@ -109,21 +109,28 @@ class Batches:
 
     async def keep(
         self, tenant: str, batch_id: str, *, sizes: Sequence[int], providers: Sequence[str], created_us: int, keep_s: int
-    ) -> None:
-        """All lines are there: keep them, and list the batch. `sizes` are the lines of each part, `providers` whom they ask."""
+    ) -> bool:
+        """All lines are there: keep them, and list the batch. `sizes` are the lines of each part, `providers` whom they ask.
+
+        False where the upload took so long that some of it has gone.
+        """
         keys, total = batch_keys(tenant, batch_id), sum(sizes)
         with reaching_state():
             pipe = self._state.commands.pipeline(transaction=False)
             for part in range(len(sizes)):
                 pipe.expire(keys.lines(part), keep_s)
+            pipe.expire(keys.record, keep_s)
+            if not all(await pipe.execute()):
+                return False
+            pipe = self._state.commands.pipeline(transaction=False)
             pipe.delete(keys.names)
             shape = {"parts": len(sizes), "total": total, "sizes": bytes(sizes), "providers": ",".join(providers)}
             pipe.hset(keys.record, mapping={"status": "queued", **shape})
-            pipe.expire(keys.record, keep_s)
             pipe.zadd(batch_index(tenant), {batch_id: created_us})
             pipe.zremrangebyscore(batch_index(tenant), "-inf", created_us - keep_s * 1_000_000)
             pipe.expire(batch_index(tenant), keep_s)
             await pipe.execute()
+        return True
 
     async def drop(self, tenant: str, batch_id: str, parts: int) -> None:
         """Forget an upload that came to nothing."""

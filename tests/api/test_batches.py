@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +144,29 @@ async def test_too_much_is_refused(tmp_path: Path, valkey: EmbeddedValkey) -> No
         assert (many.status_code, large.status_code) == (413, 413)
         strange = await service.client.post("/v1/batches", content=b"", headers=JSONL, params={"nonsense": "1"})
         assert (strange.status_code, strange.json()["error"]["param"]) == (400, "nonsense")
+
+
+async def test_an_upload_whose_first_lines_are_gone_by_its_end_is_refused_whole(service: Serving, state: StateClient) -> None:
+    """What is there of an upload goes after an hour, since nobody may ever finish it."""
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield jsonl(prompts(64, **DIRECT))
+        async with asyncio.timeout(5):
+            while not (kept := await state.commands.keys("*:batch:lines:0")):
+                await asyncio.sleep(0.01)
+        await state.commands.delete(*kept)
+        yield jsonl([{**GOOD, "custom_id": "last"}])
+
+    answer = await service.client.post("/v1/batches", content=slowly(), headers=JSONL)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (408, "body_timeout")
+    assert (await service.client.get("/v1/batches")).json()["data"] == []
+    assert await state.commands.keys("*batch_*:batch*") == []
+
+
+async def test_what_comes_back_with_a_batch_is_bounded(service: Serving) -> None:
+    body = {"items": [GOOD], "metadata": {"note": "x" * 20_000}}
+    answer = await service.client.post("/v1/batches", json=body)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "metadata")
 
 
 async def test_results_are_read_while_it_goes_on_and_cancelling_keeps_them(tmp_path: Path, valkey: EmbeddedValkey) -> None:

@@ -27,7 +27,7 @@ class BatchBody(BatchDefaults):
     models: list[str] = Field(default_factory=list, description="For lines in our own dialect that leave it out.")
     options: dict[str, Any] = Field(default_factory=dict, description="The same.")
     generation: dict[str, Any] = Field(default_factory=dict, description="The same.")
-    metadata: dict[str, Any] = Field(default_factory=dict, description="Comes back with the batch.")
+    metadata: dict[str, Any] = Field(default_factory=dict, description="Comes back with the batch; up to 16 KB.")
     items: list[dict[str, Any]] = Field(
         min_length=1,
         description="Each with `custom_id`, and either members of POST /v1/orchestrations, or `method`, `url` and `body`.",
