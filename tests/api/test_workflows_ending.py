@@ -218,7 +218,7 @@ async def test_a_paused_run_goes_on_or_is_taken_back_by_the_definition_that_it_b
             found = await ended(client, run_id)
             if decision == "approve":
                 assert (found["status"], sorted(there.did[3:])) == ("succeeded", ["never", "wait"]), found
-                assert found["plan"]["options"]["version"] == 1
+                assert found["plan"]["options"]["version"] == stored.json()["version"]
             else:
                 assert (found["status"], there.did[3:]) == ("cancelled", ["no id-hotel", "no flight"]), found
         finally:
