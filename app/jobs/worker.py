@@ -216,8 +216,9 @@ class Worker:
                 ours = await self._queue.done(self.owner, job)
             else:
                 most = self.config.max_attempts if later.broke else 0
+                anew = later.waits or (later.counts and not later.broke)
                 ours = await self._queue.back(
-                    self.owner, job, delay_s=later.after_s, counts=later.counts, most_faults=most, anew=later.waits
+                    self.owner, job, delay_s=later.after_s, counts=later.counts, most_faults=most, anew=anew
                 )
         except StateUnavailable:  # its lease passes, and whoever has it then finds what is done
             ours = False

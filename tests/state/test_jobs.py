@@ -207,6 +207,25 @@ async def test_what_has_waited_for_too_long_is_only_to_be_ended(queue: JobQueue,
     assert "too long" in (await claimed(queue)).why
 
 
+async def test_what_has_begun_has_not_waited_for_too_long(queue: JobQueue, state: StateClient) -> None:
+    """Its process has had it for longer than a job may wait, and died, say."""
+    await queue.put(job("one"))
+    await claimed(queue)
+    await state.commands.hset(f"{JOBS}job:one", "created", 1)
+    await dies(state, "one")
+    await queue.sweep(MOST_FAULTS)
+    assert (await claimed(queue)).why == ""
+
+
+async def test_all_jobs_of_a_process_that_died_are_found_at_once(queue: JobQueue, state: StateClient) -> None:
+    names = [f"j{number}" for number in range(300)]
+    for name in names:
+        await queue.put(job(name))
+        await claimed(queue)
+    await dies(state, *names)
+    assert (await queue.sweep(MOST_FAULTS)).again == 300
+
+
 async def test_a_job_is_put_once(queue: JobQueue) -> None:
     assert await queue.put(job("one"))
     assert not await queue.put(job("one"))

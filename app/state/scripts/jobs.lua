@@ -219,7 +219,8 @@ end
 -- Returns {given back, among them given up, jobs that wait, delayed, running, workers alive}.
 local function sweep(most)
   local again, given_up = 0, 0
-  for _, id in ipairs(redis.call("ZRANGEBYSCORE", at .. "leases", "-inf", now, "LIMIT", 0, 100)) do
+  for _, id in ipairs(redis.call("ZRANGEBYSCORE", at .. "leases", "-inf", now, "LIMIT", 0, 1000)) do
+    redis.call("HSET", at .. "job:" .. id, "created", string.format("%.0f", now))  -- it had begun, and waits anew
     local tenant, rank = release(id)
     if fault(id, most, "the process that ran it died") then
       given_up = given_up + 1
