@@ -84,12 +84,12 @@ class Lines:
         """
         done = await self._store.done_places(part.tenant, part.batch.id, part.number)
         known = await self._store.waiting(part.tenant, part.batch.id, part.number)
-        waits, limited_s = False, 0.0
+        waits, limited_s, away = False, 0.0, False
         left = deque((place, line) for place, line in enumerate(lines) if place not in done)
         stop = asyncio.Event()
 
         async def one_after_another() -> None:
-            nonlocal waits, limited_s
+            nonlocal waits, limited_s, away
             while left:
                 place, line = left.popleft()
                 try:
@@ -98,6 +98,10 @@ class Lines:
                     left.appendleft((place, line))
                     limited_s = max(limited_s, LOOK_S, error.retry_after or 0.0)
                     return  # as many as the limit lets through go on
+                except StateUnavailable:  # those under way are paid for, and come to their end
+                    left.appendleft((place, line))
+                    away = True
+                    return
                 if result is None:
                     waits = True
                 elif await self._stored(part, result, keep_s):
@@ -120,6 +124,8 @@ class Lines:
         if stop.is_set():
             await self.drop(part, keep_s)
             return "over"
+        if left and away:
+            raise StateUnavailable("the state store is away; the lines that are left are done later")
         if left:
             return limited_s or "elsewhere"
         return "waits" if waits else "over"

@@ -7,12 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from app.core.errors import StateUnavailable
+from app.orchestration.engine import Run
 from app.state.client import StateClient
 from app.state.embedded import EmbeddedValkey
 from tests.api.test_background import ended, queued
-from tests.api.test_batches import DIRECT, JSONL, jsonl, prompts
+from tests.api.test_batches import DIRECT, JSONL, jsonl, over, prompts
 from tests.api.test_batches_ended import telling
-from tests.support.loopback import Answer, Loopback
+from tests.support.loopback import Answer, Loopback, Received, as_json
+from tests.support.openai_wire import completion
 from tests.support.replicas import slowly
 from tests.support.serving import AT_ONCE, serving, until, upstream
 
@@ -57,3 +60,34 @@ async def test_lines_that_wait_for_a_limit_keep_nobody_else_waiting(tmp_path: Pa
         assert result["status"] == "succeeded"
         waiting = (await service.client.get(where, headers=one)).json()
         assert (waiting["counts"]["failed"], waiting["status"]) == (0, "running")
+
+
+async def test_a_line_that_cannot_be_admitted_now_costs_none_that_is_under_way(tmp_path: Path, valkey: EmbeddedValkey) -> None:
+    """The store is away for a moment, say."""
+    go, refused = asyncio.Event(), asyncio.Event()
+
+    def answer(request: Received) -> Answer:
+        made = as_json(completion())
+        made.wait_for = go
+        return made
+
+    async with Loopback(answer) as provider, serving(tmp_path, valkey.url, upstream(provider.url)) as service:
+        engine = service.app.state.services.engine
+        admit = engine.admit
+
+        async def away(run: Run) -> None:
+            if provider.received or refused.is_set():
+                return await admit(run)
+            if "Say 1" in str(run.request.messages):
+                await until(lambda: provider.received)
+                refused.set()
+                raise StateUnavailable("away")
+            return await admit(run)
+
+        engine.admit = away
+        rows = prompts(2, strategy="direct", models=["m"])
+        made = await service.client.post("/v1/batches", content=jsonl(rows), headers=JSONL)
+        await until(refused.is_set)
+        go.set()
+        assert (await over(service.client, made.json()["id"]))["counts"]["succeeded"] == 2
+        assert len(provider.received) == 2
