@@ -175,14 +175,24 @@ class RunCancelled(OrchestratorError):
 
 
 class ToolExecutionError(QuorumError):
-    """A tool was called and did not do its work. `retry_after` in seconds, where the tool may be back by then."""
+    """A tool was called and did not do its work. `retry_after` in seconds, where the tool may be back by then. Where its answer
+    was cut off, `failure` is `incomplete`: it may have taken effect."""
 
     code = "tool_failed"
 
-    def __init__(self, message: str, *, tool: str, code: ToolFailure = "tool_failed", retry_after: float | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        tool: str,
+        code: ToolFailure = "tool_failed",
+        retry_after: float | None = None,
+        failure: FailureClass | None = None,
+    ) -> None:
         super().__init__(message, code=code)
         self.tool = tool
         self.retry_after = retry_after
+        self.failure: FailureClass | None = failure
 
 
 class ProviderError(QuorumError):
@@ -267,7 +277,16 @@ def report(error: BaseException) -> ErrorReport:
             )
         case AllCandidatesFailed():
             return ErrorReport("AllCandidatesFailed", error.code, error.message, causes=error.reports)
-        case LimitExceeded() | BudgetExceeded() | InProgress() | ConversationBusy() | ToolExecutionError():
+        case ToolExecutionError():
+            return ErrorReport(
+                type(error).__name__,
+                error.code,
+                error.message,
+                param=error.param,
+                failure=error.failure,
+                retry_after=error.retry_after,
+            )
+        case LimitExceeded() | BudgetExceeded() | InProgress() | ConversationBusy():
             return ErrorReport(
                 type(error).__name__, error.code, error.message, param=error.param, retry_after=error.retry_after
             )

@@ -32,6 +32,11 @@ def failed(tool: str, what: str) -> ToolExecutionError:
     return ToolExecutionError(f"the tool {tool!r} failed: {what}", tool=tool)
 
 
+def cut_off(tool: str, what: str) -> ToolExecutionError:
+    """It was sent the call, and nobody knows what became of that."""
+    return ToolExecutionError(f"the tool {tool!r} failed: {what}", tool=tool, failure="incomplete")
+
+
 def broke(tool: str, error: Exception) -> ToolExecutionError:
     """It raised `error`. What that says is told to nobody and logged nowhere, since it may name hosts, paths and secrets; the
     log has where it was raised."""

@@ -20,7 +20,7 @@ from app.core.hosts import PORTS, fits
 from app.core.tools import ToolCaller
 from app.providers.http import HttpClient, plain_headers
 from app.providers.public_names import PublicNames
-from app.tools.failures import failed, timed_out, unavailable
+from app.tools.failures import cut_off, failed, timed_out, unavailable
 
 CONNECT_S: Final = 5.0
 MAX_CONNECTIONS: Final = 100
@@ -133,6 +133,8 @@ def _translated(tool: str, error: ProviderError, timeout_s: float) -> ToolExecut
             return timed_out(tool, timeout_s) if "within" in error.message else unavailable(tool, said)
         case "connection":
             return unavailable(tool, said)
+        case "incomplete":
+            return cut_off(tool, said)
         case _:
             return failed(tool, said)
 

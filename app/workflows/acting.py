@@ -25,6 +25,7 @@ from app.orchestration.inner_run import InnerRun
 from app.orchestration.tools.calling import ServedCall, Terms
 from app.orchestration.tools.offering import caller_of, enclosing
 from app.reliability.purse import booked
+from app.workflows.effects import Effects
 from app.workflows.failing import StepFailed, StepWaits
 from app.workflows.halting import Halting
 from app.workflows.journal import Journal
@@ -47,6 +48,7 @@ class Acting:
         self._context, self._engine, self._journal, self._within = context, engine, journal, within
         self._halting = halting
         self._number = 0
+        self.effects = Effects()
 
     async def orchestration(
         self, asked: JsonObject, outcome: Outcome, until: float | None, means: Means, *, undoing: bool
@@ -124,11 +126,14 @@ class Acting:
         if toolbox is None:
             raise StepFailed(QuorumError("this runtime has no tools of its own", code="tool_unavailable"))
         registered = toolbox.find(call["name"])
-        cut = False
+        cut, again = False, bool(call.get("idempotent"))
         if registered.spec.side_effect == "write":
-            cut = self._journal.cut(path, try_) and not call.get("idempotent")
+            doubted = self._journal.cut(path, try_)
+            cut = doubted and not again
             if not cut:
                 await self._journal.begin(path, try_)
+                if not undoing:
+                    self.effects.begin(path, registered.spec.name, again=again, doubted=doubted)
         purse, priced = means.purse or self._context.purse, self._context.needs_prices or means.needs_prices
         context = replace(self._context, taken=cut, purse=purse, needs_prices=priced)
         if undoing:
@@ -148,6 +153,7 @@ class Acting:
             await close(source)
         if undoing:
             self._book(outcome.own.since(before))
+        self.effects.end(path, served.run.error, made=served.waits_for is None)
         if served.waits_for is not None:
             self._halting.approvals.append(served.waits_for)
             raise StepWaits

@@ -104,17 +104,10 @@ class Actions:
                 yield event
 
     async def _tool(self, call: JsonObject, doing: Doing, outcome: Outcome) -> AsyncGenerator[RunEvent]:
-        running = self._running
-        writes = running.acting.writes(call["name"])
-        if writes:
-            running.write_begins()
-        try:
+        with self._running.writing({"tool": call}):
             async with aclosing(self._called(call, doing, outcome)) as events:
                 async for event in events:
                     yield event
-        finally:
-            if writes:
-                running.write_ends()
 
     def _called(self, call: JsonObject, doing: Doing, outcome: Outcome) -> AsyncGenerator[RunEvent]:
         return self._running.acting.tool(call, doing.path, doing.try_, outcome, doing.until, doing.means, undoing=doing.undoing)
@@ -154,7 +147,8 @@ class Actions:
         if len(found) > mapped.max_items:
             raise OrchestratorError(f"map.over has {len(found)} items; max_items is {mapped.max_items}")
         outputs: list[Any] = [WAITING] * len(found)
-        doing = replace(doing, path=await self._inside(doing), try_=1)
+        if doing.try_ > 1:  # what a try before has done stays done
+            await self._running.journal.begin(doing.path, doing.try_)
         one = partial(self._item, mapped, doing, outputs)
         if found:
             sources = [one(values.of_item(item, index)) for index, item in enumerate(found)]
@@ -174,28 +168,36 @@ class Actions:
             return
         running.count()
         yield StepStarted(path)
-        began = running.now()
-        outcome, status = Outcome(), "succeeded"
+        outcome, began = Outcome(), running.now()
         try:
-            source = self.do(mapped.do, replace(doing, path=path), values, outcome)
-            async with aclosing(running.in_time(source, None)) as events:
-                async for event in events:
-                    outcome.took.add(event)
-                    yield event
-            outcome.output = running.bounded(outcome.output)
+            with running.writing(mapped.do):
+                source = self.do(mapped.do, replace(doing, path=path), values, outcome)
+                async with aclosing(running.in_time(source, None)) as events:
+                    async for event in events:
+                        outcome.took.add(event)
+                        yield event
+                outcome.output = running.bounded(outcome.output)
+                result = await self._item_over(path, key, outcome, "succeeded", began)
         except StepWaits:
             return
         except StepFailed as failed:
-            if mapped.on_error == "fail" or failed.error.code in UNANSWERABLE:
+            goes_on = mapped.on_error == "continue"
+            error = running.acting.effects.of(failed.error, path, last=goes_on)
+            if not goes_on or error.code in UNANSWERABLE:
+                await running.journal.spent(path, *outcome.recorded())
                 await running.writes_over()
-                raise
-            status, outcome.output = "failed", None
-            outcome.facts["error"] = {"code": failed.error.code, "message": failed.error.message}
-        result = outcome.result(status, (running.now() - began) * 1000, 1)
-        calls, tools = outcome.recorded()
-        await running.journal.finish(path, key, result, calls=calls, tools=tools)
+                raise StepFailed(error) from None
+            outcome.output = None
+            outcome.facts["error"] = {"code": error.code, "message": error.message}
+            result = await self._item_over(path, key, outcome, "failed", began)
         outputs[values.index] = outcome.output
         yield StepFinished(path, result)
+
+    async def _item_over(self, path: str, key: str, outcome: Outcome, status: str, began: float) -> JsonObject:
+        result = outcome.result(status, (self._running.now() - began) * 1000, 1)
+        calls, tools = outcome.recorded()
+        await self._running.journal.finish(path, key, result, calls=calls, tools=tools)
+        return result
 
 
 async def nothing() -> AsyncGenerator[RunEvent]:

@@ -30,7 +30,7 @@ from app.core.streams import merge
 from app.core.tool_runs import ToolRun
 from app.orchestration.stopping import Stop
 from app.workflows.doing import Actions, Doing
-from app.workflows.failing import CANCELLED, UNCERTAIN, LevelFailed, StepFailed, StepWaits
+from app.workflows.failing import CANCELLED, UNCERTAIN, LevelFailed, StepFailed, StepWaits, named
 from app.workflows.graph import default_returns
 from app.workflows.journal import UNDO, Done
 from app.workflows.levels import Level, Values
@@ -38,7 +38,7 @@ from app.workflows.middleware import Hooks
 from app.workflows.outcome import Outcome, Tally
 from app.workflows.references import filled
 from app.workflows.running import Running
-from app.workflows.stepping import StepRun
+from app.workflows.stepping import StepRun, undo_of
 
 UNDO_S: Final = 60.0
 """How long an undo may take whose step says nothing: the run's own time may be over by then."""
@@ -120,7 +120,10 @@ class Execution:
                 pass
             else:
                 self._return(level)
+            self._doubt(level)
             if level.failure is not None and level.failure.code != UNCERTAIN:
+                for warning in await self._partly_done(level):
+                    yield warning
                 await self._running.journal.fail(level.path, level.failure, level.failed_step)
         else:
             level.failure = _ERROR.validate_python(known["error"])
@@ -132,6 +135,29 @@ class Execution:
             raise StepFailed(level.failure)
         if len(level.results) < len(level.config.steps):
             raise StepWaits
+
+    def _doubt(self, level: Level) -> None:
+        """Where nobody knows of a write in it whether it took effect, that is what a workflow has failed with."""
+        effects = self._running.acting.effects
+        step = effects.step(level.path)
+        if level.failure is None or level.failure.code == UNCERTAIN or step is None:
+            return
+        level.failure, level.failed_step = named(effects.of(level.failure, level.path, last=True), step), step
+
+    async def _partly_done(self, level: Level) -> list[Warning]:
+        """Write down what takes back the items that were done of maps that were not. Of what is too large a warning tells."""
+        journal, told = self._running.journal, list[Warning]()
+        for name, step in level.config.steps.items():
+            done = journal.items(level.path + name) if step.undo is not None and name not in level.results else {}
+            if not done:
+                continue
+            result = {"status": "failed", "output": [done.get(place) for place in range(max(done) + 1)]}
+            values = Values(level, self._running.facts).with_result(name, result)
+            try:
+                await journal.partly(level.path + name, undo_of(step, values))
+            except StepFailed as failed:
+                told.append(Warning(f"the items of {level.path + name!r} could not be undone: {failed.error.message}"))
+        return told
 
     def _return(self, level: Level) -> None:
         """Make the output of a workflow whose steps are all over; one that is too large is its failure."""
@@ -163,8 +189,9 @@ class Execution:
         """Take back what was done under `prefix`, the last first. What cannot be taken back is told, and the rest goes on."""
         last = self._running.now() + UNDOING_S
         for done in self._running.journal.to_undo(prefix):
+            outcome = Outcome()
             try:
-                async with aclosing(self._undo(done, last)) as events:
+                async with aclosing(self._undo(done, last, outcome)) as events:
                     async for event in events:
                         yield event
             except StepFailed as failed:
@@ -172,9 +199,9 @@ class Execution:
                 yield StepCompensated(done.path, "undo_failed")
             else:
                 yield StepCompensated(done.path, "undo")
-            await self._running.journal.undone(done.path)
+            await self._running.journal.undone(done.path, *outcome.recorded())
 
-    async def _undo(self, done: Done, last: float) -> AsyncGenerator[RunEvent]:
+    async def _undo(self, done: Done, last: float, outcome: Outcome) -> AsyncGenerator[RunEvent]:
         """Take one back by the time `last`.
 
         Raises:
@@ -186,7 +213,7 @@ class Execution:
             message = f"there was no time left to undo it: all undos together may take {UNDOING_S:g} s"
             raise StepFailed(OrchestratorError(message, code="step_timeout"))
         until = min(last, now + (done.undo.get("timeout_s") or UNDO_S))
-        source = self._actions.ready(done.undo, Doing(f"{done.path}{UNDO}", 1, until), Outcome())
+        source = self._actions.ready(done.undo, Doing(f"{done.path}{UNDO}", 1, until), outcome)
         async with aclosing(self._running.in_time(source, until)) as events:
             async for event in events:
                 yield event

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -26,6 +26,8 @@ AGAIN_S: Final = 0.25
 """How often a store that is away is asked again."""
 UNDO: Final = "!undo"
 """After the path of a step: what takes it back."""
+SPENT: Final = "!spent"
+"""After the path of a step: what a failed try of it took."""
 FAILED: Final = "!"
 """Before the path of a workflow that has failed: then its steps are undone, whoever goes on."""
 
@@ -74,7 +76,7 @@ class Journal:
         return cast("JsonObject | None", line.get("result"))
 
     def told(self) -> tuple[list[Any], list[Any]]:
-        """The calls of models, and those of tools, that steps which are over have made, as JSON, in their order."""
+        """The calls of models and of tools, of steps that are over and of tries that failed, as JSON, in their order."""
         lines = sorted(self._lines.values(), key=lambda one: int(one.get("number", 0)))
         return [call for one in lines for call in one.get("calls", [])], [
             tool for one in lines for tool in one.get("tools", [])
@@ -140,9 +142,32 @@ class Journal:
         """The workflow at `path` has failed; what was done in it is to be undone."""
         await self._write(FAILED + path, {"error": orjson.loads(json_bytes(error)), "step": step})
 
-    async def undone(self, path: str) -> None:
-        """A step is undone, or cannot be."""
-        await self._write(path, {**self._lines[path], "undone": True})
+    async def undone(self, path: str, calls: Sequence[Any] = (), tools: Sequence[Any] = ()) -> None:
+        """A step is undone, or cannot be; that took these calls."""
+        line = self._lines[path]
+        took = {"calls": [*line.get("calls", ()), *calls], "tools": [*line.get("tools", ()), *tools]}
+        await self._write(path, {**line, **{name: some for name, some in took.items() if some}, "undone": True})
+
+    async def spent(self, path: str, calls: Sequence[Any], tools: Sequence[Any]) -> None:
+        """A try of a step has failed, which took these calls."""
+        if calls or tools:
+            self._number += 1
+            line = {"number": self._number, "calls": list(calls), "tools": list(tools)}
+            await self._write(f"{path}{SPENT}{self._number}", line)
+
+    def items(self, path: str) -> dict[int, Any]:
+        """The outputs of those items of the map at `path` that succeeded, by their places."""
+        found: dict[int, Any] = {}
+        for name, line in self._lines.items():
+            above, _, place = name.rpartition("/")
+            if above == path and place.isdecimal() and line.get("result", {}).get("status") == "succeeded":
+                found[int(place)] = line["result"]["output"]
+        return found
+
+    async def partly(self, path: str, undo: JsonObject) -> None:
+        """The map at `path` was not done to its end, and this takes back what was."""
+        self._number += 1
+        await self._write(path, {**self._lines.get(path, {}), "number": self._number, "undo": undo})
 
     def to_undo(self, prefix: str) -> Iterator[Done]:
         """The steps under `prefix` that are over and not undone, the last one first. What has taken others back stays."""

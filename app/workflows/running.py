@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import orjson
 
-from app.config.workflows import WorkflowConfig, WorkflowsConfig
+from app.config.workflows import WorkflowAction, WorkflowConfig, WorkflowsConfig
 from app.core.chat import JsonObject
 from app.core.conditions import Unanswerable
 from app.core.errors import DeadlineExceeded, OrchestratorError, QuorumError
@@ -18,6 +19,7 @@ from app.core.streams import close, with_deadline
 from app.orchestration.context import RunContext
 from app.workflows.acting import Acting
 from app.workflows.failing import StepFailed
+from app.workflows.graph import parts
 from app.workflows.halting import Halting
 from app.workflows.journal import Journal
 from app.workflows.outcome import Tally
@@ -74,14 +76,25 @@ class Running:
             message = f"the run has come to {self.limits.max_steps} steps, workflow_limits.max_steps"
             raise StepFailed(OrchestratorError(message))
 
-    def write_begins(self) -> None:
-        """A tool that writes is about to be called, and must not be cut."""
+    @contextmanager
+    def writing(self, action: WorkflowAction | JsonObject) -> Generator[None]:
+        """Where `action` calls a tool that writes, it must not be cut. Items of a map say so each for itself."""
+        if not self._writes(action):
+            yield
+            return
         self._writing += 1
+        try:
+            yield
+        finally:
+            self._writing -= 1
+            if not self._writing:
+                self._written.set()
 
-    def write_ends(self) -> None:
-        self._writing -= 1
-        if not self._writing:
-            self._written.set()
+    def _writes(self, action: WorkflowAction | JsonObject) -> bool:
+        if not isinstance(action, WorkflowAction):
+            return "tool" in action and self.acting.writes(action["tool"]["name"])
+        inside = (part for place, part in parts(action) if "map" not in place)
+        return any(part.tool is not None and self.acting.writes(part.tool.name) for part in inside)
 
     async def writes_over(self) -> None:
         """Wait until no tool that writes is under way."""

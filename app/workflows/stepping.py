@@ -1,28 +1,28 @@
-"""One step of a workflow: whether it is done, how often it is tried, and what its failure comes to."""
+"""One step of a workflow: whether it is done, its tries, and what its failure comes to."""
 
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, nullcontext
 from dataclasses import replace
 from typing import Final
 
-from app.config.workflows import StepRetry, WorkflowAction, WorkflowStep
+from app.config.workflows import WorkflowAction, WorkflowStep
 from app.core.chat import JsonObject
 from app.core.conditions import Condition, Unanswerable
 from app.core.errors import ErrorReport, OrchestratorError, report
 from app.core.run_events import RunEvent, StepCompensated, StepFinished, StepSkipped, StepStarted
 from app.workflows.doing import Actions, Doing, chosen, ready_of
-from app.workflows.failing import UNANSWERABLE, LevelFailed, StepFailed, StepWaits, may_pass, named
-from app.workflows.graph import needs, parts, wanted
+from app.workflows.failing import UNANSWERABLE, UNCERTAIN, LevelFailed, StepFailed, StepWaits, named
+from app.workflows.graph import needs, wanted
 from app.workflows.journal import key_of
 from app.workflows.levels import Level, Values
 from app.workflows.middleware import Hooks, StepInfo
 from app.workflows.outcome import Outcome, Tally
 from app.workflows.references import NOTHING, Reference, Unfound, at, bound_condition, filled
 from app.workflows.running import Running
+from app.workflows.tries import Tries
 
 LEFT: Final = ("skipped", "failed")
 """How a step ends that leaves no result."""
@@ -41,6 +41,9 @@ class StepRun:
         self._means = running.acting.means(self._step.budget, level.means)
         self._took, self._own = Tally(), Tally()
         self._error: ErrorReport | None = None
+        self._began = 0.0
+        self._wait_s = 0.0
+        self._counted = self._ended = False
 
     async def events(self) -> AsyncGenerator[RunEvent]:
         """Wait for what it needs, and do it.
@@ -65,7 +68,7 @@ class StepRun:
                 stop.over()
 
     async def _due(self) -> AsyncGenerator[RunEvent]:
-        level, journal = self._level, self._running.journal
+        journal = self._running.journal
         recorded = journal.result(self._path, self._key)
         if recorded is not None:
             self._over(recorded)
@@ -82,11 +85,9 @@ class StepRun:
             self._over(result)
             yield StepSkipped(self._path, why)
             return
-        async with level.pool(self._step.pool) or nullcontext():
-            if not level.failing:
-                async with aclosing(self._done()) as events:
-                    async for event in events:
-                        yield event
+        async with aclosing(self._done()) as events:
+            async for event in events:
+                yield event
 
     async def _why_not(self) -> str | None:
         """Why it is skipped; None where it is done."""
@@ -118,91 +119,74 @@ class StepRun:
     # ---- doing it
 
     async def _done(self) -> AsyncGenerator[RunEvent]:
-        """Do it, write down what came of it, and only then, where it writes, let others cut it.
+        """Do it, try by try. A slot of its pool is held for each by itself, not while it waits for the next.
 
         Raises:
             LevelFailed: it has failed for good.
         """
-        running = self._running
-        writes = any(running.acting.writes(action.tool.name) for _, action in parts(self._step) if action.tool is not None)
-        if writes:
-            running.write_begins()
-        try:
-            async with aclosing(self._tried_to_the_end()) as events:
-                async for event in events:
-                    yield event
-        finally:
-            if writes:
-                running.write_ends()
-        if self._error is not None:
-            raise await self._failed(self._error)
-
-    async def _tried_to_the_end(self) -> AsyncGenerator[RunEvent]:
-        """As `_done`; what it fails with is left in `_error`."""
-        running, hooks = self._running, self._hooks
-        self._level.standing[self._name] = "running"
-        hooks.start(self._info)
-        yield StepStarted(self._path)
-        began = running.now()
+        running, level = self._running, self._level
         tries = Tries(self._step, max(1, running.journal.begun(self._path)))
-        outcome, error = self._outcome(), None
-        try:
-            running.count()
-        except StepFailed as failed:
-            self._error = failed.error
-            return
-        while True:
-            outcome = self._outcome()
-            error = None
-            try:
-                async with aclosing(self._tried(self._step, self._path, tries.number, outcome)) as events:
+        while not self._ended:
+            async with level.pool(self._step.pool) or nullcontext():
+                if level.failing:
+                    return
+                async with aclosing(self._uncut(tries)) as events:
                     async for event in events:
                         yield event
-                break
-            except StepFailed as failed:
-                error = failed.error
-            hooks.error(self._info, error)
-            wait_s = tries.wait_s(error, running.left_s())
-            if wait_s is None or self._level.failing:
-                break
-            if tries.compensating:
-                yield StepCompensated(self._path, "retry")
-                action = self._step.compensate.action if self._step.compensate is not None else None
-                if action is not None:
-                    async with aclosing(self._put_right(action, tries.number)) as events:
-                        async for event in events:
-                            yield event
-            await asyncio.sleep(wait_s)
-        status = "succeeded"
-        compensation = self._step.compensate
-        if error is not None and error.code not in UNANSWERABLE and compensation is not None:
-            if compensation.do == "continue":
-                yield StepCompensated(self._path, "continue")
-                status, outcome.output = "failed", None
-                outcome.facts["error"] = {"code": error.code, "message": error.message}
-                error = None
-            elif compensation.do == "replace":
-                yield StepCompensated(self._path, "replace")
-                outcome = self._outcome()
-                try:
-                    async with aclosing(self._replaced(outcome)) as events:
-                        async for event in events:
-                            yield event
-                    error = None
-                except StepFailed as failed:
-                    error = failed.error
-        result = outcome.result(status, (running.now() - began) * 1000, tries.number)
-        if error is not None:
-            self._level.standing[self._name] = "failed"
-            hooks.finish(self._info, {**result, "status": "failed", "output": None})
-            self._error = error
-            return
+            if self._error is not None:
+                raise await self._failed(self._error)
+            if not self._ended:
+                await asyncio.sleep(self._wait_s)
+
+    async def _uncut(self, tries: Tries) -> AsyncGenerator[RunEvent]:
+        """A try. Where it writes, others may cut it only once it is written down what came of it."""
+        running = self._running
+        with running.writing(self._step):
+            async with aclosing(self._turn(tries)) as events:
+                async for event in events:
+                    yield event
+
+    async def _turn(self, tries: Tries) -> AsyncGenerator[RunEvent]:
+        """A try, and what it comes to: the step's end (`_ended`), which may be a failure (`_error`), or a wait for the next."""
+        running = self._running
+        if not self._began:
+            self._began = running.now()
+            self._level.standing[self._name] = "running"
+            self._hooks.start(self._info)
+            yield StepStarted(self._path)
+        outcome, try_ = self._outcome(), tries.number
         try:
-            await self._finish(result, outcome, status)
+            if not self._counted:
+                self._counted = True
+                running.count()
+            if tries.compensating:
+                async with aclosing(self._put_right(try_)) as events:
+                    async for event in events:
+                        yield event
+            async with aclosing(self._tried(self._step, self._path, try_, outcome)) as events:
+                async for event in events:
+                    yield event
+            ending = self._well(outcome, "succeeded", try_)
         except StepFailed as failed:
-            self._error = failed.error
-            return
-        yield StepFinished(self._path, result)
+            error = await self._noted(failed)
+            wait_s = tries.wait_s(error, running.left_s())
+            if wait_s is not None and not self._level.failing:
+                self._wait_s = wait_s
+                return
+            ending = self._answered_for(error, try_)
+        self._ended = True
+        async with aclosing(ending) as events:
+            async for event in events:
+                yield event
+
+    async def _noted(self, failed: StepFailed) -> ErrorReport:
+        """The failure of a try. What it has used is written down, for who goes on with the run."""
+        error = self._running.acting.effects.of(failed.error, self._path, last=False)
+        self._hooks.error(self._info, error)
+        calls, tools = self._outcome().recorded()
+        await self._running.journal.spent(self._path, calls, tools)
+        self._own = Tally()
+        return error
 
     def _outcome(self) -> Outcome:
         """Of another try, which was paid for too where it fails."""
@@ -224,14 +208,49 @@ class StepRun:
                 yield event
         outcome.output = self._running.bounded(outcome.output)
 
-    async def _put_right(self, action: WorkflowAction, try_: int) -> AsyncGenerator[RunEvent]:
-        """What is done before another try. Whether it succeeds, that shows."""
+    async def _put_right(self, try_: int) -> AsyncGenerator[RunEvent]:
+        """What is done before another try. Whether it succeeds, that shows.
+
+        Raises:
+            StepFailed: nobody knows whether it took effect.
+        """
+        yield StepCompensated(self._path, "retry")
+        action = self._step.compensate.action if self._step.compensate is not None else None
+        if action is None:
+            return
+        path = f"{self._path}!retry"
         try:
-            async with aclosing(self._tried(action, f"{self._path}!retry", try_, self._outcome())) as events:
+            async with aclosing(self._tried(action, path, try_, self._outcome())) as events:
                 async for event in events:
                     yield event
         except StepFailed as failed:
-            self._hooks.error(self._info, failed.error)
+            error = self._running.acting.effects.of(failed.error, path, last=False)
+            if error.code in UNANSWERABLE:
+                raise StepFailed(error) from None
+            self._hooks.error(self._info, error)
+
+    async def _answered_for(self, error: ErrorReport, try_: int) -> AsyncGenerator[RunEvent]:
+        """What its `compensate` makes of its failure."""
+        compensation = self._step.compensate
+        if compensation is None or compensation.do not in ("continue", "replace") or error.code in UNANSWERABLE:
+            self._badly(error, try_)
+            return
+        yield StepCompensated(self._path, compensation.do)
+        outcome, status = self._outcome(), "failed"
+        if compensation.do == "continue":
+            outcome.facts["error"] = {"code": error.code, "message": error.message}
+        else:
+            status = "succeeded"
+            try:
+                async with aclosing(self._replaced(outcome)) as events:
+                    async for event in events:
+                        yield event
+            except StepFailed as failed:
+                self._badly(await self._noted(failed), try_)
+                return
+        async with aclosing(self._well(outcome, status, try_)) as events:
+            async for event in events:
+                yield event
 
     async def _replaced(self, outcome: Outcome) -> AsyncGenerator[RunEvent]:
         compensation = self._step.compensate
@@ -250,23 +269,28 @@ class StepRun:
 
     # ---- its end
 
-    async def _finish(self, result: JsonObject, outcome: Outcome, status: str) -> None:
-        """Write it down, with what undoes it, and let others go on.
-
-        Raises:
-            StepFailed: what undoes it is too large.
-        """
-        undo, step = None, self._step
-        if step.undo is not None and status == "succeeded":
-            values = self._values.with_result(self._name, result)
+    async def _well(self, outcome: Outcome, status: str, try_: int) -> AsyncGenerator[RunEvent]:
+        """Write down that it is over, with what undoes it, and let others go on."""
+        running, undo = self._running, None
+        result = outcome.result(status, (running.now() - self._began) * 1000, try_)
+        if self._step.undo is not None and status == "succeeded":
             try:
-                undo = {**ready_of(step.undo, values, missing=None), "timeout_s": step.timeout_s}
-            except OrchestratorError as error:
-                raise StepFailed(replace(report(error), message=f"undo: {error.message}")) from None
+                undo = undo_of(self._step, self._values.with_result(self._name, result))
+            except StepFailed as failed:
+                self._error = failed.error
+                return
         calls, tools = outcome.recorded()
-        await self._running.journal.finish(self._path, self._key, result, undo=undo, calls=calls, tools=tools)
+        running.acting.effects.answered(self._path)
+        await running.journal.finish(self._path, self._key, result, undo=undo, calls=calls, tools=tools)
         self._over(result)
         self._hooks.finish(self._info, result)
+        yield StepFinished(self._path, result)
+
+    def _badly(self, error: ErrorReport, try_: int) -> None:
+        """It has failed for good."""
+        self._error = error
+        self._level.standing[self._name] = "failed"
+        self._hooks.finish(self._info, self._outcome().result("failed", (self._running.now() - self._began) * 1000, try_))
 
     def _over(self, result: JsonObject) -> None:
         self._level.results[self._name] = result
@@ -275,33 +299,20 @@ class StepRun:
     async def _failed(self, error: ErrorReport) -> LevelFailed:
         """Note that the workflow has failed, and let what writes end before the rest is cut."""
         level = self._level
-        if level.failure is None:
+        if level.failure is None or error.code == UNCERTAIN:
             level.failure, level.failed_step = named(error, self._path), self._path
         await self._running.writes_over()
         return LevelFailed()
 
 
-class Tries:
-    """Which try of a step it is, from 1, and whether there is another one."""
+def undo_of(step: WorkflowStep, values: Values) -> JsonObject:
+    """What takes `step` back, whose result is in `values`.
 
-    def __init__(self, step: WorkflowStep, number: int) -> None:
-        self.number = number
-        self.compensating = False
-        self._retry = step.retry
-        compensation = step.compensate
-        self._again = compensation.times if compensation is not None and compensation.do == "retry" else 0
-
-    def wait_s(self, error: ErrorReport, left_s: float) -> float | None:
-        """How long to wait before the next one; None where there is none, or not in the `left_s` seconds that the run has."""
-        retry: StepRetry | None = self._retry
-        if retry is not None and self.number <= retry.times and may_pass(error, retry.on):
-            wait_s = random.uniform(0, retry.wait_s * 2 ** (self.number - 1))  # noqa: S311 (waits, not secrets)
-            if wait_s < left_s:
-                self.number += 1
-                return wait_s
-        if left_s > 0 and self._again and error.code not in UNANSWERABLE:
-            self._again -= 1
-            self.compensating = True
-            self.number += 1
-            return 0.0
-        return None
+    Raises:
+        StepFailed: it is too large.
+    """
+    assert step.undo is not None  # noqa: S101 - who calls this has looked
+    try:
+        return {**ready_of(step.undo, values, missing=None), "timeout_s": step.timeout_s}
+    except OrchestratorError as error:
+        raise StepFailed(replace(report(error), message=f"undo: {error.message}")) from None

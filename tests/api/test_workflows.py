@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -25,13 +26,17 @@ TRIP = {"type": "object", "properties": {"what": {"type": "string"}}, "required"
 
 class World:
     """A service with the tools `do` (writes) and `look` (reads). `did` is what they were called with; what is in `broken` fails
-    as often as it says."""
+    as often as it says, what is in `slow` takes so many seconds, only the first time where it is in `once`, and what is in
+    `waits` is answered once the other has come."""
 
     def __init__(self) -> None:
         self.did: list[str] = []
         self.broken: dict[str, int] = {}
         self.slow: dict[str, float] = {}
+        self.once: set[str] = set()
+        self.waits: dict[str, str] = {}
         self.asked: list[str] = []
+        self._came: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self.service: Serving
 
     def answer(self, request: Received) -> Answer:
@@ -41,10 +46,13 @@ class World:
             return as_json(completion(f"said: {question}"))
         what = request.json["what"]
         self.did.append(what)
+        self._came[what].set()
+        waits_for = self._came[self.waits[what]] if what in self.waits else None
         if self.broken.get(what, 0) > 0:
             self.broken[what] -= 1
-            return Answer(status=500, body=b'{"error": "broken"}')
-        return Answer(body=json.dumps({"id": f"id-{what}"}).encode(), delay_s=self.slow.get(what, 0))
+            return Answer(status=500, body=b'{"error": "broken"}', wait_for=waits_for)
+        delay_s = 0 if what in self.once and self.did.count(what) > 1 else self.slow.get(what, 0)
+        return Answer(body=json.dumps({"id": f"id-{what}"}).encode(), delay_s=delay_s, wait_for=waits_for)
 
     async def run(self, name: str, inputs: dict[str, Any] | None = None, **body: Any) -> Any:
         path = f"/v1/workflows/{name}/runs"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from math import inf
+
 import pytest
 
 from app.config.workflows import WorkflowStep
 from app.core.errors import ErrorReport
-from app.workflows.stepping import Tries
+from app.workflows.tries import Tries
 
 STEP = WorkflowStep.model_validate(
     {"transform": {"value": 1}, "retry": {"times": 1, "wait_s": 0}, "compensate": {"do": "retry", "times": 1}}
@@ -29,6 +32,14 @@ def test_retries_come_before_those_of_the_compensation():
 @pytest.mark.parametrize("code", ["effect_uncertain", "owner_lost", "draining"])
 def test_what_is_not_the_steps_own_failure_is_not_tried_again(code: str):
     assert Tries(STEP, 1).wait_s(failure(code), 9) is None
+
+
+def test_a_failure_that_says_how_long_to_wait_is_heeded():
+    tries = Tries(STEP, 1)
+    later = replace(failure("tool_unavailable"), retry_after=7.0)
+    assert [tries.wait_s(later, 9), tries.wait_s(later, 9)] == [7.0, 7.0]
+    assert Tries(STEP, 1).wait_s(later, 6) is None
+    assert Tries(STEP, 1).wait_s(replace(later, retry_after=4_000.0), inf) is None
 
 
 def test_nothing_is_tried_again_when_the_time_is_over():

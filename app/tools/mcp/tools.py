@@ -10,7 +10,7 @@ from app.config.tools import McpServerConfig, McpToolConfig
 from app.core.errors import InvalidRequest
 from app.core.json_schemas import compiled
 from app.core.tools import FIRST, ToolCaller, ToolSpec, Version, parse_version
-from app.tools.failures import failed, timed_out, unavailable
+from app.tools.failures import cut_off, failed, timed_out, unavailable
 from app.tools.mcp.link import McpLink, Server
 
 SEPARATOR: Final = "__"
@@ -68,7 +68,7 @@ class McpTool:
             case "away":
                 raise unavailable(spec.name, answer["message"], retry_after=1.0)
             case "unknown":
-                raise failed(spec.name, answer["message"])
+                raise cut_off(spec.name, answer["message"])
             case _:
                 raise failed(spec.name, answer["message"])
 
