@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -397,6 +398,7 @@ async def test_a_definition_is_refused_with_every_fault_and_its_place(tmp_path: 
         assert (said["status"], said["error"]["param"]) == (400, "steps.a.tol")
 
 
+@pytest.mark.alone
 async def test_a_step_costs_little_beside_what_it_does(tmp_path: Path, valkey: EmbeddedValkey):
     steps: dict[str, Any] = {"s0": value(0)}
     for number in range(1, 100):
@@ -405,18 +407,18 @@ async def test_a_step_costs_little_beside_what_it_does(tmp_path: Path, valkey: E
         client, took = there.service.client, dict[str, float]()
         for kept, headers in (("without a key", {}), ("with a key", {"Idempotency-Key": "{}"})):
             times: list[float] = []
-            for number in range(8):
+            for number in range(16):
                 told = {name: text.format(number) for name, text in headers.items()}
                 began = time.perf_counter()
                 said = await client.post("/v1/workflows/chain/runs", json={}, headers=told)
                 times.append((time.perf_counter() - began) * 1000 / 100)
                 assert said.json()["output"]["json"] == 99
-            took[kept] = sorted(times)[3]
+            took[kept] = median(times)
     print(
-        "milliseconds a step with the store on loopback, in the middle of 8 runs of 100: "
+        "milliseconds a step with the store on loopback, median of 16 runs of 100: "
         + ", ".join(f"{kept} {ms:.2f}" for kept, ms in took.items())
     )
-    assert max(took.values()) < 20  # of a machine that does other things; the budget is 2
+    assert max(took.values()) <= 2
 
 
 async def test_a_step_waits_for_a_person_while_others_go_on_and_nothing_is_done_twice(tmp_path: Path, valkey: EmbeddedValkey):

@@ -31,8 +31,13 @@ def tool(shop: Loopback, name: str) -> dict[str, Any]:
         "description": f"Does {name}.",
         "method": "POST",
         "url": f"{shop.url}/{name}",
-        "body": {"trip": "{trip}"},
-        "input": {"type": "object", "properties": {"trip": {"type": "string"}}, "required": ["trip"]},
+        "body": {"trip": "{trip}", "edition": "{edition}"},
+        "side_effect": "read" if name == "guide" else "write",
+        "input": {
+            "type": "object",
+            "properties": {"trip": {"type": "string"}, "edition": {"type": "integer"}},
+            "required": ["trip"],
+        },
     }
 
 
@@ -42,7 +47,7 @@ def call(name: str, **more: Any) -> dict[str, Any]:
 
 def configuration(shop: Loopback) -> dict[str, Any]:
     host = shop.url.removeprefix("http://")
-    names = ("flight", "hotel", "check", "no-flight", "no-hotel")
+    names = ("flight", "hotel", "check", "guide", "no-flight", "no-hotel")
     tools = {
         "hosts": [host],
         "private_hosts": [host],
@@ -50,17 +55,26 @@ def configuration(shop: Loopback) -> dict[str, Any]:
         "http": {name: tool(shop, name) for name in names},
         "permissions": [{"effect": "allow", "tools": ["*"]}],
     }
+    inputs = {"trip": {"type": "string"}}
+    stay = {"inputs": inputs, "steps": {"room": {**call("hotel"), "undo": call("no-hotel", idempotent=True)}}}
+    back = {"inputs": inputs, "steps": {"seat": call("no-flight", idempotent=True)}}
+    return {"tools": tools, "workflows": {"stay": stay, "back": back}}
+
+
+def trip_of(edition: int) -> dict[str, Any]:
+    """The definition as it stands after so many edits: it tells its edition at its first step and at its end."""
+    inputs = {"trip": {"type": "string"}}
+    flight = {"tool": {"name": "flight", "arguments": {"trip": "${inputs.trip}", "edition": edition}}}
     steps = {
-        "flight": {**call("flight"), "undo": call("no-flight", idempotent=True)},
+        "flight": {**flight, "undo": {"workflow": {"name": "back", "inputs": {"trip": "${inputs.trip}"}}}},
+        "guide": {**call("guide"), "compensate": {"do": "replace", "value": "nobody"}},
         "ask": {"orchestration": {"strategy": "direct", "models": ["m"], "input": "A hotel for ${inputs.trip}?"}},
         "sights": {"map": {"over": [1, 2, 3], "do": {"transform": {"value": "${inputs.trip} ${item}"}}}},
         "hotel": {"workflow": {"name": "stay", "inputs": {"trip": "${inputs.trip}"}}, "after": ["flight", "ask", "sights"]},
-        "check": {**call("check", idempotent=True), "after": ["hotel"]},
+        "check": {**call("check", idempotent=True), "after": ["hotel"], "retry": {"times": 2, "wait_s": 0.1}},
     }
-    inputs = {"trip": {"type": "string"}}
-    stay = {"inputs": inputs, "steps": {"room": {**call("hotel"), "undo": call("no-hotel", idempotent=True)}}}
-    trip = {"inputs": inputs, "steps": steps, "returns": {"hotel": "${steps.hotel.output}", "sights": "${steps.sights.output}"}}
-    return {"tools": tools, "workflows": {"trip": trip, "stay": stay}}
+    outputs = {name: f"${{steps.{name}.output}}" for name in ("hotel", "sights", "guide")}
+    return {"name": "trip", "inputs": inputs, "steps": steps, "returns": {**outputs, "edition": edition}}
 
 
 @pytest.mark.parametrize("kills", [4, pytest.param(25, marks=FULL)], ids=["", "full"])
@@ -71,14 +85,20 @@ async def test_workflows_whose_processes_are_killed_finish_and_are_undone_where_
     """Without a key nobody asks again: the runs that were begun go on by themselves."""
     rng = random.Random(11)
     did: list[tuple[str, str]] = []
+    began_with: dict[str, int] = {}
 
     def answer(request: Received) -> Answer:
         name = request.path.strip("/")
         if name.startswith("chat") or name.startswith("v1"):
             return as_json(completion("the one by the sea"))
         trip = request.json["trip"]
+        first_time = (name, trip) not in did
         did.append((name, trip))
         delay_s = rng.uniform(0, 0.15)
+        if name == "flight":
+            began_with[trip] = request.json["edition"]
+        if name == "guide" or (name == "check" and first_time):
+            return Answer(status=503, body=b'{"error": "not now"}', delay_s=delay_s)
         if name == "check" and trip.endswith("bad"):
             return Answer(status=409, body=b'{"error": "no visa"}', delay_s=delay_s)
         return Answer(body=b'{"done": true}', delay_s=delay_s)
@@ -113,7 +133,13 @@ async def test_workflows_whose_processes_are_killed_finish_and_are_undone_where_
             await asyncio.sleep(number * 0.04)
             await run(first.url, trip)
 
+        async def edit(url: str, edition: int) -> None:
+            said = await client.post(f"{url}/v1/workflows", json=trip_of(edition))
+            assert said.status_code == 201, said.text
+
         trips: list[str] = []
+        await until_served(first)
+        await edit(first.url, 0)
         for kill in range(kills):
             victims = await until_served(first)
             some = [f"trip-{kill}-{number}-{'bad' if number % 2 else 'good'}" for number in range(8)]
@@ -121,6 +147,7 @@ async def test_workflows_whose_processes_are_killed_finish_and_are_undone_where_
             least = rng.randint(4, 14)
             await until(lambda some=some, least=least: sum(trip in some for _, trip in did) >= least, within_s=30)
             await asyncio.sleep(rng.uniform(0, 0.1))
+            await edit(second.url, kill + 1)
             for victim in victims:
                 os.kill(victim, signal.SIGKILL)
             await asyncio.gather(*asked, return_exceptions=True)
@@ -148,11 +175,16 @@ async def test_workflows_whose_processes_are_killed_finish_and_are_undone_where_
             assert order == ["no-hotel", "no-flight"], trip
         else:
             assert trip.endswith("good")
+            assert (result["output"]["json"]["edition"], result["output"]["json"]["guide"]) == (began_with[trip], "nobody"), (
+                trip
+            )
+            assert done["check", trip] >= 2
             assert result["output"]["json"]["sights"] == [f"{trip} {number}" for number in (1, 2, 3)]
             assert (done["flight", trip], done["hotel", trip], done["no-hotel", trip]) == (1, 1, 0), trip
     outcomes = Counter("undone" if one["status"] == "failed" else one["status"] for one in results.values())
     print(
         f"{kills} kills of {WORKERS} workers, {len(results)} workflow runs {'with' if keyed else 'without'} keys, "
+        f"each with a try that fails, a compensation and an edited definition, "
         f"all ended within {told_s:.1f} s: {dict(outcomes)}; "
         f"{sum(done[name, trip] for trip in trips for name in ('flight', 'hotel'))} effects, 0 made twice, 0 undos missed"
     )
