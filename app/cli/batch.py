@@ -16,7 +16,19 @@ commands = typer.Typer(no_args_is_help=True, help="Many prompts from a file, thr
 Url = Annotated[str, typer.Option(envvar="QUORUM_URL", help="The service.")]
 Key = Annotated[str | None, typer.Option(envvar="QUORUM_API_KEY", help="An API key of the service.", show_default=False)]
 Id = Annotated[str, typer.Argument(help="The batch, as it was printed; `latest` is the newest.")]
-Out = Annotated[Path | None, typer.Option("--out", "-o", help="Where the results go; without it standard output.")]
+
+
+def _writable(out: Path | None) -> Path | None:
+    """Known before a batch is waited for."""
+    if out is not None and (out.is_dir() or not out.absolute().parent.is_dir()):
+        raise typer.BadParameter(f"{str(out)!r} is no file in a directory that is there")
+    return out
+
+
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", callback=_writable, help="Where the results go; without it standard output."),
+]
 Json = Annotated[bool, typer.Option("--json", help="As JSON, for programs.")]
 
 

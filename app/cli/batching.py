@@ -94,10 +94,14 @@ class Service:
                 sys.stdout.buffer.flush()
                 return
             draft = out.with_name(f".{out.name}.part")
-            with draft.open("wb") as file:
-                for piece in answer.iter_bytes():
-                    file.write(piece)
-            draft.replace(out)
+            try:
+                with draft.open("wb") as file:
+                    for piece in answer.iter_bytes():
+                        file.write(piece)
+                draft.replace(out)
+            except BaseException:
+                draft.unlink(missing_ok=True)
+                raise
 
 
 def summary(batch: Any) -> str:

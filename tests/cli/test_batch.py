@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -65,3 +67,36 @@ def test_what_cannot_be_done_is_said_without_a_traceback(running: Service, tmp_p
     assert (wrong.returncode, "line 1" in wrong.stderr, "Traceback" in wrong.stderr) == (1, True, False)
     absent = batch(running, "status", "--url", "http://127.0.0.1:9")
     assert (absent.returncode, "cannot be reached" in absent.stderr) == (1, True)
+
+
+def test_where_no_file_can_be_written_nothing_is_uploaded(running: Service, tmp_path: Path) -> None:
+    file, out = prompts(tmp_path / "in.jsonl", "mock/mock-terse"), tmp_path / "absent" / "out.jsonl"
+    for words in (["run", str(file), "--out", str(out)], ["results", "--out", str(out)]):
+        refused = batch(running, *words)
+        assert refused.returncode != 0
+        assert "absent" in refused.stderr
+        assert ("1 lines" in refused.stderr, "Traceback" in refused.stderr) == (False, False), refused.stderr
+
+
+def test_nothing_is_left_of_results_that_break_off(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def cut() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(65_536)
+                connection.sendall(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n")
+
+        threading.Thread(target=cut, daemon=True).start()
+        out = tmp_path / "out.jsonl"
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        done = subprocess.run(
+            [QUORUM, "batch", "results", "--url", url, "--out", str(out)],
+            env={"COLUMNS": "200", "PATH": ""},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False), done.stderr
+    assert list(tmp_path.iterdir()) == []
