@@ -178,3 +178,22 @@ async def test_a_stored_workflow_does_not_pretend_to_be_a_tool(tmp_path: Path, v
     async with world(tmp_path, valkey) as there:
         said = await there.service.client.post("/v1/workflows", json=definition)
         assert (said.status_code, said.json()["error"]["param"]) == (400, "as_tool")
+
+
+async def test_an_item_that_fails_at_a_write_ends_its_map_once_the_writes_of_the_others_are_over(
+    tmp_path: Path, valkey: EmbeddedValkey
+):
+    one = {"each": {"map": {"over": ["bad", "slow"], "do": do("${item}")}}}
+    two = {**one, "beside": {"map": {"over": ["worse", "slower"], "do": do("${item}")}}}
+    right = {
+        "each": {**do("bad"), "compensate": {"do": "replace", "action": {"map": {"over": ["worse"], "do": do("${item}")}}}}
+    }
+    workflows = {name: {"steps": steps} for name, steps in (("one", one), ("two", two), ("right", right))}
+    async with world(tmp_path, valkey, **workflows) as there:
+        there.slow |= {"slow": 0.2, "slower": 0.3}
+        for name, did in (("one", ["bad", "slow"]), ("two", ["bad", "slow", "slower", "worse"]), ("right", ["bad", "worse"])):
+            there.did.clear()
+            there.broken |= {"bad": 1, "worse": 1}
+            async with asyncio.timeout(10):
+                said = await there.run(name)
+            assert (said["error"]["code"], sorted(there.did)) == ("tool_failed", did)

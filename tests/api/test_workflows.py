@@ -372,18 +372,18 @@ async def test_workflows_are_stored_in_versions_for_their_tenant_and_removed(tmp
         client = there.service.client
         for number in (1, 2):
             made = await client.post(
-                "/v1/workflows", json={"name": "mine", "steps": {"a": value(number)}, "returns": "${steps.a.output}"}
+                "/v1/workflows", json={"name": "numbered", "steps": {"a": value(number)}, "returns": "${steps.a.output}"}
             )
             assert (made.status_code, made.json()["version"]) == (201, number)
-        assert [one["name"] for one in (await client.get("/v1/workflows")).json()["data"]] == ["fixed", "mine"]
-        assert (await client.get("/v1/workflows/mine")).json()["versions"] == [1, 2]
-        assert (await there.run("mine"))["output"]["json"] == 2
-        assert (await there.run("mine@1"))["output"]["json"] == 1
+        assert [one["name"] for one in (await client.get("/v1/workflows")).json()["data"]] == ["fixed", "numbered"]
+        assert (await client.get("/v1/workflows/numbered")).json()["versions"] == [1, 2]
+        assert (await there.run("numbered"))["output"]["json"] == 2
+        assert (await there.run("numbered@1"))["output"]["json"] == 1
         assert (await client.post("/v1/workflows", json={"name": "fixed", "steps": {"a": value(1)}})).status_code == 409
         only = {"name": "other", "steps": {"a": value(1)}, "validate_only": True}
         assert (await client.post("/v1/workflows", json=only)).json()["stored"] is False
-        assert (await client.delete("/v1/workflows/mine")).status_code == 204
-        assert (await client.get("/v1/workflows/mine")).status_code == 404
+        assert (await client.delete("/v1/workflows/numbered")).status_code == 204
+        assert (await client.get("/v1/workflows/numbered")).status_code == 404
         assert (await client.delete("/v1/workflows/fixed")).status_code == 409
 
 
