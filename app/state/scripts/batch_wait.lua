@@ -6,8 +6,11 @@ if redis.call("EXISTS", KEYS[1]) == 0 then
   return 0
 end
 if not ARGV[2] then
-  redis.call("HINCRBY", KEYS[1], "waiting", -redis.call("HLEN", KEYS[2]))
-  redis.call("DEL", KEYS[2])
+  local waited = redis.call("HLEN", KEYS[2])
+  if waited > 0 then  -- the negative of 0 is no integer to every server
+    redis.call("HINCRBY", KEYS[1], "waiting", -waited)
+    redis.call("DEL", KEYS[2])
+  end
   return 1
 end
 if redis.call("HSET", KEYS[2], ARGV[2], ARGV[3]) == 1 then
