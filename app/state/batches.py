@@ -84,6 +84,7 @@ class Batches:
         self._again = state.script("batch_again")
         self._round = state.script("batch_round")
         self._go = state.script("batch_go")
+        self._cancel = state.script("batch_cancel")
 
     # ---- upload
 
@@ -249,9 +250,9 @@ class Batches:
     # ---- changing
 
     async def cancel(self, tenant: str, batch_id: str) -> None:
-        """Have no further line of a batch begun."""
+        """Have no further line of a batch begun. Nothing where it is not there any more."""
         with reaching_state():
-            await self._state.commands.hset(batch_keys(tenant, batch_id).record, "cancel", "1")
+            await self._cancel(keys=[batch_keys(tenant, batch_id).record])
 
     async def again(self, tenant: str, batch: BatchRecord) -> tuple[int, list[tuple[int, int]]] | None:
         """Prepare another round of a batch that is over: its number, and the parts that have lines to run, each with how many.
