@@ -78,6 +78,44 @@ async def test_heavy_jobs_take_more_of_a_turn(queue: JobQueue) -> None:
     assert found.index("a1") - found.index("a0") > 8
 
 
+async def test_a_heavy_job_that_goes_back_undone_costs_one_turn(queue: JobQueue) -> None:
+    for number in range(4):
+        await queue.put(job(f"a{number}", "a", weight=64))
+    for number in range(20):
+        await queue.put(job(f"b{number}", "b"))
+    for _ in range(2):
+        first = await claimed(queue)
+        assert await queue.back("w", first, delay_s=1_000)
+        assert await claimed(queue)
+    found = await order(queue)
+    assert "a2" in found[:3]
+    assert found.index("a3") - found.index("a2") > 8
+
+
+async def test_an_attempt_has_had_its_turn(queue: JobQueue) -> None:
+    await queue.put(job("a0", "a", weight=10))
+    await queue.put(job("a1", "a", weight=10))
+    for number in range(20):
+        await queue.put(job(f"b{number}", "b"))
+    await queue.back("w", await claimed(queue), delay_s=1_000, counts=True)
+    assert (await order(queue)).index("a1") > 8
+
+
+async def test_what_goes_back_saves_no_turns_up(queue: JobQueue, state: StateClient) -> None:
+    """Its tenant had nothing else in the queue, has come back at the turn of the others, and owes nothing."""
+    await queue.put(job("a0", "a", weight=64))
+    first = await claimed(queue)
+    for number in range(20):
+        await queue.put(job(f"b{number}", "b"))
+    await order(queue)
+    await queue.put(job("a1", "a"))
+    turn = await state.commands.zscore(f"{JOBS}tenants", "a")
+    assert turn is not None
+    assert turn > 0
+    await queue.back("w", first, delay_s=1_000)
+    assert await state.commands.zscore(f"{JOBS}tenants", "a") == turn
+
+
 async def test_a_priority_orders_a_tenants_own_jobs_only(queue: JobQueue) -> None:
     for name, priority in (("low", "low"), ("normal", "normal"), ("high", "high")):
         await queue.put(job(name, "a", priority))

@@ -177,6 +177,16 @@ local function fault(id, most, what)
   return true
 end
 
+-- What was refused has had its look, which is one turn; the rest of its weight is given back, as far as that saves no turns up.
+local function refund(tenant, weight)
+  local score = tonumber(redis.call("ZSCORE", at .. "tenants", tenant) or "0")  -- who has left is at the turn when he is back
+  local turn = tonumber(redis.call("GET", at .. "turn") or "0")
+  local less = math.max(turn, score - weight + 1)
+  if less < score then
+    redis.call("ZADD", at .. "tenants", string.format("%.0f", less), tenant)
+  end
+end
+
 -- back: id, owner, epoch, delay in ms, 1 if it counts as an attempt, the most faults if this is one (else ""), 1 if it has begun
 -- and waits for others, so that its age counts from when it is to go on.
 local function back(id, owner, epoch, delay, counts, most, anew)
@@ -186,6 +196,7 @@ local function back(id, owner, epoch, delay, counts, most, anew)
   local tenant, rank = release(id)
   if counts == "0" then
     redis.call("HINCRBY", at .. "job:" .. id, "attempts", -1)
+    refund(tenant, tonumber(redis.call("HGET", at .. "job:" .. id, "weight")))
   end
   if most ~= "" then
     fault(id, most, "it broke the process that ran it")
