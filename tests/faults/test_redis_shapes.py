@@ -23,7 +23,7 @@ from tests.support.serving import serving, upstream
 ROOT = Path(__file__).parents[2]
 Shape = Callable[[], AbstractContextManager[RedisServers]]
 SHAPES = pytest.mark.parametrize("shape", [sentinel_trio, cluster_of_six], ids=["sentinel", "cluster"])
-OF_REQUESTS = {
+PROMISES = {
     "idempotency": [
         "tests/api/test_idempotency.py",
         "tests/api/test_idempotency_of_deleted_runs.py",
@@ -35,13 +35,9 @@ OF_REQUESTS = {
     "cache": ["tests/api/test_cache.py"],
     "audit": ["tests/api/test_audit.py", "tests/tools/audit/test_trail.py", "tests/tools/audit/test_keeping.py"],
     "keys and providers": ["tests/state/test_dynamic_providers.py"],
-}
-OF_LEARNING = {
     "feedback and statistics": ["tests/api/test_feedback.py", "-k", "not without_the_store"],
     "training and reload": ["tests/jobs", "tests/orchestration/learning/test_learning.py"],
     "reviews": ["tests/api/test_reviews.py", "-k", "not without_the_store"],
-}
-OF_THE_QUEUE = {
     "queue": ["tests/state/test_jobs.py", "-k", "not nothing_is_left"],
     "background runs": ["tests/api/test_background.py"],
     "batches": ["tests/api/test_batches.py", "-k", "not refused_whole"],
@@ -54,22 +50,21 @@ BODY: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("promises", [OF_REQUESTS, OF_LEARNING, OF_THE_QUEUE], ids=["requests", "learning", "queue"])
+@pytest.mark.parametrize("promise", PROMISES)
 @SHAPES
-def test_the_promises_hold(shape: Shape, promises: dict[str, list[str]]) -> None:
+def test_the_promises_hold(shape: Shape, promise: str) -> None:
     with shape() as servers:
-        for promise, arguments in promises.items():
-            done = subprocess.run(
-                [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", "not full", *arguments],
-                cwd=ROOT,
-                env={**os.environ, URL_VARIABLE: servers.url},
-                capture_output=True,
-                text=True,
-                timeout=200,
-                check=False,
-            )
-            assert done.returncode == 0, f"{promise}:\n{done.stdout[-6000:]}"
-            print(f"{promise}: {done.stdout.strip().splitlines()[-1]}")
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", "not full", *PROMISES[promise]],
+            cwd=ROOT,
+            env={**os.environ, URL_VARIABLE: servers.url},
+            capture_output=True,
+            text=True,
+            timeout=200,
+            check=False,
+        )
+        assert done.returncode == 0, f"{promise}:\n{done.stdout[-6000:]}"
+        print(f"{promise}: {done.stdout.strip().splitlines()[-1]}")
 
 
 @SHAPES
