@@ -140,6 +140,7 @@ async def list_deliveries(request: Request, run_id: RunId, who: Reader) -> Respo
     """What became of each delivery of a background run's webhook, the oldest first; kept for a week."""
     services = services_of(request)
     run_id = await _checked(services.runs, who.tenant, run_id)
+    await services.runs.read(who.tenant, run_id)  # which raises where it is nobody's, or another's
     lines = await services.jobs.webhooks.deliveries(who.tenant, run_id)
     return _json(orjson.dumps({"object": "list", "data": [orjson.Fragment(line) for line in lines], "next_cursor": None}))
 
