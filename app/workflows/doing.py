@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
@@ -20,7 +20,7 @@ from app.workflows.journal import key_of
 from app.workflows.levels import Level, Means, Values
 from app.workflows.outcome import Outcome
 from app.workflows.references import NOTHING, bound_condition, bound_expression, filled
-from app.workflows.running import Running
+from app.workflows.running import Mark, Running
 
 WAITING: Final = object()
 """In the place of the output of an item that waits for a person."""
@@ -39,6 +39,7 @@ class Doing:
         until: when it must be over, on the monotonic clock; None where nothing bounds it.
         means: what it may use.
         level: the workflow that it is a part of; None of what takes a step back.
+        mark: of the step or item, where it must not be cut.
     """
 
     path: str
@@ -46,6 +47,11 @@ class Doing:
     until: float | None
     means: Means = Means()
     level: Level | None = None
+    mark: Mark | None = None
+
+    def parted(self) -> AbstractContextManager[None]:
+        """While items, or steps of a workflow, are done, which write down by themselves what comes of them."""
+        return nullcontext() if self.mark is None else self.mark()
 
     @property
     def undoing(self) -> bool:
@@ -127,9 +133,10 @@ class Actions:
         inside = await self._inside(doing)
         inputs = with_defaults(config, call["inputs"])
         inner = Level(name, version, config, inputs, f"{inside}/", outer, doing.means, undoes=outer is None)
-        async with aclosing(self._run_level(inner)) as events:
-            async for event in events:
-                yield event
+        with doing.parted():
+            async with aclosing(self._run_level(inner)) as events:
+                async for event in events:
+                    yield event
         outcome.output = inner.output
 
     async def _inside(self, doing: Doing) -> str:
@@ -152,9 +159,10 @@ class Actions:
         one = partial(self._item, mapped, doing, outputs)
         if found:
             sources = [one(values.of_item(item, index)) for index, item in enumerate(found)]
-            async with aclosing(merge(sources, limit=mapped.concurrency)) as events:
-                async for event in events:
-                    yield event
+            with doing.parted():
+                async with aclosing(merge(sources, limit=mapped.concurrency)) as events:
+                    async for event in events:
+                        yield event
         if any(one is WAITING for one in outputs):
             raise StepWaits
         outcome.output = outputs
@@ -170,8 +178,8 @@ class Actions:
         yield StepStarted(path)
         outcome, began = Outcome(), running.now()
         try:
-            with running.writing(mapped.do):
-                source = self.do(mapped.do, replace(doing, path=path), values, outcome)
+            with running.writing(mapped.do) as mark:
+                source = self.do(mapped.do, replace(doing, path=path, mark=mark), values, outcome)
                 async with aclosing(running.in_time(source, None)) as events:
                     async for event in events:
                         outcome.took.add(event)

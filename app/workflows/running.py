@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final
 
 import orjson
@@ -27,6 +27,8 @@ from app.workflows.references import Unfound
 
 Find = Callable[[str], Awaitable[tuple[WorkflowConfig, int]]]
 """The workflow that a reference means, and its version; raises NotFound where there is none."""
+Mark = Callable[[], AbstractContextManager[None]]
+"""Of who must not be cut. It is off while parts of it are under way that have their own, and may wait for all of them."""
 
 
 LATE_S: Final = 0.1
@@ -77,18 +79,29 @@ class Running:
             raise StepFailed(OrchestratorError(message))
 
     @contextmanager
-    def writing(self, action: WorkflowAction | JsonObject) -> Generator[None]:
-        """Where `action` calls a tool that writes, it must not be cut. Items of a map say so each for itself."""
+    def writing(self, action: WorkflowAction | JsonObject) -> Generator[Mark | None]:
+        """Where `action` calls a tool that writes, it must not be cut: that has a mark."""
         if not self._writes(action):
-            yield
+            yield None
             return
-        self._writing += 1
+        self._mark(1)
+        try:
+            yield self._loose
+        finally:
+            self._mark(-1)
+
+    @contextmanager
+    def _loose(self) -> Generator[None]:
+        self._mark(-1)
         try:
             yield
         finally:
-            self._writing -= 1
-            if not self._writing:
-                self._written.set()
+            self._mark(1)
+
+    def _mark(self, more: int) -> None:
+        self._writing += more
+        if not self._writing:
+            self._written.set()
 
     def _writes(self, action: WorkflowAction | JsonObject) -> bool:
         if not isinstance(action, WorkflowAction):

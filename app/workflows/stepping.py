@@ -21,7 +21,7 @@ from app.workflows.levels import Level, Values
 from app.workflows.middleware import Hooks, StepInfo
 from app.workflows.outcome import Outcome, Tally
 from app.workflows.references import NOTHING, Reference, Unfound, at, bound_condition, filled
-from app.workflows.running import Running
+from app.workflows.running import Mark, Running
 from app.workflows.tries import Tries
 
 LEFT: Final = ("skipped", "failed")
@@ -41,6 +41,7 @@ class StepRun:
         self._means = running.acting.means(self._step.budget, level.means)
         self._took, self._own = Tally(), Tally()
         self._error: ErrorReport | None = None
+        self._mark: Mark | None = None
         self._began = 0.0
         self._wait_s = 0.0
         self._counted = self._ended = False
@@ -141,7 +142,7 @@ class StepRun:
     async def _uncut(self, tries: Tries) -> AsyncGenerator[RunEvent]:
         """A try. Where it writes, others may cut it only once it is written down what came of it."""
         running = self._running
-        with running.writing(self._step):
+        with running.writing(self._step) as self._mark:
             async with aclosing(self._turn(tries)) as events:
                 async for event in events:
                     yield event
@@ -199,7 +200,7 @@ class StepRun:
             StepFailed: it has failed.
         """
         until = self._running.until(self._step.timeout_s)
-        doing = Doing(path, try_, until, self._means, self._level)
+        doing = Doing(path, try_, until, self._means, self._level, self._mark)
         source = self._running.in_time(self._actions.do(action, doing, self._values, outcome), until)
         async with aclosing(source) as events:
             async for event in events:

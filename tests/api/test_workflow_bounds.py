@@ -194,3 +194,31 @@ async def test_an_item_that_fails_at_a_write_ends_its_map_once_the_writes_of_the
             async with asyncio.timeout(10):
                 said = await there.run(name)
             assert (said["error"]["code"], sorted(there.did)) == ("tool_failed", did)
+
+
+ITEMS = {"map": {"over": ["worse", "slow"], "do": do("${item}")}}
+ANSWERS = {
+    "map": (do("bad"), {"do": "replace", "action": ITEMS}),
+    "workflow": (do("bad"), {"do": "replace", "action": {"workflow": {"name": "other"}}}),
+    "before another try": (do("bad", idempotent=True), {"do": "retry", "times": 1, "action": {"workflow": {"name": "other"}}}),
+    "case": ({"switch": {"cases": [{"when": "1 > 2", **do("never")}], "default": ITEMS}}, {"do": "fail"}),
+}
+
+
+@pytest.mark.parametrize("how", ANSWERS)
+async def test_a_step_that_writes_does_not_wait_for_itself_where_a_part_of_it_fails(
+    tmp_path: Path, valkey: EmbeddedValkey, how: str
+):
+    other = {"steps": {"a": do("worse"), "b": do("slow")}}
+    action, compensate = ANSWERS[how]
+    flow = {
+        "steps": {"first": {**do("x"), "undo": do("not x")}, "it": {**action, "after": ["first"], "compensate": compensate}}
+    }
+    async with world(tmp_path, valkey, flow=flow, other=other) as there:
+        there.slow |= {"slow": 0.2}
+        there.broken |= {"bad": 2, "worse": 1}
+        async with asyncio.timeout(10):
+            said = await there.run("flow")
+        assert said["error"]["code"] == "tool_failed", said
+        parts = {"x", "worse", "slow", "not x"} | (set() if how == "case" else {"bad"})
+        assert (set(there.did), there.did[-1]) == (parts, "not x")
