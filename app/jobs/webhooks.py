@@ -22,20 +22,19 @@ import orjson
 from app.config.jobs import WebhooksConfig
 from app.core.addresses import is_address, is_public
 from app.core.clock import Clock
-from app.core.errors import ConfigError, InvalidRequest, QuorumError, StateUnavailable
+from app.core.errors import ConfigError, InvalidRequest, ProviderError, QuorumError, StateUnavailable
 from app.core.jobs import Job
-from app.core.tools import ToolCaller
 from app.jobs.dead import DeadLetters
 from app.jobs.worker import Announce, Later
 from app.observability import metrics
 from app.state.deliveries import Deliveries
 from app.state.jobs import Claimed, JobQueue
-from app.tools.outbound import Outbound, Reach
+from app.tools.outbound import Outbound, Reach, reason
 
 LONGEST_DELAY_S: Final = 3600.0
 MAX_RESULT_BYTES: Final = 1_000_000
 """A larger result is to be fetched; what is told says so."""
-_NAME: Final = "webhook"
+_ASKER: Final = "the webhook"
 _SECRET: Final = "whsec_"  # noqa: S105 (how such a secret begins)
 _GONE: Final = 410
 """Who answers with it wants no more deliveries."""
@@ -73,7 +72,6 @@ class Webhooks:
         clock: Clock,
         rng: Random,
         announce: Announce,
-        outbound: Outbound | None = None,
     ) -> None:
         self._queue = queue
         self._announce = announce
@@ -81,7 +79,7 @@ class Webhooks:
         self._dead = dead
         self._clock = clock
         self._rng = rng
-        self._outbound = outbound or Outbound()
+        self._outbound = Outbound(settings="webhooks")
         self.find: Mapping[str, Find] = {}
         """By what the ids of such things begin with, up to the first underscore."""
         self.configure(config)
@@ -167,22 +165,18 @@ class Webhooks:
             return None, error.message
 
     async def _sent(self, subject: str, ended: Ended) -> tuple[int | None, str | None]:
-        """The status of the answer, or what was wrong."""
+        """The status of the answer, whose body is nobody's concern, or what was wrong."""
         event_id = f"evt_{subject}_{ended.round}" if ended.round else f"evt_{subject}"
         body = _event(event_id, subject, ended, int(self._clock.now()))
         try:
             self.check(ended.url)
-            answer = await self._outbound.send(
-                _NAME,
-                "POST",
-                httpx.URL(ended.url),
-                headers={"content-type": "application/json", "user-agent": "quorum", **self.signed(event_id, body)},
-                content=body,
-                caller=ToolCaller(""),
-                timeout_s=self.config.timeout_s,
-            )
+            headers = {"content-type": "application/json", "user-agent": "quorum", **self.signed(event_id, body)}
+            url, timeout_s = httpx.URL(ended.url), self.config.timeout_s
+            answer = await self._outbound.ask(_ASKER, "POST", url, headers, body, timeout_s=timeout_s, whole=False)
         except StateUnavailable:
             raise
+        except ProviderError as error:
+            return None, f"{_ASKER} failed: {reason(error)}"
         except QuorumError as error:
             return None, error.message
         return answer.status, None

@@ -1,4 +1,4 @@
-"""Requests that tools send: to listed hosts only, never into our own network unless that is listed too.
+"""Requests that tools and webhooks send: to listed hosts only, never into our own network unless that is listed too.
 
 A name is looked up once, and connected to at the very addresses that were found and held to be public (`PublicNames`).
 Redirects are answers, and not followed. Proxies are left aside, since they look names up by themselves.
@@ -30,7 +30,7 @@ MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An HTTP answer, read whole; `headers` by lower-case name."""
+    """An HTTP answer; `headers` by lower-case name, `content` is empty where it was not to be read."""
 
     status: int
     headers: Mapping[str, str]
@@ -56,11 +56,15 @@ class Outbound:
 
     Parameters:
         names: makes what looks names up.
+        settings: the section of the configuration that says where requests may go.
     """
 
-    def __init__(self, reach: Reach = Reach(), names: Callable[[], AbstractResolver] = ThreadedResolver) -> None:
+    def __init__(
+        self, reach: Reach = Reach(), names: Callable[[], AbstractResolver] = ThreadedResolver, *, settings: str = "tools"
+    ) -> None:
         self.reach = reach
         self._names = names
+        self._settings = settings
         self._guarded: HttpClient | None = None
         self._trusted: HttpClient | None = None
 
@@ -81,26 +85,53 @@ class Outbound:
             Forbidden: the URL leads where tools may not reach.
             ToolExecutionError: there was no whole answer.
         """
-        self._check(tool, url)
-        client = self._client(guarded=not self.reach.lists_private(url))
         sent = {**headers, **_tracing(caller)}
         try:
-            return await client.within(timeout_s, _exchange(client, method, url, sent, content))
+            whole = method != "HEAD"
+            return await self.ask(f"the tool {tool!r}", method, url, sent, content, timeout_s=timeout_s, whole=whole)
         except ProviderError as error:
             raise _translated(tool, error, timeout_s) from error
 
-    def _check(self, tool: str, url: httpx.URL) -> None:
+    async def ask(
+        self,
+        asker: str,
+        method: str,
+        url: httpx.URL,
+        headers: Mapping[str, str],
+        content: bytes,
+        *,
+        timeout_s: float,
+        whole: bool,
+    ) -> Answer:
+        """Send a request and read its answer; of one that is not to be `whole`, no more than the head.
+
+        Raises:
+            Forbidden: the URL leads where `asker` may not reach.
+            ProviderError: there was no such answer; `reason` says why.
+        """
+        self._check(asker, url)
+        client = self._client(guarded=not self.reach.lists_private(url))
+        return await client.within(timeout_s, _exchange(client, method, url, headers, content, whole=whole))
+
+    def _check(self, asker: str, url: httpx.URL) -> None:
         where = f"{url.host}:{url.port}" if url.port else url.host
         if url.scheme not in PORTS or not url.host or url.userinfo:
-            raise _refused(tool, "only plain http(s)://host[:port]/path URLs may be asked, without a user")
+            raise _refused(asker, "only plain http(s)://host[:port]/path URLs may be asked, without a user")
         if not self.reach.lists(url):
-            raise _refused(tool, f"the host {where!r} is not listed; add it to tools.hosts")
+            raise _refused(asker, f"the host {where!r} is not listed; add it to {self._settings}.hosts")
         if is_address(url.host) and not is_public(url.host) and not self.reach.lists_private(url):
-            raise _refused(tool, f"{where!r} is not public; list it under tools.private_hosts to permit it")
+            raise _refused(asker, f"{where!r} is not public; {self._permit}")
+
+    @property
+    def _permit(self) -> str:
+        return f"list it under {self._settings}.private_hosts to permit it"
+
+    def _not_public(self, host: str) -> Forbidden:
+        return Forbidden(f"{host!r} leads to an address that is not public; {self._permit}")
 
     def _client(self, *, guarded: bool) -> HttpClient:
         if guarded:
-            self._guarded = self._guarded or _made(PublicNames(self._names(), _not_public))
+            self._guarded = self._guarded or _made(PublicNames(self._names(), self._not_public))
             return self._guarded
         self._trusted = self._trusted or _made(self._names())
         return self._trusted
@@ -117,17 +148,24 @@ def _made(resolver: AbstractResolver) -> HttpClient:
     )
 
 
-async def _exchange(client: HttpClient, method: str, url: httpx.URL, headers: Mapping[str, str], content: bytes) -> Answer:
+async def _exchange(
+    client: HttpClient, method: str, url: httpx.URL, headers: Mapping[str, str], content: bytes, *, whole: bool
+) -> Answer:
     response = await client.send(method, url, headers, content)
     try:
-        body = b"" if method == "HEAD" else await client.read(response)
+        body = await client.read(response) if whole else b""
         return Answer(response.status_code, plain_headers(response), body)
     finally:
         await response.aclose()
 
 
+def reason(error: ProviderError) -> str:
+    """Why there was no answer."""
+    return error.message.partition(": ")[2] or error.message.replace("provider 'tools' ", "")
+
+
 def _translated(tool: str, error: ProviderError, timeout_s: float) -> ToolExecutionError:
-    said = error.message.partition(": ")[2] or error.message.replace("provider 'tools' ", "")
+    said = reason(error)
     match error.failure:
         case "timeout":
             return timed_out(tool, timeout_s) if "within" in error.message else unavailable(tool, said)
@@ -145,12 +183,8 @@ def _tracing(caller: ToolCaller) -> dict[str, str]:
     return {name: value for name, value in found.items() if value}
 
 
-def _refused(tool: str, why: str) -> Forbidden:
-    return Forbidden(f"the tool {tool!r} may not reach this: {why}", param="arguments")
-
-
-def _not_public(host: str) -> Forbidden:
-    return Forbidden(f"{host!r} leads to an address that is not public; list it under tools.private_hosts to permit it")
+def _refused(asker: str, why: str) -> Forbidden:
+    return Forbidden(f"{asker} may not reach this: {why}", param="arguments")
 
 
 def _any_fits(patterns: Sequence[str], url: httpx.URL) -> bool:
