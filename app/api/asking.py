@@ -23,12 +23,14 @@ from app.api.sse import Encoder, EventStream, StreamTimes
 from app.core.budgets import NOTHING
 from app.core.errors import (
     ConversationBusy,
+    Forbidden,
     Gone,
     InvalidRequest,
     LimitExceeded,
     OrchestratorError,
     QuorumError,
     StateUnavailable,
+    Unauthorized,
 )
 from app.core.lifecycle import AGAIN, BODY, LOGGED, PAUSED, TICKET, UNREPEATABLE, Pause, Ticket, stopping
 from app.core.principal import Principal
@@ -40,7 +42,7 @@ from app.orchestration.base import BaseOrchestrator
 from app.orchestration.run import Run, new_run_id
 from app.orchestration.runs.hosted import Handing, HostedRun
 from app.orchestration.runs.run_log import OnDisconnect
-from app.orchestration.runs.taking import Taken, check_same, go_on_from, left_of
+from app.orchestration.runs.taking import Taken, check_same, go_on_from, left_of, withdrawing
 
 T = TypeVar("T")
 
@@ -179,19 +181,23 @@ async def _continued(
     if ended:
         return Begun(_made(services, asking, strategy, run_id, taken=True), request, ticket, ended=ended)
     kept, before = await services.runs.paused(tenant, run_id)
+    withdrawn: QuorumError | None = None
     if ticket.own and not kept:
         raise Gone(f"{run_id} was deleted")
     if before is not None:
         scope[AGAIN] = True
         scope[UNREPEATABLE] = True  # a person has decided on it
-        scopes = still_allowed(request, services, _asker(asking))
-        asking = replace(asking, budget=left_of(asking.budget, before), scopes=scopes)
+        asking = replace(asking, budget=left_of(asking.budget, before))
+        try:
+            asking = replace(asking, scopes=still_allowed(request, services, _asker(asking)))
+        except (Unauthorized, Forbidden) as error:
+            withdrawn = error
     if asking.conversation_id is None:
-        run = _made(services, asking, strategy, run_id, before, taken=True)
+        run = withdrawing(_made(services, asking, strategy, run_id, before, taken=True), withdrawn)
         return await _taken(request, services, run, ticket, kept, before)
     seen = None if before is None else await services.runs.turns_seen(tenant, run_id)
     async with services.conversations.joining(asking, run_id, seen) as conversation:
-        run = _made(services, conversation.request, strategy, run_id, before, taken=True)
+        run = withdrawing(_made(services, conversation.request, strategy, run_id, before, taken=True), withdrawn)
         run.context.conversation = conversation
         return await _taken(request, services, run, ticket, kept, before)
 

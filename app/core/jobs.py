@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import orjson
 
@@ -85,6 +84,14 @@ def unpacked(text: str) -> QueuedRequest:
     return QueuedRequest(body=body, who=Principal(tenant, key_id, name, frozenset(scopes)), **held)
 
 
-Reader = Callable[[QueuedRequest], RunRequest]
-"""Makes of a queued request what is to be run. Raises `QuorumError` where that is impossible by now, or whoever
-asked may not have it run any more."""
+class Reader(Protocol):
+    """Makes of a queued request what is to be run."""
+
+    def __call__(self, queued: QueuedRequest, /, *, withdrawn: bool = False) -> RunRequest:
+        """With `withdrawn` it is only to take back what it did, by what the key allowed that has asked.
+
+        Raises:
+            QuorumError: it is impossible by now.
+            Unauthorized, Forbidden: whoever asked may not have it run any more.
+        """
+        ...

@@ -12,9 +12,11 @@ from app.core.errors import (
     ConfigError,
     ConversationBusy,
     ErrorReport,
+    Forbidden,
     LimitExceeded,
     QuorumError,
     StateUnavailable,
+    Unauthorized,
     report,
 )
 from app.core.jobs import Job, Priority, QueuedRequest, Reader, unpacked
@@ -30,7 +32,7 @@ from app.orchestration.runs.endings import Endings, known_of
 from app.orchestration.runs.host import RunHost
 from app.orchestration.runs.hosted import Handing
 from app.orchestration.runs.run_log import record_of
-from app.orchestration.runs.taking import check_same, go_on_from, left_of, read_paused
+from app.orchestration.runs.taking import check_same, go_on_from, left_of, read_paused, withdrawing
 from app.state.jobs import Claimed, JobQueue
 from app.state.queued_runs import QueuedRuns
 from app.state.run_records import UNDER_WAY, Record, RunRecords
@@ -122,7 +124,7 @@ class BackgroundRuns:
             await self._give_up(job, report(error))
             return None
         if status in UNDER_WAY:
-            later = await self._run(job, request)
+            later = await self._run(job, request, begun=status != "queued")
             if later is not None:
                 if later.waits and request.part:
                     await self.go_on(request.part)
@@ -133,12 +135,12 @@ class BackgroundRuns:
             await self._webhooks.put(job.tenant, job.id)
         return None
 
-    async def _run(self, job: Claimed, request: QueuedRequest) -> Later | None:
+    async def _run(self, job: Claimed, request: QueuedRequest, *, begun: bool) -> Later | None:
         if job.why:
             await self._give_up(job, ErrorReport("OrchestratorError", "gave_up", f"the run was given up: {job.why}"))
             return None
         try:
-            run = await self._begun(job, request)
+            run = await self._begun(job, request, begun=begun)
         except (LimitExceeded, ConversationBusy) as error:
             return Later(max(LIMITED_S, error.retry_after or 0.0))
         except BudgetExceeded as error:
@@ -182,16 +184,23 @@ class BackgroundRuns:
             await self._announce(job_id, 1)
         return hurried
 
-    async def _begun(self, job: Claimed, request: QueuedRequest) -> Run:
-        asking = self._read(request)
+    async def _begun(self, job: Claimed, request: QueuedRequest, *, begun: bool) -> Run:
+        withdrawn: QuorumError | None = None
+        try:
+            asking = self._read(request)
+        except (Unauthorized, Forbidden) as error:
+            if not begun:
+                raise
+            asking, withdrawn = self._read(request, withdrawn=True), error
         before = read_paused((await self._records.paused(job.tenant, job.id))[1])
         if before is not None:
             asking = replace(asking, budget=left_of(asking.budget, before))
         if asking.conversation_id is None:
-            return await self._admitted(self._engine.begin(asking, job.id, before, taken=True), before)
+            run = withdrawing(self._engine.begin(asking, job.id, before, taken=True), withdrawn)
+            return await self._admitted(run, before)
         seen = None if before is None else await self._records.turns_seen(job.tenant, job.id)
         async with self._conversations.joining(asking, job.id, seen) as conversation:
-            run = self._engine.begin(conversation.request, job.id, before, taken=True)
+            run = withdrawing(self._engine.begin(conversation.request, job.id, before, taken=True), withdrawn)
             run.context.conversation = conversation
             return await self._admitted(run, before)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from app.core.chat import DEFAULT_GENERATION, CallContext, ChatRequest, Generation, ToolChoice, ToolDefinition
 from app.core.clock import Clock
 from app.core.embeddings import embedding_of
-from app.core.errors import CapabilityMissing, FailureClass
+from app.core.errors import CapabilityMissing, ErrorReport, FailureClass
 from app.core.lifecycle import Draining
 from app.core.messages import Message, shown_to
 from app.core.models import Model
@@ -55,7 +55,8 @@ class RunContext:
     tools that were over by then, by their ids. `before` is what had come of it when it was last paused; what it used until then
     is settled, and `settled_ids` are the candidates that are paid. `approvals` asks people; without it nobody can be asked.
     `writing` is told before a tool is run that writes. `steps` has what is recorded of the steps of this run, where another
-    process may go on with it, and `stop` asks it to end itself. `draining` tells whether the process stops.
+    process may go on with it, and `stop` asks it to end itself; `withdrawn` is why nobody may have it run any more, so that it
+    only takes back what it did. `draining` tells whether the process stops.
     `lessons` are what was learned of models and tasks; `taught` is what the strategy has to say so that one may learn from the
     run. `settled` is the strategy's own: what it has decided of this run already, which its plan and the run must agree on.
     `inside` is the run that this one is a part of, as a replicate of a bundle tool is: it draws on that one, and its
@@ -97,6 +98,7 @@ class RunContext:
     writing: Callable[[], None] | None = None
     steps: StepStore | None = None
     stop: Stop | None = None
+    withdrawn: ErrorReport | None = None
     inside: EnclosingRun | None = None
     first_replicate: int = 0
     delegates: Delegates | None = None

@@ -11,7 +11,7 @@ from app.config.planning import PlanTarget
 from app.config.spec import QuorumSpec
 from app.core.budgets import Limit
 from app.core.clock import Clock
-from app.core.errors import InvalidRequest
+from app.core.errors import BudgetExceeded, InvalidRequest
 from app.core.lifecycle import Draining
 from app.core.runs import Budget, OrchestrationOutput, RunRequest
 from app.core.standing import Standings
@@ -259,13 +259,19 @@ class Engine:
         Said once, before the run begins; the end of the run settles it.
 
         Raises:
-            BudgetExceeded: a daily budget has not enough left.
+            BudgetExceeded: a daily budget has not enough left, except for what only takes back what it did.
             LimitExceeded: another limit stands against it.
             StateUnavailable: Redis is away, and a daily budget applies.
         """
         if run.charge is None or run.charge.claim is None or self._admission is None:
             return run
-        permit = await self._admission.admit(run.charge.claim)
+        try:
+            permit = await self._admission.admit(run.charge.claim)
+        except BudgetExceeded:
+            if run.context.withdrawn is None:
+                raise
+            run.charge = None  # what takes steps back is no budget's to refuse
+            return run
         run.permit = permit
         run.context.purse = run.charge.purse(run.request, permit.granted, partial(self._admission.beside, permit.claim))
         return run

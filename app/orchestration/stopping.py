@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import asyncio
 
+from app.core.errors import ErrorReport
+
 
 class Stop:
-    """Asked once. Who waits for it is also told when there is nothing left to stop."""
+    """Asked once. Who waits for it is also told when there is nothing left to stop.
+
+    `why` is what the run has failed with then; None where it is cancelled.
+    """
 
     def __init__(self) -> None:
         self.asked = False
+        self.why: ErrorReport | None = None
         self._changed = asyncio.Event()
 
-    def ask(self) -> None:
-        self.asked = True
+    def ask(self, why: ErrorReport | None = None) -> None:
+        if not self.asked:
+            self.asked, self.why = True, why
         self._changed.set()
 
     def over(self) -> None:

@@ -177,7 +177,7 @@ class Execution:
         """
         await stop.wait()
         if stop.asked and not level.ended:
-            level.failure = report(OrchestratorError("the run was cancelled", code=CANCELLED))
+            level.failure = stop.why or report(OrchestratorError("the run was cancelled", code=CANCELLED))
             await self._running.writes_over()
             raise LevelFailed
         return

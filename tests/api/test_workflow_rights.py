@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from app.state.embedded import EmbeddedValkey
 from tests.api.test_tool_panels import asking, saying
@@ -58,10 +60,10 @@ class House:
     async def run(self, name: str, key: str = "a-run", **body: Any) -> Any:
         return (await self.ask("POST", f"/v1/workflows/{name}/runs", {"inputs": {}, **body}, key))[1]
 
-    async def ended(self, run_id: str) -> Any:
+    async def ended(self, run_id: str, key: str = "a-run") -> Any:
         async with asyncio.timeout(20):
             while True:
-                found = (await self.ask("GET", f"/v1/orchestrations/{run_id}"))[1]
+                found = (await self.ask("GET", f"/v1/orchestrations/{run_id}", key=key))[1]
                 if found["status"] not in ("queued", "running", "needs_approval"):
                     return found
                 await asyncio.sleep(0.02)
@@ -220,3 +222,116 @@ async def test_a_workflow_that_is_a_tool_waits_for_a_person_and_is_done_once_or_
             assert {"result": "id-book"} in there.told
         else:
             assert all("error" in one for one in there.told)
+
+
+STEP_BY_STEP = {
+    "steps": {
+        "a": {**do("a"), "undo": do("no a")},
+        "in": {"workflow": {"name": "inner"}, "after": ["a"]},
+        "paid": {"wait": {"signal": "paid"}, "after": ["in"]},
+        "then": do("then ${steps.paid.output}"),
+    }
+}
+INNER = {"steps": {"b": {**do("b"), "undo": do("no b")}}}
+
+
+def gone(keys: list[Any]) -> list[Any]:
+    return [one for one in keys if one["name"] != "a-run"]
+
+
+def of_another_tenant(keys: list[Any]) -> list[Any]:
+    return [{**one, "tenant": "b"} if one["name"] == "a-run" else one for one in keys]
+
+
+def reading_only(keys: list[Any]) -> list[Any]:
+    return [{**one, "scopes": ["read"]} if one["name"] == "a-run" else one for one in keys]
+
+
+CHANGES = [(gone, "unauthorized"), (of_another_tenant, "unauthorized"), (reading_only, "forbidden")]
+
+
+async def changed(there: House, change: Callable[[Any], None]) -> None:
+    config = yaml.safe_load(there.service.config.read_text())
+    change(config)
+    there.service.configure(config)
+    assert (await there.ask("POST", "/v1/admin/reload", key="a-admin"))[0] == 200
+
+
+async def waits(there: House, said: Any) -> str:
+    """The id of a run that has come to its wait."""
+    async with asyncio.timeout(20):
+        while said["status"] != "needs_approval":
+            said = (await there.ask("GET", f"/v1/orchestrations/{said['id']}", key="a-admin"))[1]
+            await asyncio.sleep(0.02)
+    return said["id"]
+
+
+@pytest.mark.parametrize("wakes", ["signal", "cancel"])
+@pytest.mark.parametrize(("change", "code"), CHANGES)
+@pytest.mark.parametrize("body", [{}, {"background": True}], ids=["here", "background"])
+async def test_a_run_that_its_key_may_not_have_run_any_more_is_taken_back(
+    tmp_path: Path,
+    valkey: EmbeddedValkey,
+    body: dict[str, Any],
+    change: Callable[[list[Any]], list[Any]],
+    code: str,
+    wakes: str,
+) -> None:
+    async with house(tmp_path, valkey, ALLOW, flow=STEP_BY_STEP, inner=INNER) as there:
+        run_id = await waits(there, await there.run("flow", **body))
+        assert there.did == ["a", "b"]
+        await changed(there, lambda config: config.update(keys=change(config["keys"])))
+        if wakes == "cancel":
+            assert (await there.ask("POST", f"/v1/orchestrations/{run_id}/cancel", key="a-tools"))[0] in (200, 202)
+        else:
+            sent = {"name": "paid", "payload": 7}
+            assert (await there.ask("POST", f"/v1/orchestrations/{run_id}/signals", sent, "a-tools"))[0] == 200
+        found = await there.ended(run_id, "a-admin")
+        assert (found["status"], found["error"]["code"]) == ("failed", code), found
+        assert there.did == ["a", "b", "no b", "no a"]
+        calls = (await there.ask("GET", f"/v1/audit?run_id={run_id}&action=tool.execute", key="a-admin"))[1]["data"]
+        assert {one["actor"]["name"] for one in calls if one["decision"] == "done"} == {"a-run"}, calls
+
+
+async def test_what_takes_back_is_permitted_by_the_rules_of_then_for_who_has_asked(
+    tmp_path: Path, valkey: EmbeddedValkey
+) -> None:
+    rule = {"effect": "allow", "tools": ["do"], "tenants": ["a"], "scopes": ["tools"]}
+    async with house(tmp_path, valkey, rule, flow=STEP_BY_STEP, inner=INNER) as there:
+        for undone in (["no b", "no a"], []):
+            there.did.clear()
+            run_id = await waits(there, await there.run("flow", "a-tools"))
+            keys = yaml.safe_load(there.service.config.read_text())["keys"]
+
+            def without(config: Any, allowed: bool = bool(undone)) -> None:
+                config["keys"] = [one for one in config["keys"] if one["name"] != "a-tools"]
+                if not allowed:
+                    config["tools"]["permissions"] = [{**rule, "effect": "deny"}]
+
+            await changed(there, without)
+            await there.ask("POST", f"/v1/orchestrations/{run_id}/signals", {"name": "paid", "payload": 7}, "a-run")
+            found = await there.ended(run_id, "a-admin")
+            assert (found["error"]["code"], there.did) == ("unauthorized", ["a", "b", *undone])
+            assert [("'in/b'" in one, "'a'" in one) for one in found["warnings"]] == (
+                [] if undone else [(True, False), (False, True)]
+            )
+            await changed(there, lambda config, before=keys: config.update(keys=before))
+
+
+async def test_a_run_whose_key_is_gone_is_taken_back_though_no_budget_is_left(tmp_path: Path, valkey: EmbeddedValkey) -> None:
+    async with house(tmp_path, valkey, ALLOW, flow=STEP_BY_STEP, inner=INNER) as there:
+        run_id = await waits(there, await there.run("flow"))
+
+        def counted(config: Any, tokens: int = 1_000_000) -> None:
+            config["keys"] = gone(config["keys"])
+            config["tenants"] = {"a": {"budget": {"tokens_per_day": tokens}}}
+
+        await changed(there, counted)
+        body = {"input": "Hm?", "strategy": "direct", "models": ["m"]}
+        assert (await there.ask("POST", "/v1/orchestrations", body, "a-tools"))[0] == 200
+        await changed(there, partial(counted, tokens=1))
+        said = await there.run("flow", "a-tools")
+        assert (said["error"] or {}).get("code") == "budget_exceeded", said["status"]
+        await there.ask("POST", f"/v1/orchestrations/{run_id}/signals", {"name": "paid", "payload": 7}, "a-tools")
+        found = await there.ended(run_id, "a-admin")
+        assert (found["error"]["code"], there.did) == ("unauthorized", ["a", "b", "no b", "no a"])

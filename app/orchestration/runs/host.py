@@ -128,6 +128,8 @@ class RunHost:
         if resumable and run.strategy.keeps_steps and self._steps is not None:
             run.context.steps = self._steps.of(hosted.whose, self._config.keep_s)
             run.context.stop = Stop()
+            if run.context.withdrawn is not None:
+                run.context.stop.ask(run.context.withdrawn)
             if taken is not None and taken.cancelled:
                 hosted.cancel("request")
         self._runs[run.id] = hosted

@@ -8,11 +8,12 @@ import orjson
 from pydantic import TypeAdapter
 
 from app.core.budgets import NOTHING
-from app.core.errors import ConflictError
+from app.core.errors import ConflictError, QuorumError, report
 from app.core.run_reading import read_result
 from app.core.runs import Budget, Candidate, OrchestrationOutput
 from app.core.tool_runs import ToolRun
 from app.orchestration.context import RunContext
+from app.orchestration.run import Run
 from app.reliability.purse import booked
 from app.state.run_records import RunRecords
 
@@ -51,6 +52,20 @@ def check_same(strategy: str, before: OrchestrationOutput) -> None:
     if strategy != before.strategy:
         message = f"the run was paused in the strategy {before.strategy!r}, and what it asks for runs {strategy!r} now"
         raise ConflictError(message)
+
+
+def withdrawing(run: Run, refusal: QuorumError | None) -> Run:
+    """`run`, which had begun. Where there is a `refusal`, since nobody may have it run any more, it only takes back what it
+    did, and fails with that.
+
+    Raises:
+        QuorumError: the refusal, of a run that takes nothing back.
+    """
+    if refusal is not None:
+        if not run.strategy.keeps_steps:
+            raise refusal
+        run.context.withdrawn = report(refusal)
+    return run
 
 
 def go_on_from(context: RunContext, before: OrchestrationOutput) -> None:
