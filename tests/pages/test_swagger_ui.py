@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser, Page, async_playwright
 
-from app.api.examples import ORCHESTRATIONS
+from app.api.examples import ORCHESTRATIONS, WORKFLOWS
 from app.state.embedded import EmbeddedValkey
 from tests.support.needs import needs
 from tests.support.serving import Serving, serving
@@ -48,12 +48,14 @@ async def executed(page: Page, block: str) -> int:
 
 @pytest.mark.timeout(400)
 async def test_every_operation_runs_as_it_stands_and_nothing_comes_from_elsewhere(service: Serving, browser: Browser) -> None:
+    stored = await service.client.post("/v1/workflows", json=WORKFLOWS["errand"]["value"])
+    errand = await service.client.post("/v1/workflows/errand/runs", json={})  # which waits for a signal
     waiting = await service.client.post("/v1/orchestrations", json=ORCHESTRATIONS["approval"]["value"])
     kept = await service.client.post("/v1/orchestrations", json={"input": "Hi", "strategy": "direct", "stream": True})
     judged = await service.client.post("/v1/orchestrations", json=ORCHESTRATIONS["consensus"]["value"])
     said = await service.client.post("/v1/orchestrations", json=ORCHESTRATIONS["conversation"]["value"])
-    found = [waiting.status_code, kept.status_code, judged.status_code, said.status_code]
-    assert found == [202, 200, 200, 200]  # for operations on what there must be
+    found = [one.status_code for one in (waiting, kept, judged, said, stored, errand)]
+    assert found == [202, 200, 200, 200, 201, 202]  # for operations on what there must be
     page = await browser.new_page()
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))

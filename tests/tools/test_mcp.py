@@ -157,10 +157,25 @@ async def test_what_a_rough_server_says_is_bounded_data(toolbox: MakeToolbox, to
             assert len(result.text.encode()) <= 2_100
             assert (result.error is not None) or result.truncated
         again = await box.execute("rough__noise", {}, ME)
-        if again.error is not None:  # where it had to be started again
-            await until(lambda: is_up(box, "rough"), within_s=UP_S)
-            again = await box.execute("rough__noise", {}, ME)
+        async with asyncio.timeout(UP_S):
+            while again.error is not None:  # where it has to be started again
+                await asyncio.sleep(0.1)
+                again = await box.execute("rough__noise", {}, ME)
         assert again.value == "after the noise"
+
+
+@pytest.mark.parametrize("wait_s", [0.0, 0.2, 0.5, 1.0])
+async def test_a_program_that_is_being_ended_is_ended_though_nobody_wants_it_any_more(
+    toolbox: MakeToolbox, tmp_path: Path, wait_s: float
+) -> None:
+    box = toolbox(mcp={"rough": {**ROUGH, "timeout_s": 1}})
+    async with connected(box, "rough"):
+        await box.execute("rough__endless", {}, ME)
+        await until(lambda: is_down(box, "rough"), within_s=UP_S)
+        [relay] = relays(tmp_path)
+        [program] = children(relay)
+        await asyncio.sleep(wait_s)  # into its closing, which takes seconds
+    await until(lambda: not lives(relay) and not lives(program), within_s=15)
 
 
 async def test_a_program_that_says_a_line_without_end_is_ended_and_says_why(toolbox: MakeToolbox, tmp_path: Path) -> None:
@@ -310,6 +325,14 @@ async def test_a_relay_that_is_killed_is_started_again_and_takes_its_programs_wi
         assert int(await ok(box, "near__pid")) == started(notes)[1]
         await until(lambda: not lives(first), within_s=UP_S)
     assert relays(tmp_path) == []
+
+
+def children(pid: int) -> list[int]:
+    """The processes that `pid` has started and that live."""
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        found += [int(word) for word in (task / "children").read_text().split()]
+    return [one for one in found if lives(one)]
 
 
 def relays(data_dir: Path) -> list[int]:

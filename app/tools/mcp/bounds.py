@@ -9,6 +9,7 @@ from itertools import count
 from typing import Final, cast
 
 import httpx2
+from anyio import EndOfStream
 
 MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
 """As of an HTTP tool's answer."""
@@ -18,8 +19,8 @@ _numbers: Final = count(1)
 
 @contextmanager
 def bounded_lines(most_bytes: int, too_long: Callable[[], None]) -> Generator[str]:
-    """The name of an encoding for what a program says: UTF-8 that gives nothing more from the first line on that has more than
-    `most_bytes`, or a read's worth more. It then calls `too_long`, once."""
+    """The name of an encoding for what a program says: UTF-8 that ends with the first line that has more than `most_bytes`, or
+    a read's worth more. It then calls `too_long`, once."""
 
     class Decoder(codecs.IncrementalDecoder):
         def __init__(self, errors: str = "strict") -> None:
@@ -30,13 +31,13 @@ def bounded_lines(most_bytes: int, too_long: Callable[[], None]) -> Generator[st
 
         def decode(self, data: bytes, final: bool = False) -> str:  # pyright: ignore[reportIncompatibleMethodOverride]
             if self._over:
-                return ""
+                raise EndOfStream
             end = data.rfind(b"\n")
             self._line = self._line + len(data) if end < 0 else len(data) - end - 1
             if self._line > most_bytes:
                 self._over = True
                 too_long()
-                return ""
+                raise EndOfStream
             return self._inner.decode(data, final)
 
     name = f"utf_8_lines_{next(_numbers)}"

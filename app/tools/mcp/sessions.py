@@ -69,6 +69,8 @@ class Session:
         self._ended = asyncio.Event()
         self._why_ended = _ENDED
         self._relist = asyncio.Event()
+        self._retired = False
+        self._closing = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         self._task = asyncio.create_task(self._keep(), name="mcp server")
@@ -77,7 +79,9 @@ class Session:
         """End the connection, and the program, once the calls under way are over."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._idle.wait(), RETIRE_S)
-        self._task.cancel()
+        self._retired = True
+        if not self._closing.is_set():  # whose steps have limits: who cancels amid them leaves the program behind
+            self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
 
     async def call(
@@ -129,7 +133,7 @@ class Session:
 
     async def _keep(self) -> None:
         delay_s = FIRST_DELAY_S
-        while True:
+        while not self._retired:
             began = time.monotonic()
             try:
                 async with AsyncExitStack() as stack:
@@ -145,7 +149,10 @@ class Session:
                     self._why_ended = _said(error)
             finally:
                 self._client = None
+                self._closing.clear()
             self._away(self._why_ended)
+            if self._retired:
+                return
             if time.monotonic() - began >= STEADY_S:
                 delay_s = FIRST_DELAY_S
             await asyncio.sleep(delay_s * random.uniform(0.5, 1.0))  # noqa: S311 (a wait, no secret)
@@ -184,7 +191,7 @@ class Session:
             )
             transport = stdio_client(parameters, stack.enter_context(self._log_file()))
         return Client(
-            _watched(transport, self._ended),
+            _watched(transport, self._ended, self._closing),
             read_timeout_seconds=config["connect_s"],
             message_handler=self._heard,
             client_info=types.Implementation(name="quorum", version="1"),
@@ -263,9 +270,13 @@ class _Watched:
 
 
 @asynccontextmanager
-async def _watched(transport: Any, ended: asyncio.Event) -> AsyncGenerator[Any]:
+async def _watched(transport: Any, ended: asyncio.Event, closing: asyncio.Event) -> AsyncGenerator[Any]:
+    """`transport`, which sets `ended` where the server has gone, and `closing` before it is closed."""
     async with transport as (read, write):
-        yield _Watched(read, ended), write
+        try:
+            yield _Watched(read, ended), write
+        finally:
+            closing.set()
 
 
 def _tool(tool: types.Tool) -> dict[str, Any]:
