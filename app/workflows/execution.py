@@ -32,13 +32,14 @@ from app.orchestration.stopping import Stop
 from app.workflows.doing import Actions, Doing
 from app.workflows.failing import CANCELLED, UNCERTAIN, LevelFailed, StepFailed, StepWaits, named
 from app.workflows.graph import default_returns
-from app.workflows.journal import UNDO, Done
+from app.workflows.journal import ITEMS, UNDO, Done
 from app.workflows.levels import Level, Values
 from app.workflows.middleware import Hooks
 from app.workflows.outcome import Outcome, Tally
 from app.workflows.references import filled
 from app.workflows.running import Running
-from app.workflows.stepping import StepRun, undo_of
+from app.workflows.stepping import StepRun
+from app.workflows.undoing import undo_of_items
 
 UNDO_S: Final = 60.0
 """How long an undo may take whose step says nothing: the run's own time may be over by then."""
@@ -147,16 +148,17 @@ class Execution:
     async def _partly_done(self, level: Level) -> list[Warning]:
         """Write down what takes back the items that were done of maps that were not. Of what is too large a warning tells."""
         journal, told = self._running.journal, list[Warning]()
+        values = Values(level, self._running.facts)
         for name, step in level.config.steps.items():
-            done = journal.items(level.path + name) if step.undo is not None and name not in level.results else {}
-            if not done:
+            if name in level.results:
                 continue
-            result = {"status": "failed", "output": [done.get(place) for place in range(max(done) + 1)]}
-            values = Values(level, self._running.facts).with_result(name, result)
             try:
-                await journal.partly(level.path + name, undo_of(step, values))
+                undo = undo_of_items(step, name, values, journal)
             except StepFailed as failed:
                 told.append(Warning(f"the items of {level.path + name!r} could not be undone: {failed.error.message}"))
+            else:
+                if undo is not None:
+                    await journal.partly(level.path + name, undo)
         return told
 
     def _return(self, level: Level) -> None:
@@ -199,7 +201,7 @@ class Execution:
                 yield StepCompensated(done.path, "undo_failed")
             else:
                 yield StepCompensated(done.path, "undo")
-            await self._running.journal.undone(done.path, *outcome.recorded())
+            await self._running.journal.undone(done, *outcome.recorded())
 
     async def _undo(self, done: Done, last: float, outcome: Outcome) -> AsyncGenerator[RunEvent]:
         """Take one back by the time `last`.
@@ -207,13 +209,13 @@ class Execution:
         Raises:
             StepFailed: it cannot be.
         """
-        assert done.undo is not None  # noqa: S101 - who has none is not in the list
         now = self._running.now()
         if now >= last:
             message = f"there was no time left to undo it: all undos together may take {UNDOING_S:g} s"
             raise StepFailed(OrchestratorError(message, code="step_timeout"))
         until = min(last, now + (done.undo.get("timeout_s") or UNDO_S))
-        source = self._actions.ready(done.undo, Doing(f"{done.path}{UNDO}", 1, until), outcome)
+        path = f"{done.path}{ITEMS if done.of_items else ''}{UNDO}"
+        source = self._actions.ready(done.undo, Doing(path, 1, until), outcome)
         async with aclosing(self._running.in_time(source, until)) as events:
             async for event in events:
                 yield event

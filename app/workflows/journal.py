@@ -26,6 +26,8 @@ AGAIN_S: Final = 0.25
 """How often a store that is away is asked again."""
 UNDO: Final = "!undo"
 """After the path of a step: what takes it back."""
+ITEMS: Final = "!items"
+"""After the path of a map: what takes back the items that were done before something else took the place of its output."""
 SPENT: Final = "!spent"
 """After the path of a step: what a failed try of it took."""
 FAILED: Final = "!"
@@ -36,11 +38,13 @@ _log = structlog.get_logger("quorum.workflow")
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A step that has had an effect. `undo` is an action without references, which takes it back."""
+    """A step that has had an effect. `undo` is an action without references, which takes it back; `of_items` where that takes
+    back the items of a map whose output is something else by now."""
 
     path: str
     number: int
-    undo: JsonObject | None
+    undo: JsonObject
+    of_items: bool = False
 
 
 def key_of(action: WorkflowAction, *more: Any) -> str:
@@ -123,30 +127,27 @@ class Journal:
         result: JsonObject,
         *,
         undo: JsonObject | None = None,
+        undo_items: JsonObject | None = None,
         calls: list[Any] | None = None,
         tools: list[Any] | None = None,
     ) -> None:
-        """A step is over."""
+        """A step is over. `undo_items` takes back what a map did before something else took the place of its output."""
         self._number += 1
         self.steps_done += 1
+        more = {"undo": undo, "undo_items": undo_items, "calls": calls, "tools": tools}
         line: JsonObject = {"key": key, "number": self._number, "result": result}
-        if undo is not None:
-            line["undo"] = undo
-        if calls:
-            line["calls"] = calls
-        if tools:
-            line["tools"] = tools
-        await self._write(path, line)
+        await self._write(path, {**line, **{name: one for name, one in more.items() if one}})
 
     async def fail(self, path: str, error: ErrorReport, step: str) -> None:
         """The workflow at `path` has failed; what was done in it is to be undone."""
         await self._write(FAILED + path, {"error": orjson.loads(json_bytes(error)), "step": step})
 
-    async def undone(self, path: str, calls: Sequence[Any] = (), tools: Sequence[Any] = ()) -> None:
+    async def undone(self, done: Done, calls: Sequence[Any] = (), tools: Sequence[Any] = ()) -> None:
         """A step is undone, or cannot be; that took these calls."""
-        line = self._lines[path]
+        line = self._lines[done.path]
         took = {"calls": [*line.get("calls", ()), *calls], "tools": [*line.get("tools", ()), *tools]}
-        await self._write(path, {**line, **{name: some for name, some in took.items() if some}, "undone": True})
+        noted = "items_undone" if done.of_items else "undone"
+        await self._write(done.path, {**line, **{name: some for name, some in took.items() if some}, noted: True})
 
     async def spent(self, path: str, calls: Sequence[Any], tools: Sequence[Any]) -> None:
         """A try of a step has failed, which took these calls."""
@@ -171,12 +172,15 @@ class Journal:
 
     def to_undo(self, prefix: str) -> Iterator[Done]:
         """The steps under `prefix` that are over and not undone, the last one first. What has taken others back stays."""
-        found = [
-            Done(path, int(line["number"]), line["undo"])
-            for path, line in self._lines.items()
-            if path.startswith(prefix) and UNDO not in path[len(prefix) :] and line.get("undo") and not line.get("undone")
-        ]
-        return iter(sorted(found, key=lambda one: -one.number))
+        found: list[Done] = []
+        for path, line in self._lines.items():
+            if not path.startswith(prefix) or UNDO in path[len(prefix) :]:
+                continue
+            if line.get("undo") and not line.get("undone"):
+                found.append(Done(path, int(line["number"]), line["undo"]))
+            if line.get("undo_items") and not line.get("items_undone"):
+                found.append(Done(path, int(line["number"]), line["undo_items"], of_items=True))
+        return iter(sorted(found, key=lambda one: (-one.number, one.of_items)))
 
     async def _write(self, path: str, line: JsonObject) -> None:
         if self._store is not None:

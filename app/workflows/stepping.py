@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, nullcontext
-from dataclasses import replace
 from typing import Final
 
 from app.config.workflows import WorkflowAction, WorkflowStep
@@ -13,7 +12,7 @@ from app.core.chat import JsonObject
 from app.core.conditions import Condition, Unanswerable
 from app.core.errors import ErrorReport, OrchestratorError, report
 from app.core.run_events import RunEvent, StepCompensated, StepFinished, StepSkipped, StepStarted
-from app.workflows.doing import Actions, Doing, chosen, ready_of
+from app.workflows.doing import Actions, Doing, chosen
 from app.workflows.failing import UNANSWERABLE, UNCERTAIN, LevelFailed, StepFailed, StepWaits, named
 from app.workflows.graph import needs, wanted
 from app.workflows.journal import key_of
@@ -23,6 +22,7 @@ from app.workflows.outcome import Outcome, Tally
 from app.workflows.references import NOTHING, Reference, Unfound, at, bound_condition, filled
 from app.workflows.running import Mark, Running
 from app.workflows.tries import Tries
+from app.workflows.undoing import undo_of, undo_of_items
 
 LEFT: Final = ("skipped", "failed")
 """How a step ends that leaves no result."""
@@ -249,7 +249,7 @@ class StepRun:
             except StepFailed as failed:
                 self._badly(await self._noted(failed), try_)
                 return
-        async with aclosing(self._well(outcome, status, try_)) as events:
+        async with aclosing(self._well(outcome, status, try_, replaced=True)) as events:
             async for event in events:
                 yield event
 
@@ -270,19 +270,20 @@ class StepRun:
 
     # ---- its end
 
-    async def _well(self, outcome: Outcome, status: str, try_: int) -> AsyncGenerator[RunEvent]:
-        """Write down that it is over, with what undoes it, and let others go on."""
-        running, undo = self._running, None
+    async def _well(self, outcome: Outcome, status: str, try_: int, *, replaced: bool = False) -> AsyncGenerator[RunEvent]:
+        """Write down that it is over, with what undoes it, and let others go on. Where its output is not its own (`replaced`),
+        items of it may have been done all the same."""
+        running = self._running
         result = outcome.result(status, (running.now() - self._began) * 1000, try_)
-        if self._step.undo is not None and status == "succeeded":
-            try:
-                undo = undo_of(self._step, self._values.with_result(self._name, result))
-            except StepFailed as failed:
-                self._error = failed.error
-                return
+        try:
+            undo = undo_of(self._step, self._name, self._values, result) if status == "succeeded" else None
+            undo_items = undo_of_items(self._step, self._name, self._values, running.journal) if replaced else None
+        except StepFailed as failed:
+            self._error = failed.error
+            return
         calls, tools = outcome.recorded()
         running.acting.effects.answered(self._path)
-        await running.journal.finish(self._path, self._key, result, undo=undo, calls=calls, tools=tools)
+        await running.journal.finish(self._path, self._key, result, undo=undo, undo_items=undo_items, calls=calls, tools=tools)
         self._over(result)
         self._hooks.finish(self._info, result)
         yield StepFinished(self._path, result)
@@ -304,16 +305,3 @@ class StepRun:
             level.failure, level.failed_step = named(error, self._path), self._path
         await self._running.writes_over()
         return LevelFailed()
-
-
-def undo_of(step: WorkflowStep, values: Values) -> JsonObject:
-    """What takes `step` back, whose result is in `values`.
-
-    Raises:
-        StepFailed: it is too large.
-    """
-    assert step.undo is not None  # noqa: S101 - who calls this has looked
-    try:
-        return {**ready_of(step.undo, values, missing=None), "timeout_s": step.timeout_s}
-    except OrchestratorError as error:
-        raise StepFailed(replace(report(error), message=f"undo: {error.message}")) from None

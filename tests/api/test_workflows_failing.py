@@ -103,6 +103,41 @@ async def test_the_items_of_a_map_that_were_done_are_undone_where_it_comes_to_no
         assert sorted(one for one in there.did if one.startswith("no ")) == ["no id-a", "no id-b"]
 
 
+EACH = {
+    "map": {"over": ["a", "b", "c"], "concurrency": 1, "do": do("${item}")},
+    "undo": {"workflow": {"name": "back", "inputs": {"done": "${steps.each.output}"}}},
+}
+BACK = {
+    "inputs": {"done": {"type": "array"}},
+    "steps": {"no": {"map": {"over": "${inputs.done}", "concurrency": 1, "do": do("no ${item.id}")}}},
+}
+
+
+@pytest.mark.parametrize(
+    ("compensate", "undone"),
+    [
+        ({"do": "continue"}, ["no id-a", "no id-b"]),
+        ({"do": "replace", "value": [{"id": "else"}]}, ["no else", "no id-a", "no id-b"]),
+    ],
+    ids=["continue", "replace"],
+)
+@pytest.mark.parametrize("inside", [False, True], ids=["here", "in a workflow inside"])
+async def test_the_items_of_a_map_whose_failure_was_answered_for_are_undone_in_their_turn_where_a_later_step_fails(
+    tmp_path: Path, valkey: EmbeddedValkey, compensate: dict[str, Any], undone: list[str], inside: bool
+):
+    before = {**do("before"), "undo": do("no before")}
+    each = {"before": before, "each": {**EACH, "compensate": compensate, "after": ["before"]}}
+    after = {"after": {**do("after"), "undo": do("no after")}, "bad": {**do("bad"), "after": ["after"]}}
+    first = {"in": {"workflow": {"name": "inner"}}} if inside else each
+    after["after"]["after"] = list(first)
+    inner = {"steps": each}
+    async with world(tmp_path, valkey, flow={"steps": {**first, **after}}, inner=inner, back=BACK) as there:
+        there.broken |= {"c": 1, "bad": 1}
+        said = await there.run("flow")
+        assert said["error"]["code"] == "tool_failed", said
+        assert there.did == ["before", "a", "b", "c", "after", "bad", "no after", *undone, "no before"]
+
+
 async def test_items_that_were_done_are_not_done_again_in_the_next_try(tmp_path: Path, valkey: EmbeddedValkey):
     each = {"map": {"over": ["a", "b", "c"], "concurrency": 1, "do": do("${item}", "look")}, "retry": {"times": 2, "wait_s": 0}}
     flow = {"steps": {"each": each}, "returns": "${steps.each.output}"}

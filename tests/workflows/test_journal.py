@@ -56,7 +56,7 @@ async def test_what_is_to_be_undone_comes_last_first_and_once():
         await journal.finish(path, KEY, {}, undo={"tool": {"name": path}})
     await journal.finish("d", KEY, {})
     await journal.fail("", ErrorReport("X", "tool_failed", "m"), "d")
-    await journal.undone("c")
+    await journal.undone(next(journal.to_undo("")))
     other = Journal(store, store.lines)
     assert [done.path for done in other.to_undo("")] == ["in/b", "a"]
     assert [done.path for done in other.to_undo("in/")] == ["in/b"]
