@@ -27,9 +27,9 @@ def refused(tool: str, what: str) -> InvalidRequest:
     return InvalidRequest(f"arguments: {what[:MOST_SAID]} (tool {tool!r})", param="arguments")
 
 
-def failed(tool: str, what: str) -> ToolExecutionError:
-    """It ran, and did not succeed."""
-    return ToolExecutionError(f"the tool {tool!r} failed: {what}", tool=tool)
+def failed(tool: str, what: str, *, retry_after: float | None = None) -> ToolExecutionError:
+    """It ran, and did not succeed; it may in `retry_after` seconds."""
+    return ToolExecutionError(f"the tool {tool!r} failed: {what}", tool=tool, retry_after=retry_after)
 
 
 def cut_off(tool: str, what: str) -> ToolExecutionError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from random import Random
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -9,10 +11,12 @@ import httpx
 import orjson
 
 from app.config.tools import HttpToolConfig
+from app.core.clock import Clock
 from app.core.conditions import Expression, Unanswerable, compiled_expression
 from app.core.errors import InvalidRequest
 from app.core.templates import Missing, filled, filled_value, placeholders
 from app.core.tools import FIRST, RESULT_VARIABLES, ToolCaller, ToolSpec, Version, parse_reference
+from app.tools.asking_again import asked_wait, wait_before_next
 from app.tools.builtins.http_fetch import body_of
 from app.tools.failures import failed
 from app.tools.outbound import Answer, Outbound
@@ -26,26 +30,18 @@ class HttpTool:
 
     unavailable = None
 
-    def __init__(self, reference: str, config: HttpToolConfig, outbound: Outbound) -> None:
+    def __init__(self, reference: str, config: HttpToolConfig, outbound: Outbound, clock: Clock) -> None:
         self.spec = spec_of(reference, config)
+        self._clock = clock
+        self._rng = Random()  # noqa: S311 (waits, not secrets)
         self._config = config
         self._outbound = outbound
         self._result: Expression | None = compiled_expression(config.result, RESULT_VARIABLES) if config.result else None
 
     async def run(self, arguments: dict[str, Any], caller: ToolCaller) -> Any:
-        config = self._config
-        content = b"" if config.body is None else orjson.dumps(filled_value(config.body, arguments))
-        answer = await self._outbound.send(
-            self.spec.name,
-            config.method,
-            self._url(arguments),
-            headers=self._headers(arguments, sends=config.body is not None),
-            content=content,
-            caller=caller,
-            timeout_s=self.spec.timeout_s,
-        )
+        answer = await self._answer(arguments, caller)
         if not 200 <= answer.status < 300:
-            raise failed(self.spec.name, self._said(answer))
+            raise failed(self.spec.name, self._said(answer), retry_after=asked_wait(answer))
         body = body_of(answer.content, answer.headers.get("content-type", ""))
         if self._result is None:
             return body
@@ -53,6 +49,32 @@ class HttpTool:
             return await self._result.value({"status": answer.status, "headers": dict(answer.headers), "body": body})
         except Unanswerable as error:
             raise failed(self.spec.name, f"its answer has no {self._config.result!r}: {error}") from None
+
+    async def _answer(self, arguments: dict[str, Any], caller: ToolCaller) -> Answer:
+        """What the service says, asked again where it was too busy and the call has the time to wait as long as it asks."""
+        config, clock = self._config, self._clock
+        url, headers = self._url(arguments), self._headers(arguments, sends=config.body is not None)
+        content = b"" if config.body is None else orjson.dumps(filled_value(config.body, arguments))
+        until = clock.monotonic() + self.spec.timeout_s
+        if caller.deadline is not None:
+            until = min(until, caller.deadline)
+        retries = 0
+        while True:
+            answer = await self._outbound.send(
+                self.spec.name,
+                config.method,
+                url,
+                headers=headers,
+                content=content,
+                caller=caller,
+                timeout_s=self.spec.timeout_s,
+            )
+            left_s = until - clock.monotonic()
+            wait_s = wait_before_next(self.spec, answer, retries=retries, left_s=left_s, rng=self._rng)
+            if wait_s is None:
+                return answer
+            retries += 1
+            await asyncio.sleep(wait_s)
 
     def _url(self, arguments: dict[str, Any]) -> httpx.URL:
         path, mark, asked = self._config.url.partition("?")
@@ -87,7 +109,9 @@ class HttpTool:
     def _said(self, answer: Answer) -> str:
         if 300 <= answer.status < 400:
             return f"it answered with a redirect to {answer.headers.get('location', '')[:_SHOWN]!r}, which is not followed"
-        return f"it answered {answer.status}: {answer.content[:_SHOWN].decode('utf-8', 'replace')!r}"
+        wait_s = asked_wait(answer)
+        later = "" if wait_s is None else f", and asks to wait {wait_s:g} s"
+        return f"it answered {answer.status}{later}: {answer.content[:_SHOWN].decode('utf-8', 'replace')!r}"
 
 
 def _encoded(text: str) -> str:

@@ -63,7 +63,11 @@ class Toolbox:
         Raises:
             ConfigError: a tool cannot be made; then nothing is changed.
         """
-        fixed = [*_builtins(config, self._clock, self._outbound), *_configured(config, self._outbound), *self._more()]
+        fixed = [
+            *_builtins(config, self._clock, self._outbound),
+            *_configured(config, self._outbound, self._clock),
+            *self._more(),
+        ]
         ToolRegistry(fixed)
         permissions = Permissions(config.permissions)
         self.config = config
@@ -198,9 +202,9 @@ def _builtins(config: ToolsConfig, clock: Clock, outbound: Outbound) -> Iterable
                 yield HttpFetch(outbound)
 
 
-def _configured(config: ToolsConfig, outbound: Outbound) -> Iterable[Tool]:
+def _configured(config: ToolsConfig, outbound: Outbound, clock: Clock) -> Iterable[Tool]:
     for reference, http in config.http.items():
-        yield HttpTool(reference, http, outbound)
+        yield HttpTool(reference, http, outbound, clock)
     for path in config.python:
         yield load(path)
 

@@ -174,6 +174,55 @@ async def test_what_goes_wrong_is_in_the_result(toolbox: MakeToolbox, answer: An
     assert said in result.error.message
 
 
+BUSY = Answer(503, {"retry-after": "0.1"}, b"busy")
+
+
+async def test_a_service_that_is_busy_is_waited_for_as_long_as_it_asks(toolbox: MakeToolbox) -> None:
+    loop = asyncio.get_running_loop()
+    async with Loopback([BUSY, Answer(429, {"retry-after-ms": "50"}, b"slower"), as_json({"sky": "clear"})]) as service:
+        box = at(toolbox, service)
+        before = loop.time()
+        result = await box.execute("weather", {"city": "Rome"}, ME)
+        await box.close()
+    assert (result.error, result.value, len(service.received)) == (None, {"sky": "clear"}, 3)
+    assert loop.time() - before >= 0.15
+
+
+@pytest.mark.parametrize(
+    ("answer", "tool", "asked", "retry_after"),
+    [
+        pytest.param(BUSY, {}, 3, 0.1, id="three times at most"),
+        pytest.param(BUSY, {"method": "POST"}, 1, 0.1, id="a tool that writes may have done it"),
+        pytest.param(BUSY, {"method": "POST", "side_effect": "read"}, 3, 0.1, id="one that says it only reads"),
+        pytest.param(Answer(503, {"retry-after": "2"}, b"busy"), {"timeout_s": 1}, 1, 2, id="no longer than the tool's time"),
+        pytest.param(Answer(429, {"retry-after": "21"}, b"slow"), {"timeout_s": 60}, 1, 21, id="no longer than anybody waits"),
+        pytest.param(Answer(429, {}, b"slow"), {}, 1, None, id="not where it does not say how long"),
+        pytest.param(Answer(500, {"retry-after": "0"}, b"broken"), {}, 1, None, id="not where it is not busy"),
+    ],
+)
+async def test_a_service_that_stays_busy_fails_the_call_and_says_when_it_may_be_back(
+    toolbox: MakeToolbox, answer: Answer, tool: dict[str, Any], asked: int, retry_after: float | None
+) -> None:
+    async with Loopback(answer) as service:
+        box = at(toolbox, service, **tool)
+        result = await box.execute("weather", {"city": "Rome"}, ME)
+        await box.close()
+    assert result.error is not None
+    assert (result.error.code, len(service.received), result.error.retry_after) == ("tool_failed", asked, retry_after)
+    assert ("asks to wait" in result.error.message) == (retry_after is not None)
+
+
+async def test_a_busy_service_is_not_waited_for_beyond_the_callers_deadline(toolbox: MakeToolbox) -> None:
+    async with Loopback(Answer(503, {"retry-after": "5"}, b"busy")) as service:
+        box = at(toolbox, service, timeout_s=30)
+        soon = ToolCaller("acme", deadline=asyncio.get_running_loop().time() + 4)
+        result = await box.execute("weather", {"city": "Rome"}, soon)
+        await box.close()
+    assert result.error is not None
+    assert (result.error.code, result.error.retry_after, len(service.received)) == ("tool_failed", 5, 1)
+    assert result.latency_ms < 3_000
+
+
 async def test_a_service_that_is_not_there_is_not_available(toolbox: MakeToolbox) -> None:
     async with Loopback(as_json({})) as service:
         box = at(toolbox, service)
