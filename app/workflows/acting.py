@@ -25,7 +25,7 @@ from app.orchestration.inner_run import InnerRun
 from app.orchestration.tools.calling import ServedCall, Terms
 from app.orchestration.tools.offering import caller_of, enclosing
 from app.reliability.purse import booked
-from app.workflows.effects import Effects
+from app.workflows.effects import Effects, call_id
 from app.workflows.failing import StepFailed, StepWaits
 from app.workflows.halting import Halting
 from app.workflows.journal import Journal
@@ -49,6 +49,7 @@ class Acting:
         self._halting = halting
         self._number = 0
         self.effects = Effects()
+        self.effects.take_over(journal, context.returned)
 
     async def orchestration(
         self, asked: JsonObject, outcome: Outcome, until: float | None, means: Means, *, undoing: bool
@@ -131,7 +132,7 @@ class Acting:
             doubted = self._journal.cut(path, try_)
             cut = doubted and not again
             if not cut:
-                await self._journal.begin(path, try_)
+                await self._journal.begin(path, try_, registered.spec.name)
                 if not undoing:
                     self.effects.begin(path, registered.spec.name, again=again, doubted=doubted)
         purse, priced = means.purse or self._context.purse, self._context.needs_prices or means.needs_prices
@@ -141,7 +142,7 @@ class Acting:
         caller = replace(caller_of(context), deadline=until)
         terms = Terms(context, caller, "policy", (registered.spec.name,))
         self._number += 1
-        part = ToolCallPart(f"{path}#{try_}", registered.spec.name, orjson.dumps(call.get("arguments") or {}).decode())
+        part = ToolCallPart(call_id(path, try_), registered.spec.name, orjson.dumps(call.get("arguments") or {}).decode())
         served = ServedCall(terms, part, self._number, registered, repeated=False)
         yield served.called()
         source, before = served.events(), outcome.own.size
@@ -155,6 +156,8 @@ class Acting:
             self._book(outcome.own.since(before))
         self.effects.end(path, served.run.error, made=served.waits_for is None)
         if served.waits_for is not None:
+            if registered.spec.side_effect == "write":
+                await self._journal.waits(path, try_)
             self._halting.approvals.append(served.waits_for)
             raise StepWaits
         if served.run.error is not None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from app.core.errors import ConflictError, ErrorReport, report
+from app.core.tool_runs import ToolRun
 from app.workflows.failing import UNCERTAIN
+from app.workflows.journal import Journal
 
-UNKNOWN: Final = frozenset({"tool_timeout", "tool_output_invalid"})
+UNKNOWN: Final = frozenset({"tool_timeout", "tool_output_invalid", UNCERTAIN})
 """Codes of calls that may have taken effect. So may one whose connection broke (`failure` is `incomplete`)."""
 
 
@@ -27,6 +30,18 @@ class Effects:
     def __init__(self) -> None:
         self._open: dict[str, _Write] = {}
 
+    def take_over(self, journal: Journal, returned: Mapping[str, ToolRun]) -> None:
+        """Doubt what another process was about to do when it died, unless it is known to have failed.
+
+        Parameters:
+            returned: calls of tools that are over by the run's log, by their ids.
+        """
+        known = {**returned, **{tool.id: tool for tool in journal.told()[1]}}
+        for path, try_, tool in journal.cut_writes():
+            call = known.get(call_id(path, try_))
+            if call is None or call.error is None or _unknown(call.error):
+                self.begin(path, tool, again=False, doubted=True)
+
     def begin(self, path: str, tool: str, *, again: bool, doubted: bool) -> None:
         """A call of `tool` is about to be made."""
         self._open[path] = _Write(tool, again, doubted or path in self._open)
@@ -36,8 +51,7 @@ class Effects:
         write = self._open.get(path)
         if write is None:
             return
-        unknown = error is not None and (error.code in UNKNOWN or error.failure == "incomplete")
-        if not unknown and (not write.doubted or (made and error is None)):
+        if not (error is not None and _unknown(error)) and (not write.doubted or (made and error is None)):
             del self._open[path]
 
     def answered(self, path: str) -> None:
@@ -64,6 +78,15 @@ class Effects:
                 )
                 return report(ConflictError(message, code=UNCERTAIN))
         return error
+
+
+def call_id(path: str, try_: int) -> str:
+    """The id of the call that a try of the step or item at `path` makes."""
+    return f"{path}#{try_}"
+
+
+def _unknown(error: ErrorReport) -> bool:
+    return error.code in UNKNOWN or error.failure == "incomplete"
 
 
 def _is_within(one: str, path: str) -> bool:

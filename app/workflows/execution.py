@@ -25,9 +25,7 @@ from pydantic import TypeAdapter
 from app.core.approvals import Approval
 from app.core.errors import ErrorReport, OrchestratorError, report
 from app.core.run_events import ApprovalDecided, HelperFinished, RunEvent, StepCompensated, ToolReturned, Warning
-from app.core.runs import HelperCall
 from app.core.streams import merge
-from app.core.tool_runs import ToolRun
 from app.orchestration.stopping import Stop
 from app.workflows.doing import Actions, Doing
 from app.workflows.failing import CANCELLED, UNCERTAIN, LevelFailed, StepFailed, StepWaits, named
@@ -47,8 +45,6 @@ UNDOING_S: Final = 900.0
 """How long all undos of a run may take together."""
 NOT_MADE: Final = ("running", "needs_approval")
 """How a call of a tool stands that was not made."""
-_CALL: Final = TypeAdapter(HelperCall)
-_TOOL: Final = TypeAdapter(ToolRun)
 _ERROR: Final = TypeAdapter(ErrorReport)
 
 
@@ -75,13 +71,13 @@ class Execution:
             for decided in await self._decided(before.approvals):
                 yield ApprovalDecided(decided)
         calls, tools = self._running.journal.told()
-        later = [call for call in map(_CALL.validate_python, calls) if call not in settled]
+        later = [call for call in calls if call not in settled]
         for call in (*settled, *later):
             event = HelperFinished(call)
             took.add(event)
             yield event
         self.unsettled.calls.extend(later)
-        for tool in map(_TOOL.validate_python, tools):
+        for tool in tools:
             event = ToolReturned(tool)
             took.add(event)
             if tool.id not in paid:

@@ -9,18 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
 import orjson
 import structlog
+from pydantic import TypeAdapter
 
 from app.config.workflows import WorkflowAction
 from app.core.chat import JsonObject
 from app.core.errors import ErrorReport, StateUnavailable
 from app.core.run_json import json_bytes
+from app.core.runs import HelperCall
 from app.core.step_records import StepStore
+from app.core.tool_runs import ToolRun
 
 AGAIN_S: Final = 0.25
 """How often a store that is away is asked again."""
@@ -33,6 +37,9 @@ SPENT: Final = "!spent"
 FAILED: Final = "!"
 """Before the path of a workflow that has failed: then its steps are undone, whoever goes on."""
 
+_INSIDE: Final = re.compile(r"[/#!]")
+_CALL: Final = TypeAdapter(HelperCall)
+_TOOL: Final = TypeAdapter(ToolRun)
 _log = structlog.get_logger("quorum.workflow")
 
 
@@ -79,16 +86,27 @@ class Journal:
             return None
         return cast("JsonObject | None", line.get("result"))
 
-    def told(self) -> tuple[list[Any], list[Any]]:
-        """The calls of models and of tools, of steps that are over and of tries that failed, as JSON, in their order."""
+    def told(self) -> tuple[list[HelperCall], list[ToolRun]]:
+        """The calls of models and of tools, of steps that are over and of tries that failed, in their order."""
         lines = sorted(self._lines.values(), key=lambda one: int(one.get("number", 0)))
-        return [call for one in lines for call in one.get("calls", [])], [
-            tool for one in lines for tool in one.get("tools", [])
-        ]
+        calls = [_CALL.validate_python(call) for one in lines for call in one.get("calls", ())]
+        return calls, [_TOOL.validate_python(tool) for one in lines for tool in one.get("tools", ())]
 
     def cut(self, path: str, try_: int) -> bool:
         """Whether another process had begun this try of a step, and nobody knows how far it came."""
-        return path in self._found and self.begun(path) == try_ and "result" not in self._lines[path]
+        line = self._lines.get(path, {})
+        return path in self._found and line.get("try") == try_ and "result" not in line and not line.get("waits")
+
+    def cut_writes(self) -> Iterator[tuple[str, int, str]]:
+        """The calls of tools that write, which another process had begun for steps that are not over: path, try, tool."""
+        for path in self._found:
+            line = self._lines[path]
+            tool, try_ = line.get("tool"), self.begun(path)
+            if tool is None or not self.cut(path, try_) or UNDO in path:
+                continue
+            around = [path[: sign.start()] for sign in _INSIDE.finditer(path)]
+            if not any(self.is_over(one) or FAILED + one + "/" in self._lines for one in around):
+                yield path, try_, tool
 
     def failure(self, path: str) -> JsonObject | None:
         """What the workflow at `path` has failed with."""
@@ -115,10 +133,14 @@ class Journal:
         """Write down what is no step's."""
         await self._write(path, line)
 
-    async def begin(self, path: str, try_: int) -> None:
-        """A step is about to be done that may have an effect."""
-        await self._write(path, {"try": try_})
+    async def begin(self, path: str, try_: int, tool: str | None = None) -> None:
+        """A step is about to be done that may have an effect: by `tool`, or else by its parts."""
+        await self._write(path, {"try": try_} if tool is None else {"try": try_, "tool": tool})
         self._found -= {path}
+
+    async def waits(self, path: str, try_: int) -> None:
+        """What was begun was not done: a person must agree first."""
+        await self._write(path, {"try": try_, "waits": True})
 
     async def finish(
         self,

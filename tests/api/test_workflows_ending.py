@@ -104,17 +104,23 @@ async def test_a_run_whose_client_leaves_is_taken_back(tmp_path: Path, valkey: E
         assert there.did == UNDONE
 
 
-async def test_a_paused_run_that_is_cancelled_takes_back_what_it_did(tmp_path: Path, valkey: EmbeddedValkey) -> None:
+@pytest.mark.parametrize(("tool", "what"), [("look", "wait"), ("do", "never")], ids=["reading", "writing"])
+async def test_a_paused_run_that_is_cancelled_takes_back_what_it_did(
+    tmp_path: Path, valkey: EmbeddedValkey, tool: str, what: str
+) -> None:
+    """A write that a person was asked about was not made: there is no doubt of it."""
     async with world(tmp_path, valkey, flow=BOOKING) as there:
-        await approving(there, "look", "wait")
+        await approving(there, tool, what)
         client = there.service.client
         waiting = await there.run("flow")
         assert waiting["status"] == "needs_approval"
-        assert there.did == ["flight", "hotel"]
+        before = ["flight", "hotel", *(["wait"] if what == "never" else [])]
+        assert there.did == before
         assert (await client.post(f"/v1/orchestrations/{waiting['id']}/cancel")).status_code in (200, 202)
         found = await ended(client, waiting["id"])
-        assert (found["status"], there.did) == ("cancelled", ["flight", "hotel", "no id-hotel", "no flight"])
-        assert [one["status"] for one in (await client.get("/v1/approvals")).json()["data"]] in (["withdrawn"], ["pending"])
+        assert (found["status"], there.did) == ("cancelled", [*before, "no id-hotel", "no flight"])
+        approvals = (await client.get("/v1/approvals")).json()["data"]
+        assert [one["status"] for one in approvals if one["run_id"] == waiting["id"]] in (["withdrawn"], ["pending"])
 
 
 async def test_a_run_is_deleted_only_once_it_has_taken_back_what_it_did(tmp_path: Path, valkey: EmbeddedValkey) -> None:

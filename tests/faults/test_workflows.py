@@ -188,3 +188,52 @@ async def test_workflows_whose_processes_are_killed_finish_and_are_undone_where_
         f"all ended within {told_s:.1f} s: {dict(outcomes)}; "
         f"{sum(done[name, trip] for trip in trips for name in ('flight', 'hotel'))} effects, 0 made twice, 0 undos missed"
     )
+
+
+@pytest.mark.parametrize("keyed", [True, False], ids=["with a key", "without a key"])
+async def test_a_run_that_is_cancelled_after_a_kill_in_the_middle_of_a_write_goes_to_review(
+    tmp_path: Path, keyed: bool
+) -> None:
+    """Nobody knows whether the write took effect, so nothing is undone as if it had not; a write that has answered is none."""
+    did: list[str] = []
+
+    def answer(request: Received) -> Answer:
+        name = request.path.strip("/")
+        did.append(name)
+        if name == "check":
+            return Answer(status=409, body=b'{"error": "no visa"}')
+        return Answer(body=b"{}", delay_s=60 if name == "hotel" else 0)
+
+    async with Loopback(answer) as world:
+        config = configuration(world)
+        steps = {
+            "flight": {**call("flight"), "undo": call("no-flight", idempotent=True)},
+            "check": {**call("check"), "after": ["flight"], "compensate": {"do": "continue"}},
+            "hotel": {**call("hotel"), "after": ["check"]},
+        }
+        config["workflows"] = {"trip": {"inputs": {"trip": {"type": "string"}}, "steps": steps}}
+        async with (
+            processes(tmp_path, world, 2, config) as (first, second),
+            httpx.AsyncClient(timeout=60, limits=httpx.Limits(max_keepalive_connections=0)) as client,
+        ):
+            headers = {"Idempotency-Key": "trip"} if keyed else {}
+            path = f"{first.url}/v1/workflows/trip/runs"
+            asking = asyncio.create_task(client.post(path, json={"inputs": {"trip": "a"}}, headers=headers))
+            await until(lambda: "hotel" in did, within_s=20)
+            first.signal(signal.SIGKILL)
+            killed_at = time.monotonic()
+            await asyncio.gather(asking, return_exceptions=True)
+            run_id = (await client.get(f"{second.url}/v1/orchestrations")).json()["data"][0]["id"]
+            where = f"{second.url}/v1/orchestrations/{run_id}"
+            await client.post(f"{where}/cancel")
+            async with asyncio.timeout(60):
+                while (found := (await client.get(where)).json())["status"] == "running":
+                    await asyncio.sleep(0.1)
+            took_s = time.monotonic() - killed_at
+            reviews = (await client.get(f"{second.url}/v1/reviews")).json()["data"]
+    assert (found["status"], did) == ("needs_review", ["flight", "check", "hotel"]), found
+    assert found["output"]["json"] == {"step": "hotel", "error": "effect_uncertain"}
+    (told,) = [one for one in found["warnings"] if "nothing was undone" in one]
+    assert all(word in told for word in ("'hotel'", "took effect is not known", "cancelled")), told
+    assert [one["run_id"] for one in reviews] == [run_id]
+    print(f"cancelled after its process was killed in a write: sent to review {took_s:.1f} s after the kill")
