@@ -136,7 +136,7 @@ async def _begun(request: Request, services: Services, run: Run) -> Begun:
     ticket: Ticket | None = request.scope.get(TICKET)
     may_pause, own = run.strategy.may_pause(run.context), None
     if ticket is not None:
-        run.context.writing = partial(request.scope.__setitem__, UNREPEATABLE, True)
+        run.context.hosting.writing = partial(request.scope.__setitem__, UNREPEATABLE, True)
     elif may_pause or run.strategy.keeps_steps:
         own = own_request(request.scope, run.id, request.scope[BODY], _asker(run.request))
     if may_pause:
@@ -216,7 +216,7 @@ async def _taken(
         check_same(run.strategy.name, before)
     await services.engine.admit(run)
     context, scope = run.context, request.scope
-    context.writing = partial(scope.__setitem__, UNREPEATABLE, True)
+    context.hosting.writing = partial(scope.__setitem__, UNREPEATABLE, True)
     if before is not None or run.strategy.may_pause(context):
         context.approvals = services.approvals.of_run(ticket.digest, before)
     if before is not None:
@@ -226,7 +226,7 @@ async def _taken(
     scope[AGAIN] = False
     if ended:
         return Begun(run, request, ticket, ended=ended)
-    context.taken = taken is None or not taken.paused
+    context.past.taken = taken is None or not taken.paused
     return Begun(run, request, ticket, taken=taken)
 
 

@@ -155,7 +155,7 @@ class BackgroundRuns:
         if taken is None:  # cancelled or deleted meanwhile
             await self._not_run(run)
             return None
-        run.context.taken = taken.epoch > 1 and not taken.paused
+        run.context.past.taken = taken.epoch > 1 and not taken.paused
         until: list[float] = []
 
         async def pausing(event: RunPaused, number: int) -> Handing:

@@ -94,8 +94,8 @@ class BaseOrchestrator(ABC):
     ends_itself: ClassVar[bool] = False
     """Whether it keeps the deadline of its request itself, and may have something to put in order after it."""
     keeps_steps: ClassVar[bool] = False
-    """Whether it records what is done (`context.steps`), so that another process that takes it over goes on from there, and
-    takes it back where it is asked to end (`context.stop`)."""
+    """Whether it records what is done (`context.hosting.steps`), so that another process that takes it over goes on from there,
+    and takes it back where it is asked to end (`context.hosting.stop`)."""
 
     def __init__(self, runtime: Runtime | None = None) -> None:
         self._runtime = runtime

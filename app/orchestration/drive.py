@@ -41,7 +41,7 @@ async def drive(
         metadata=request.metadata,
         request_id=request.request_id,
         trace_id=request.traceparent.split("-")[1] if request.traceparent else None,
-        created_at=context.before.created_at if context.before else int(clock.now()),
+        created_at=context.past.before.created_at if context.past.before else int(clock.now()),
         conversation_id=request.conversation_id,
     )
     fold.add(started)
@@ -65,7 +65,7 @@ async def drive(
         finally:
             await close(source)
     except asyncio.CancelledError:
-        if not context.draining.was_cut():
+        if not context.hosting.draining.was_cut():
             raise
         end = end or RunFailed(report(stopping()))
     except QuorumError as error:
@@ -73,7 +73,7 @@ async def drive(
     except Exception as error:  # the boundary: a strategy's fault is the run's failure, not the server's
         _log.exception("strategy failed", run_id=context.run_id, strategy=strategy.name, error_type=type(error).__name__)
         end = end or RunFailed(report(error))
-    for event in context.unheard(fold):
+    for event in context.book.unheard(fold):
         fold.add(event)
         yield event
     if end is None:
@@ -86,7 +86,7 @@ async def drive(
             fold.add(Warning(note))
             yield Warning(note)
     watched = first_output if request.deltas != "none" else None
-    before_ms = context.before.timing.total_ms if context.before else 0.0
+    before_ms = context.past.before.timing.total_ms if context.past.before else 0.0
     timing = Timing(before_ms + (clock.monotonic() - began) * 1000, watched)
     if isinstance(end, RunPaused):
         end = replace(end, timing=timing)

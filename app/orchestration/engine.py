@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Final, NamedTuple
 
 from app.config.planning import PlanTarget
 from app.config.spec import QuorumSpec
@@ -23,13 +22,16 @@ from app.orchestration.charging import charge, check_prices, claim_of_call, coun
 from app.orchestration.context import RunContext
 from app.orchestration.delegating import Delegates
 from app.orchestration.estimating import Estimate, estimated
+from app.orchestration.hosting import Hosting
 from app.orchestration.learning.lessons import Lessons, Priors
 from app.orchestration.learning.observer import Observer
+from app.orchestration.past import Past
 from app.orchestration.planning.registry import planner_of
 from app.orchestration.prompts import Prompts
 from app.orchestration.request_limits import check_limits
 from app.orchestration.run import Run, new_run_id
 from app.orchestration.selection import ModelSource, Targets, select, tuned
+from app.orchestration.spending import Spending
 from app.orchestration.strategies import Strategies, parse_options
 from app.orchestration.tools.offering import check_choice
 from app.reliability.standings import LocalStandings
@@ -39,16 +41,6 @@ from app.tools.toolbox import Toolbox
 UNBOUNDED = Budget()
 REPLICATES_EACH = 64
 """Replicates that a run inside of another may ask for itself: more than any strategy does."""
-
-
-class _Means(NamedTuple):
-    """What the calls of a run may take: `max_tokens` of those that name none, and whether their prices must be known."""
-
-    default_max_tokens: int | None = None
-    needs_prices: bool = False
-
-
-_FREE: Final = _Means()
 
 
 class Engine:
@@ -137,12 +129,11 @@ class Engine:
         """As `begin`, with a strategy that need not be registered."""
         limits = self._limits_of(request)
         bounded = bool(limits) or request.budget.bounded
-        means = self._means(limits, request) if bounded else _FREE
-        run = self._prepared(strategy, request, run_id, means, before=before, taken=taken)
+        spending = self._spending(limits, request) if bounded else Spending()
+        run = self._prepared(strategy, request, run_id, spending, past=Past(before, taken))
         if bounded:
-            request, context = run.request, run.context
-            run.charge = charge(strategy, request, context, limits)
-            context.purse = run.charge.purse(request) if run.charge.claim is None else None
+            run.charge = charge(strategy, run.request, run.context, limits)
+            run.context.spending.purse = run.charge.purse(run.request) if run.charge.claim is None else None
         return run
 
     def begin_inside(self, request: RunRequest, inside: EnclosingRun, *, number: int = 0, own: Budget = UNBOUNDED) -> Run:
@@ -158,29 +149,28 @@ class Engine:
         strategy = self.strategies.get(request.config.strategy)
         purse = purse_inside(inside.purse, own, request)
         most = None if purse is None else self.spec.limits.default_max_tokens
-        run = self._prepared(strategy, request, None, _Means(most, inside.needs_prices), inside=inside)
+        run = self._prepared(strategy, request, None, Spending(most, inside.needs_prices), inside=inside)
         context = run.context
-        context.first_replicate, context.purse = number * REPLICATES_EACH, purse
-        if context.needs_prices or own.cost_usd is not None:
+        context.first_replicate, context.spending.purse = number * REPLICATES_EACH, purse
+        if inside.needs_prices or own.cost_usd is not None:
             check_prices(strategy, run.request, context)
         return run
 
-    def _means(self, limits: tuple[Limit, ...], request: RunRequest) -> _Means:
+    def _spending(self, limits: tuple[Limit, ...], request: RunRequest) -> Spending:
         if not counts(limits, request.budget):
-            return _FREE
-        return _Means(self.spec.limits.default_max_tokens, counts_dollars(limits, request.budget))
+            return Spending()
+        return Spending(self.spec.limits.default_max_tokens, counts_dollars(limits, request.budget))
 
     def _prepared(
         self,
         strategy: BaseOrchestrator,
         request: RunRequest,
         run_id: str | None,
-        means: _Means,
+        spending: Spending,
         outer: RunContext | None = None,
         *,
         inside: EnclosingRun | None = None,
-        before: OrchestrationOutput | None = None,
-        taken: bool = False,
+        past: Past | None = None,
     ) -> Run:
         """The run of `request`; with `outer`, that of a part of its run."""
         original = request
@@ -203,18 +193,16 @@ class Engine:
             clock=self._clock,
             prompts=self._prompts,
             max_concurrent_calls=self.spec.limits.max_concurrent_calls,
-            named=selected.named,
             max_tokens=self.spec.limits.max_tokens,
+            named=selected.named,
             standings=self._standings,
-            draining=self._draining,
             lessons=self._lessons(request.tenant) if self._lessons else self._priors,
             toolbox=self._toolbox,
             turns=self._turns,
             inside=inside,
-            default_max_tokens=means.default_max_tokens,
-            needs_prices=means.needs_prices,
-            before=before,
-            taken=taken,
+            spending=spending,
+            past=past or Past(),
+            hosting=Hosting(self._draining),
         )
         if inside is not None:
             context.max_concurrent_calls = min(context.max_concurrent_calls, inside.max_concurrent_calls)
@@ -250,8 +238,8 @@ class Engine:
         if not target.models and strategy.models_of(parse_options(strategy, config.options)):
             config = replace(config, models=())
         request = replace(original, config=config, deadline=outer.request.deadline)
-        means = _Means(outer.default_max_tokens, outer.needs_prices)
-        return strategy, self._prepared(strategy, request, outer.run_id, means, outer, inside=outer.inside).context
+        spending = Spending(outer.spending.default_max_tokens, outer.spending.needs_prices)
+        return strategy, self._prepared(strategy, request, outer.run_id, spending, outer, inside=outer.inside).context
 
     async def admit(self, run: Run) -> Run:
         """Reserve what `run` may use of what its caller may: one round trip to Redis, and none where no limit applies.
@@ -268,12 +256,13 @@ class Engine:
         try:
             permit = await self._admission.admit(run.charge.claim)
         except BudgetExceeded:
-            if run.context.withdrawn is None:
+            if run.context.hosting.withdrawn is None:
                 raise
             run.charge = None  # what takes steps back is no budget's to refuse
             return run
         run.permit = permit
-        run.context.purse = run.charge.purse(run.request, permit.granted, partial(self._admission.beside, permit.claim))
+        beside = partial(self._admission.beside, permit.claim)
+        run.context.spending.purse = run.charge.purse(run.request, permit.granted, beside)
         return run
 
     async def admit_call(self, spec: ToolSpec, caller: ToolCaller) -> Permit | None:
@@ -291,8 +280,8 @@ class Engine:
             InvalidRequest: as `begin`.
         """
         limits = self._limits_of(request)
-        means = _Means(self.spec.limits.default_max_tokens, counts_dollars(limits, request.budget))
-        run = self._prepared(self.strategies.get(request.config.strategy), request, None, means)
+        spending = Spending(self.spec.limits.default_max_tokens, counts_dollars(limits, request.budget))
+        run = self._prepared(self.strategies.get(request.config.strategy), request, None, spending)
         return await estimated(run.strategy, run.request, run.context, limits, self._admission)
 
     def _limits_of(self, request: RunRequest) -> tuple[Limit, ...]:

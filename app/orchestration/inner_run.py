@@ -45,7 +45,7 @@ class InnerRun:
     def unheard(self, fold: RunFold) -> Iterator[RunEvent]:
         """As `Unheard` of the run that it is inside of."""
         if self._begun and self.result is None:
-            for event in self.run.context.unheard(self._fold):
+            for event in self.run.context.book.unheard(self._fold):
                 self._fold.add(event)
                 self._book(event)
         for call in self._calls:

@@ -78,7 +78,7 @@ class Run:
         return self.permit
 
     def _used(self) -> Amount:
-        purse = self.context.purse
+        purse = self.context.spending.purse
         return purse.spent if purse else NOTHING
 
     async def result(self) -> OrchestrationOutput:
@@ -93,7 +93,7 @@ class Run:
 
     def _note_cut(self, fold: RunFold, timing: Timing) -> None:
         """The run was left before its end. What it used until then counts."""
-        for event in self.context.unheard(fold):
+        for event in self.context.book.unheard(fold):
             fold.add(event)
         end = RunFinished("cancelled", endings=(), timing=timing)
         fold.add(end)

@@ -49,7 +49,7 @@ class Acting:
         self._halting = halting
         self._number = 0
         self.effects = Effects()
-        self.effects.take_over(journal, context.returned)
+        self.effects.take_over(journal, context.past.returned)
 
     async def orchestration(
         self, asked: JsonObject, outcome: Outcome, until: float | None, means: Means, *, undoing: bool
@@ -64,7 +64,7 @@ class Acting:
         before = outcome.own.size
         run = self._engine.begin_inside(request_of(self._engine, self._context.request, asked, until), inside)
         inner = InnerRun(run, "step")
-        self._context.beside(inner)
+        self._context.book.add(inner)
         async with aclosing(inner.events()) as events:
             async for event in events:
                 outcome.own.add(event)
@@ -82,16 +82,17 @@ class Acting:
         def tell(_: RunEvent) -> None:
             """Its events are told by who runs it."""
 
-        priced = self._context.needs_prices or means.needs_prices
+        spending = self._context.spending
+        purse, priced = means.purse or spending.purse, spending.needs_prices or means.needs_prices
         around = enclosing(self._context, tell)
-        return replace(around, within=self._within, is_step=True, purse=means.purse or self._context.purse, needs_prices=priced)
+        return replace(around, within=self._within, is_step=True, purse=purse, needs_prices=priced)
 
     def means(self, budget: StepBudget | None, around: Means) -> Means:
         """What all that a step with `budget` does draws on: its tries, the items of its map, the steps of its workflow."""
         if budget is None:
             return around
         own = self._own(budget)
-        purse = purse_inside(around.purse or self._context.purse, own, self._context.request)
+        purse = purse_inside(around.purse or self._context.spending.purse, own, self._context.request)
         return Means(purse, around.needs_prices or own.cost_usd is not None)
 
     def _own(self, budget: StepBudget) -> Budget:
@@ -135,10 +136,12 @@ class Acting:
                 await self._journal.begin(path, try_, registered.spec.name)
                 if not undoing:
                     self.effects.begin(path, registered.spec.name, again=again, doubted=doubted)
-        purse, priced = means.purse or self._context.purse, self._context.needs_prices or means.needs_prices
-        context = replace(self._context, taken=cut, purse=purse, needs_prices=priced)
+        spending, past = self._context.spending, self._context.past
+        purse, priced = means.purse or spending.purse, spending.needs_prices or means.needs_prices
+        spending = replace(spending, purse=purse, needs_prices=priced)
+        context = replace(self._context, spending=spending, past=replace(past, taken=cut))
         if undoing:
-            context.approvals = context.purse = None
+            context.approvals = spending.purse = None
         caller = replace(caller_of(context), deadline=until)
         terms = Terms(context, caller, "policy", (registered.spec.name,))
         self._number += 1
@@ -166,7 +169,7 @@ class Acting:
 
     def _book(self, took: Tally) -> None:
         """Count what was used beyond what any budget held."""
-        purse = self._context.purse
+        purse = self._context.spending.purse
         if purse is not None:
             purse.book(NOTHING, booked(total_usage(took.calls), took.cost_usd))
 

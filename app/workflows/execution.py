@@ -61,7 +61,7 @@ class Execution:
         """What was done before, which is this run's: what had come of it when it was last paused, and the calls of steps that
         have ended since."""
         context, took = self._running.context, self._running.took
-        before = context.before
+        before = context.past.before
         settled = before.calls if before is not None else ()
         paid = {tool.id for tool in before.tool_calls if tool.status not in NOT_MADE} if before is not None else set[str]()
         if before is not None:
@@ -106,7 +106,7 @@ class Execution:
         if known is None:
             hooks = Hooks(level.config.middleware)
             sources = [StepRun(self._running, self._actions, level, name, hooks).events() for name in level.config.steps]
-            stop = self._running.context.stop
+            stop = self._running.context.hosting.stop
             if stop is not None and level.first:
                 sources.insert(0, self._stopped(level, stop))
             try:

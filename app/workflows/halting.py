@@ -58,7 +58,7 @@ class Halting:
             StepWaits: it has not.
             StepFailed: it did not come in time, was refused, or nothing can be waited for here.
         """
-        if undoing or self._context.steps is None:
+        if undoing or self._context.hosting.steps is None:
             what = "what takes a step back" if undoing else "a run that is a part of another, or that is not kept,"
             raise StepFailed(OrchestratorError(f"{what} cannot wait"))
         if "signal" in asked:

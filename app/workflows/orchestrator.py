@@ -169,7 +169,7 @@ class WorkflowOrchestrator(BaseOrchestrator):
         def ask(asked: JsonObject) -> tuple[tuple[PlannedCall, ...], bool]:
             wanted = request_of(engine, request, {**asked, "input": ""}, None)
             run = engine.begin_inside(wanted, replace(enclosing(context, lambda _: None), is_step=True))
-            run.context.default_max_tokens = context.default_max_tokens
+            run.context.spending.default_max_tokens = context.spending.default_max_tokens
             found, _ = foreseen(run.strategy, run.request, run.context)
             form = run.request.generation.response_format
             return found.calls, form is not None and form.type != "text"
@@ -188,9 +188,10 @@ class WorkflowOrchestrator(BaseOrchestrator):
         engine, library = self.engine, self.library
         assert engine is not None and library is not None  # noqa: PT018, S101 - `check` has seen to it
         settled: _Settled | _Unsettled = context.settled
-        lines = dict(await lines_of(context.steps)) if context.steps is not None and _goes_on(context) else {}
+        steps = context.hosting.steps
+        lines = dict(await lines_of(steps)) if steps is not None and _goes_on(context) else {}
         pinned = taken_from(lines)
-        journal = Journal(context.steps, lines)
+        journal = Journal(steps, lines)
         pins = Pins(journal, pinned, partial(library.find, request.tenant))
         found = await pins.first(settled.now)
         inputs = _inputs(found, context.options, request)
@@ -205,8 +206,8 @@ class WorkflowOrchestrator(BaseOrchestrator):
         async for event in execution.told_again():
             yield event
         unsettled = execution.unsettled
-        if context.purse is not None and (unsettled.calls or unsettled.tools):
-            context.purse.book_apart(NOTHING, booked(total_usage(unsettled.calls), unsettled.cost_usd))
+        if context.spending.purse is not None and (unsettled.calls or unsettled.tools):
+            context.spending.purse.book_apart(NOTHING, booked(total_usage(unsettled.calls), unsettled.cost_usd))
         level = Level(found.name, found.version, found.config, with_defaults(found.config, inputs))
         try:
             async with aclosing(execution.level(level)) as events:
@@ -233,7 +234,7 @@ class WorkflowOrchestrator(BaseOrchestrator):
 
 def _goes_on(context: RunContext) -> bool:
     """Whether the run may have begun before: in another process, or here before it paused."""
-    return context.taken or context.before is not None
+    return context.past.taken or context.past.before is not None
 
 
 def _reviews(action: WorkflowAction) -> bool:

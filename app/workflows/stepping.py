@@ -64,7 +64,7 @@ class StepRun:
             level.standing[self._name] = "halted"
         finally:
             level.over[self._name].set()
-            stop = self._running.context.stop
+            stop = self._running.context.hosting.stop
             if stop is not None and level.first and level.ended:
                 stop.over()
 

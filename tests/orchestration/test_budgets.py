@@ -89,9 +89,9 @@ async def test_a_run_makes_as_many_calls_as_its_plan_said_and_no_longer_ones(opt
     made = [asked for one in known.scripted.values() for asked in one.asked]
     assert len(made) == len(planned)
     assert all(asked.generation.max_tokens in (100, 4_096) for asked in made)
-    assert run.context.purse is not None
-    assert run.context.purse.spent.tokens == result.usage.total_tokens <= sum(call.tokens for call in planned)
-    assert run.context.purse.spent.usd == pytest.approx(result.cost_usd)
+    assert run.context.spending.purse is not None
+    assert run.context.spending.purse.spent.tokens == result.usage.total_tokens <= sum(call.tokens for call in planned)
+    assert run.context.spending.purse.spent.usd == pytest.approx(result.cost_usd)
 
 
 async def test_a_call_without_max_tokens_gets_that_of_the_configuration_only_where_a_budget_applies() -> None:
@@ -202,8 +202,8 @@ async def test_a_strategy_that_does_not_say_what_it_calls_is_held_to_the_assumed
     assert result.error is not None
     assert result.error.code == "budget_exceeded"
     assert len(known.scripted["a"].asked) == 5
-    assert run.context.purse is not None
-    assert run.context.purse.spent.tokens <= 600
+    assert run.context.spending.purse is not None
+    assert run.context.spending.purse.spent.tokens <= 600
 
 
 async def test_such_a_strategy_is_held_to_it_where_a_planner_picks_it_too() -> None:
@@ -224,8 +224,8 @@ async def test_an_answer_that_broke_off_is_booked_by_what_came() -> None:
     failed = next(candidate for candidate in result.candidates if candidate.status == "failed")
     assert failed.usage.output_tokens == 100
     assert failed.cost_usd == pytest.approx(PRICE.cost(failed.usage))
-    assert run.context.purse is not None
-    assert run.context.purse.spent.tokens == result.usage.total_tokens
+    assert run.context.spending.purse is not None
+    assert run.context.spending.purse.spent.tokens == result.usage.total_tokens
 
 
 async def test_a_run_that_is_closed_books_what_its_calls_have_probably_taken() -> None:
@@ -236,8 +236,8 @@ async def test_a_run_that_is_closed_books_what_its_calls_have_probably_taken() -
         if event.type == "candidate.delta" and "x" in getattr(event, "text", ""):
             break
     await events.aclose()
-    assert run.context.purse is not None
-    assert run.context.purse.spent.tokens >= 100
+    assert run.context.spending.purse is not None
+    assert run.context.spending.purse.spent.tokens >= 100
 
 
 async def test_what_had_answered_before_a_run_was_taken_over_is_booked_without_being_asked_again() -> None:
@@ -245,9 +245,9 @@ async def test_what_had_answered_before_a_run_was_taken_over_is_booked_without_b
     first = await engine(known).begin(request(known, Budget(tokens=100_000))).result()
     again = Known(three())
     run = engine(again).begin(request(again, Budget(tokens=100_000)))
-    run.context.finished = list(first.candidates)
+    run.context.recall(list(first.candidates), {})
     result = await run.result()
     assert [one.phases for one in again.scripted.values()] == [["synthesis"], [], []]
     assert result.output.text == first.output.text == "synthesis by a"
-    assert run.context.purse is not None
-    assert run.context.purse.spent.tokens == result.usage.total_tokens == first.usage.total_tokens
+    assert run.context.spending.purse is not None
+    assert run.context.spending.purse.spent.tokens == result.usage.total_tokens == first.usage.total_tokens

@@ -262,9 +262,9 @@ async def test_a_run_that_is_cut_at_any_event_loses_none_of_its_calls():
                 seen += 1
                 if seen == stop:
                     break
-        for event in context.unheard(fold):  # what waited in a queue, and who could not speak any more
+        for event in context.book.unheard(fold):  # what waited in a queue, and who could not speak any more
             fold.add(event)
         fold.add(RunFinished("cancelled", endings=()))
         result = fold.result()
         assert len((*result.candidates, *result.calls)) >= sum(len(model.asked) for model in models), stop
-        assert not list(context.unheard(fold))
+        assert not list(context.book.unheard(fold))

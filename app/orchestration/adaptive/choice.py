@@ -104,7 +104,7 @@ def _behind(context: RunContext, ranking: Ranking, way: Way) -> RunContext | Non
     fail."""
     most_usd = context.options.max_cost_usd
     left = [one for one in ranking.field.prospects if one not in way.members]
-    if context.needs_prices:
+    if context.spending.needs_prices:
         left = [one for one in left if one.model.profile.price is not None]
     if most_usd is not None:
         left = [one for one in left if one.cost_usd is not None and one.cost_usd <= most_usd]
@@ -195,7 +195,7 @@ def _within(context: RunContext, ranking: Ranking) -> tuple[Way, str]:
     order = [min(near, key=lambda way: len(way.members)), *ranking.ways]
     if ranking.explores is not None:
         order.insert(0, ranking.explores)
-    if not context.needs_prices and not context.request.budget.bounded:
+    if not context.spending.needs_prices and not context.request.budget.bounded:
         return order[0], ""
     for way in order:
         if _holds(context, way):
@@ -209,7 +209,7 @@ def _holds(context: RunContext, way: Way) -> bool:
     budget = context.request.budget
     calls = STRATEGIES[way.strategy].worst_case(context.request, _inner(context, way)) or ()
     found = forecast(calls)
-    if found.unpriced and context.needs_prices:
+    if found.unpriced and context.spending.needs_prices:
         return False
     if budget.tokens is not None and found.tokens > budget.tokens:
         return False

@@ -61,8 +61,8 @@ class AdaptiveOrchestrator(BaseOrchestrator):
         yield Warning(f"{choice.way.strategy} gave no answer; asked next is {names}, one after the other")
         if first.said:
             yield OutputReset(f"{choice.way.strategy} failed after it had begun to answer")
-        if context.purse is not None:
-            context.purse.tighten()
+        if context.spending.purse is not None:
+            context.spending.purse.tighten()
         choice.behind.follow(context)
         second = Leg(STRATEGIES["fallback"], request, choice.behind, after_links=first.links)
         async with aclosing(second.events()) as events:

@@ -12,7 +12,7 @@ from app.orchestration.tools.turns import said, speaker_of
 
 def spoken(output: Output, context: RunContext) -> tuple[Message, ...]:
     """The message that `output` is, with the reasoning and the seals of the model that gave it; none where it is empty."""
-    call = context.speaker_of(output)
+    call = context.book.speaker_of(output)
     text = output.text or output.refusal
     if call is None:
         message = unsealed(said(text, (), output.tool_calls))

@@ -21,7 +21,7 @@ _TOKENS_GROWN: Final = MAX_CHARACTERS
 def worst_calls(context: RunContext, links: Sequence[Link]) -> list[PlannedCall]:
     """Every link that its model can do, each with its judge, one after the other. Conditions are not decided: all may hold."""
     calls: list[PlannedCall] = []
-    most = context.default_max_tokens or context.request.generation.max_tokens or 0
+    most = context.spending.default_max_tokens or context.request.generation.max_tokens or 0
     for link in links:
         if link.lack is not None:
             continue

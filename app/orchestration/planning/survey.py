@@ -148,7 +148,7 @@ class RunSurvey:
     def _too_dear(self, reserved: Forecast) -> str | None:
         """Whether the budget of the request does not hold its worst case."""
         budget = self.request.budget
-        if self.context.needs_prices and reserved.unpriced:
+        if self.context.spending.needs_prices and reserved.unpriced:
             return f"the price of {', '.join(map(repr, reserved.unpriced))} is not known, and dollars are counted"
         need = reserved.least if budget.on_budget == "best_so_far" else reserved.amount
         if budget.tokens is not None and need.tokens > budget.tokens:

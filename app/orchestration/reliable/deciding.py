@@ -41,8 +41,9 @@ def decided(context: RunContext) -> Decided:
         raise InvalidRequest("'reliable' hands requests to other strategies, and nobody prepares them here; use an engine")
     request = plan_request(context)
     survey = RunSurvey(request, context, delegates)
-    if context.before is not None and context.before.plan is not None:
-        return _as_before(context.before, context.before.plan, survey)
+    before = context.past.before
+    if before is not None and before.plan is not None:
+        return _as_before(before, before.plan, survey)
     planned = delegates.planner.plan(request, survey)
     return Decided((planned.chosen, *planned.fallbacks), _told(planned))
 

@@ -69,7 +69,7 @@ class ReliableOrchestrator(BaseOrchestrator):
         for event in _before(choice, context):
             yield event
         failures: list[tuple[str, QuorumError]] = []
-        links = len(context.before.path) if context.before else 0
+        links = len(context.past.before.path) if context.past.before else 0
         for place, surveyed in enumerate(choice.ways[choice.place - 1 :], choice.place):
             leg = _leg(surveyed, context, place, links)
             async with aclosing(leg.events()) as events:
@@ -110,7 +110,7 @@ def _may_wait(surveyed: Surveyed, context: RunContext, place: int) -> bool:
 
 def _before(choice: Decided, context: RunContext) -> Iterator[RunEvent]:
     """What had come of the run before a tool that is run directly waited for a person. A strategy tells of that itself."""
-    before = context.before
+    before = context.past.before
     if before is None or not isinstance(way_of(choice.ways[choice.place - 1]), ToolWay):
         return
     calls = [one for one in before.tool_calls if one.id != direct_id(choice.place)]
@@ -126,8 +126,8 @@ def _leg(surveyed: Surveyed, context: RunContext, place: int, links: int) -> Leg
             return ToolLeg(way, context, place)
         case OrchestrationWay():
             way.context.follow(context, unplanned=place > 1)
-            if not way.stated and context.purse is not None:
-                context.purse.tighten()
+            if not way.stated and context.spending.purse is not None:
+                context.spending.purse.tighten()
             return Leg(way.strategy, way.context.request, way.context, after_links=links)
 
 

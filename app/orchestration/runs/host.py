@@ -89,7 +89,7 @@ class RunHost:
         if found.epoch == 1:
             return Taken(1, 0)
         before = read_paused(found.before)
-        run.context.finished, run.context.returned = await finished_work(self._records, tenant, run.id, before)
+        run.context.recall(*await finished_work(self._records, tenant, run.id, before))
         return Taken(found.epoch, found.last_seq + (0 if found.paused else UNLOGGED), found.paused, found.cancelled)
 
     async def begin(
@@ -126,10 +126,10 @@ class RunHost:
             if not old.log.settled:  # or was about to be
                 old.cancel("lost")
         if resumable and run.strategy.keeps_steps and self._steps is not None:
-            run.context.steps = self._steps.of(hosted.whose, self._config.keep_s)
-            run.context.stop = Stop()
-            if run.context.withdrawn is not None:
-                run.context.stop.ask(run.context.withdrawn)
+            hosting, stop = run.context.hosting, Stop()
+            hosting.steps, hosting.stop = self._steps.of(hosted.whose, self._config.keep_s), stop
+            if hosting.withdrawn is not None:
+                stop.ask(hosting.withdrawn)
             if taken is not None and taken.cancelled:
                 hosted.cancel("request")
         self._runs[run.id] = hosted

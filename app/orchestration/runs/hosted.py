@@ -130,7 +130,7 @@ class HostedRun:
             self._take(RunResumed("what it waited for is decided, or has expired"))
         if self.whose.epoch > 1:
             self._take(RunRestarted(self.whose.epoch))
-        if self.run.context.steps is not None:  # nothing is done that nobody could go on with
+        if self.run.context.hosting.steps is not None:  # nothing is done that nobody could go on with
             await self.log.recorded.wait()
         source = self.run.events()
         try:
@@ -198,9 +198,9 @@ class HostedRun:
         self._notify()
 
     def _take_end(self, error: BaseException | None) -> None:
-        for event in self.run.context.unheard(self._fold):
+        for event in self.run.context.book.unheard(self._fold):
             self._take(event)
-        if self.run.context.stop is None:
+        if self.run.context.hosting.stop is None:
             self._note_unread()
         self._take(self._own_end(error))
 
@@ -258,7 +258,7 @@ class HostedRun:
 
     def cancel(self, why: Why) -> None:
         """End it. Harmless where it has ended, or is about to. A run that ends itself is only asked to."""
-        stop = self.run.context.stop
+        stop = self.run.context.hosting.stop
         if stop is not None and why in ("request", "unread"):
             if self._end is None and self._why is None:
                 self._why = why

@@ -64,15 +64,15 @@ def withdrawing(run: Run, refusal: QuorumError | None) -> Run:
     if refusal is not None:
         if not run.strategy.keeps_steps:
             raise refusal
-        run.context.withdrawn = report(refusal)
+        run.context.hosting.withdrawn = report(refusal)
     return run
 
 
 def go_on_from(context: RunContext, before: OrchestrationOutput) -> None:
     """What had come of a run when it was last paused is settled: it is not booked again."""
-    context.settled_ids = frozenset(one.id for one in before.candidates)
-    if context.purse is not None:
-        context.purse.book_apart(NOTHING, booked(before.usage, before.cost_usd))
+    context.past.settled_ids = frozenset(one.id for one in before.candidates)
+    if context.spending.purse is not None:
+        context.spending.purse.book_apart(NOTHING, booked(before.usage, before.cost_usd))
 
 
 def read_paused(content: bytes) -> OrchestrationOutput | None:

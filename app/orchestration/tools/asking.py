@@ -62,7 +62,7 @@ class Asking:
             BudgetExceeded: the budget does not hold the call.
             QuorumError: no model answers.
         """
-        self._models = going_on(self._models, self._context.finished, step, self._seat.id if self._seat else None)
+        self._models = going_on(self._models, self._context.past.finished, step, self._seat.id if self._seat else None)
         while True:
             asked = self.asked = self._call(turns, step, choice, unplanned=unplanned, at_most=at_most)
             shown = False

@@ -110,7 +110,7 @@ class ServedCall:
     async def events(self) -> AsyncIterator[RunEvent]:
         """Make the call, and tell of its end. What fails is in `run.error`."""
         context = self._terms.context
-        known = context.returned.get(self.run.id)
+        known = context.past.returned.get(self.run.id)
         if known is not None and (known.name, known.arguments) == (self.run.name, self.run.arguments):
             self.run = replace(known, candidate_id=self.run.candidate_id)
             self._tell_of_writing()
@@ -135,8 +135,8 @@ class ServedCall:
 
     def _tell_of_writing(self) -> None:
         context = self._terms.context
-        if self.run.side_effect == "write" and context.writing is not None:
-            context.writing()
+        if self.run.side_effect == "write" and context.hosting.writing is not None:
+            context.hosting.writing()
 
     @property
     def done(self) -> bool:
@@ -268,8 +268,8 @@ class ServedCall:
             self._end("failed", ConflictError(message, code="effect_uncertain"))
             return
         price, reservation = Amount(0, nano_usd(spec.cost_usd)), None
-        if spec.cost_usd and context.purse is not None:
-            reservation = await context.purse.reserve(price)
+        if spec.cost_usd and context.spending.purse is not None:
+            reservation = await context.spending.purse.reserve(price)
             if reservation is None:
                 self._end("refused", BudgetExceeded(f"the tool {spec.name!r} costs ${spec.cost_usd:g}, more than is left"))
                 return
@@ -305,7 +305,7 @@ class ServedCall:
         """
         context, asked = self._terms.context, self._asked
         if asked is None or self._approvals is None:
-            return not (context.taken and prepared.spec.side_effect == "write")
+            return not (context.past.taken and prepared.spec.side_effect == "write")
         used = await self._approvals.use(asked, prepared)
         if used == "unbound":
             message = f"the approval {asked.approval.id} is not for this call of {prepared.spec.reference!r}"

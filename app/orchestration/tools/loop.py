@@ -87,7 +87,7 @@ class ToolLoop:
         self._remembers = len(turns) > len(context.request.messages)  # which the plan did not know of
         self._turns: list[Turn] = []
         self._terms = Terms(context, caller_of(context), options.approval, offer.names)
-        self._ids = context.tool_call_ids
+        self._ids = context.book.tool_call_ids
         if context.conversation is not None:
             self._ids |= _ids_of(turns)
         self._done: frozenset[tuple[str, str]] = frozenset()
@@ -283,7 +283,7 @@ class ToolLoop:
     @property
     def ends_run(self) -> bool:
         """Whether a call that the budget does not hold ends the run with that failure, whatever was said before it."""
-        purse = self._context.purse
+        purse = self._context.spending.purse
         return purse is None or purse.ends_run
 
     async def _with_what_is_left(self, lack: BudgetExceeded) -> AsyncGenerator[RunEvent]:

@@ -152,9 +152,9 @@ def enclosing(context: RunContext, tell: Callable[[RunEvent], None]) -> Enclosin
     """A run as the tools see it that ask models themselves."""
     return EnclosingRun(
         tell,
-        context.beside,
-        context.purse,
-        context.needs_prices,
+        context.book.add,
+        context.spending.purse,
+        context.spending.needs_prices,
         () if context.inside is None else context.inside.within,
         context.request.deltas == "all",
         context.max_concurrent_calls,

@@ -83,7 +83,8 @@ class ToolOrchestrator(BaseOrchestrator):
     async def run(self, request: RunRequest, context: RunContext) -> AsyncIterator[RunEvent]:
         offer = await permitted(context.settled, context.toolbox, caller_of(context))
         yield PlanMade(self.plan(request, context))
-        for call in context.before.calls if context.before else ():  # of tools that asked models, which are not run again
+        before = context.past.before
+        for call in before.calls if before else ():  # of tools that asked models, which are not run again
             yield HelperFinished(call)
         turns, notes = await conversation(context)
         for note in (*offer.notes, *notes):

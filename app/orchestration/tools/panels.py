@@ -81,7 +81,7 @@ class Seating:
                 output=output,
                 trims=True,
             )
-        seat = Seat(context.next_id(), replicate, generation)
+        seat = Seat(context.book.next_id(), replicate, generation)
         return ToolMember(context, offer, model, self._turns(messages), seat, output=output)
 
     def winner(

@@ -52,7 +52,7 @@ def chosen(context: RunContext) -> Chosen | None:
     Raises:
         InvalidRequest: its model is not there any more.
     """
-    before = context.before
+    before = context.past.before
     if before is None:
         return None
     for one in before.candidates:
@@ -76,14 +76,14 @@ async def gone_on(context: RunContext, choice: Chosen, winner: ToolMember) -> As
     Raises:
         QuorumError: no model answers, or a tool has failed and is to fail the run.
     """
-    before = context.before
+    before = context.past.before
     assert before is not None  # noqa: S101 - somebody was chosen
     if before.plan is not None:
         yield PlanMade(before.plan)
-    finished = [one for one in context.finished if is_of(one, choice.seat)]
+    finished = [one for one in context.past.finished if is_of(one, choice.seat)]
     for event in told_again(context, before, [one for one in before.tool_calls if not one.id.startswith(f"{choice.ids}_")]):
         yield event
-    context.finished[:] = finished
+    context.past.finished[:] = finished
     names = dict.fromkeys((*(one.model for one in before.candidates), *(one.profile.name for one in context.models)))
     models = {one.profile.name: one for one in context.models if one.profile.capabilities.tools}
     others = [models[name] for name in names if name in models and name != choice.model.profile.name]
@@ -115,10 +115,10 @@ def told_again(context: RunContext, before: OrchestrationOutput, calls: list[Too
     Parameters:
         calls: those of tools that are not to be made by what goes on.
     """
-    context.candidate_ids.update(one.id for one in (*before.candidates, *context.finished))
+    context.book.reserve([one.id for one in before.candidates])
     for call in before.calls:
         yield HelperFinished(call)
-    for candidate in context.finished:
+    for candidate in context.past.finished:
         yield _started(candidate)
         yield CandidateFinished(candidate)
     for link in before.path:

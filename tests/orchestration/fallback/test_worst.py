@@ -26,7 +26,7 @@ def priced(name: str, **says: object) -> Scripted:
 
 def test_every_link_and_its_judge_is_counted() -> None:
     run = engine(priced("a"), priced("b"), priced("j")).begin(asked("fallback", options={"chain": CHAIN}))
-    run.context.default_max_tokens = 200
+    run.context.spending.default_max_tokens = 200
     calls = FallbackOrchestrator().worst_case(run.request, run.context)
     assert [(call.model.name, call.role, call.stage) for call in calls] == [
         ("a", "candidate", 1),

@@ -295,14 +295,14 @@ async def test_a_run_that_was_taken_over_runs_no_tool_again(tmp_path: Path) -> N
     box = toolbox(tmp_path, tool_of(order, side_effect="write"))
     one = Scripted("one")
     begun = begin([one], [rule({"tool": "order"}, ONE)], box=box)
-    begun.context.taken = True
+    begun.context.past.taken = True
     known = ToolRun("direct_1", 1, "order", "{}", "1.0.0", "write", "succeeded", "ordered", started_at=1.0)
-    begun.context.returned = {"direct_1": known}
+    begun.context.past.returned = {"direct_1": known}
     told = await run(begun, [one])
     assert (told.result.output.text, calls) == ("ordered", [])
 
     unknown = begin([one], [rule({"tool": "order"}, ONE)], box=box)
-    unknown.context.taken = True
+    unknown.context.past.taken = True
     lost = await run(unknown, [one])
     assert lost.result.error is not None
     assert (lost.result.error.code, calls, one.asked) == ("effect_uncertain", [], [])

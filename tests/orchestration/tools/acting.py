@@ -15,7 +15,9 @@ from app.core.runs import OrchestrationConfig, RunRequest
 from app.core.tool_runs import ToolRun
 from app.orchestration.context import RunContext
 from app.orchestration.drive import drive
+from app.orchestration.past import Past
 from app.orchestration.prompts import Prompts
+from app.orchestration.spending import Spending
 from app.orchestration.tools.options import ToolOptions
 from app.orchestration.tools.orchestrator import ToolOrchestrator
 from app.tools.python_tools import PythonTool, tool_of
@@ -59,12 +61,19 @@ def context_of(
 ) -> tuple[RunRequest, RunContext]:
     """A run, ready to begin. `more` are options, and members of the request and of the context."""
     request = {name: more.pop(name) for name in ("tool_choice", "generation", "deltas", "recipe") if name in more}
-    context = {name: more.pop(name) for name in ("turns", "taken", "returned", "purse", "finished", "before") if name in more}
+    past = Past(more.pop("before", None), more.pop("taken", False))
+    finished, returned, turns = more.pop("finished", []), more.pop("returned", {}), more.pop("turns", None)
+    spending = Spending(purse=more.pop("purse", None))
     options = ToolOptions.model_validate(more)
     config = OrchestrationConfig("tools", tuple(model.name for model in models), recipe=request.pop("recipe", None))
     run = RunRequest(config, messages, tools=client, **{"deltas": "all", **request}, scopes=frozenset({"run"}))
     made = tuple(model.model for model in models)
-    return run, RunContext(run_id, run, made, None, options, SystemClock(), Prompts(), toolbox=box, **context)
+    clock, prompts = SystemClock(), Prompts()
+    context = RunContext(
+        run_id, run, made, None, options, clock, prompts, toolbox=box, turns=turns, spending=spending, past=past
+    )
+    context.recall(finished, returned)
+    return run, context
 
 
 async def act(models: Scripted | Sequence[Scripted], box: Toolbox | None, /, **how: Any) -> Ran:

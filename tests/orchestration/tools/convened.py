@@ -14,6 +14,7 @@ from app.orchestration.consensus.orchestrator import ConsensusOrchestrator
 from app.orchestration.context import RunContext
 from app.orchestration.drive import drive
 from app.orchestration.parallel.orchestrator import ParallelOrchestrator
+from app.orchestration.past import Past
 from app.orchestration.prompts import Prompts
 from app.orchestration.simple import SimpleOrchestrator
 from app.tools.toolbox import Toolbox
@@ -32,10 +33,10 @@ def convened(
     tool_choice: ToolChoice = "auto",
     generation: Generation = DEFAULT_GENERATION,
     deltas: Deltas = "all",
-    context: dict[str, Any] | None = None,
+    past: Past | None = None,
     **options: Any,
 ) -> tuple[RunRequest, RunContext]:
-    """A run of `panel`, ready to begin. `context` has members of its context, `options` are the strategy's."""
+    """A run of `panel`, ready to begin. `past` is what had come of it before, `options` are the strategy's."""
     config = OrchestrationConfig(panel.name, tuple(model.name for model in models))
     request = RunRequest(
         config,
@@ -50,7 +51,10 @@ def convened(
     chosen = panel.Options.model_validate(options)
     made = tuple(model.model for model in models)
     clock = SystemClock()
-    return request, RunContext("run_1", request, made, None, chosen, clock, Prompts(), toolbox=box, **(context or {}))
+    past = past or Past()
+    context = RunContext("run_1", request, made, None, chosen, clock, Prompts(), toolbox=box, past=past)
+    context.recall(past.finished, past.returned)
+    return request, context
 
 
 async def convene(panel: BaseOrchestrator, models: Sequence[Scripted], box: Toolbox | None, **how: Any) -> Ran:

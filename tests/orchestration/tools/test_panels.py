@@ -10,6 +10,7 @@ import pytest
 from app.core.chat import ToolDefinition
 from app.core.run_events import OutputDelta, ToolCalled, ToolReturned
 from app.orchestration.base import BaseOrchestrator
+from app.orchestration.past import Past
 from app.tools.python_tools import tool_of
 from tests.orchestration.scripted import Scripted, failure
 from tests.orchestration.tools.acting import asks, call, ends, script, told, toolbox
@@ -224,9 +225,9 @@ async def test_who_takes_a_run_over_asks_and_writes_nothing_again(tmp_path: Path
     ran = await convene(panel, [buyer("a"), buyer("b"), buyer("c")], box, tools=["look", "order"])
     known = [one for one in ran.result.candidates if one.status == "succeeded"]
     returned = {one.id: one for one in ran.result.tool_calls if one.status == "succeeded"}
-    context = {"taken": True, "finished": [*known], "returned": returned}
+    past = Past(None, True, [*known], returned)
     models = [Scripted(one) for one in ("a", "b", "c")]
-    again = await convene(panel, models, box, tools=["look", "order"], context=context)
+    again = await convene(panel, models, box, tools=["look", "order"], past=past)
     assert shop.ordered == ["Emma"]
     if panel is not PARALLEL:  # where others may be quicker the second time
         assert not any(model.asked for model in models)
@@ -237,8 +238,8 @@ async def test_who_takes_a_run_over_asks_and_writes_nothing_again(tmp_path: Path
 async def test_a_write_that_another_process_may_have_begun_is_not_made(tmp_path: Path) -> None:
     shop = Shop()
     box = toolbox(tmp_path, look, shop.tool)
-    context = {"taken": True}
-    ran = await convene(CONSENSUS, [buyer("a"), buyer("b"), buyer("c")], box, tools=["look", "order"], context=context)
+    past = Past(taken=True)
+    ran = await convene(CONSENSUS, [buyer("a"), buyer("b"), buyer("c")], box, tools=["look", "order"], past=past)
     (order,) = [one for one in ran.result.tool_calls if one.name == "order"]
     assert order.error is not None
     assert order.error.code == "effect_uncertain"
