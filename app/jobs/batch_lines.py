@@ -1,4 +1,8 @@
-"""The lines of a part of a batch: each is a run, and its result is stored once."""
+"""The lines of a part of a batch: each is a run, and its result is stored once.
+
+A result is stored with what is to be booked of it, and booked then. So a process that dies before it has stored it leaves its
+reservation to whoever asks the line again, and one that dies after that leaves the booking: no line is booked twice.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +26,7 @@ from app.jobs.batch_upload import BatchOrder, Line
 from app.observability import metrics
 from app.orchestration.engine import Engine, Run
 from app.state.batches import Batches, BatchRecord, LineResult
+from app.state.ledger import Ledger, Settlement
 from app.state.run_records import UNDER_WAY
 
 LOOK_S: Final = 1.0
@@ -68,8 +73,11 @@ class Part:
 class Lines:
     """Runs lines. `keep_s` is how long results are kept."""
 
-    def __init__(self, engine: Engine, store: Batches, dialects: Dialects, draining: Draining, apart: ApartLines) -> None:
+    def __init__(
+        self, engine: Engine, store: Batches, ledger: Ledger, dialects: Dialects, draining: Draining, apart: ApartLines
+    ) -> None:
         self._engine = engine
+        self._ledger = ledger
         self._apart = apart
         self._store = store
         self._dialects = dialects
@@ -82,6 +90,7 @@ class Lines:
         Raises:
             StateUnavailable: Redis is away.
         """
+        await self._book(part)
         done = await self._store.done_places(part.tenant, part.batch.id, part.number)
         known = await self._store.waiting(part.tenant, part.batch.id, part.number)
         waits, limited_s, away = False, 0.0, False
@@ -93,7 +102,11 @@ class Lines:
             while left:
                 place, line = left.popleft()
                 try:
-                    result = await self._result(part, line, place, known, keep_s)
+                    came = await self._begun(part, line, place, known, keep_s)
+                    if isinstance(came, LineRun):
+                        cancelled = await self._ended(part, line, place, came, keep_s, stop)
+                    else:
+                        cancelled = isinstance(came, LineResult) and await self._stored(part, came, keep_s)
                 except LimitExceeded as error:
                     left.appendleft((place, line))
                     limited_s = max(limited_s, LOOK_S, error.retry_after or 0.0)
@@ -102,9 +115,8 @@ class Lines:
                     left.appendleft((place, line))
                     away = True
                     return
-                if result is None:
-                    waits = True
-                elif await self._stored(part, result, keep_s):
+                waits = waits or came == "waits"
+                if cancelled:
                     stop.set()
                 if stop.is_set() or self._draining.begun:
                     return
@@ -132,9 +144,16 @@ class Lines:
 
     async def drop(self, part: Part, keep_s: int) -> None:
         """Nobody waits any more for the lines of a part that have runs of their own."""
+        await self._book(part)
         for place in await self._store.waiting(part.tenant, part.batch.id, part.number):
             await self._apart.cancel(part.tenant, _run_id(part, place))
         await self._store.wait(part.tenant, part.batch.id, part.number, None, keep_s)
+
+    async def _book(self, part: Part) -> None:
+        """Book what was stored by a process that died before it had; what is booked already stays as it is."""
+        for packed in await self._store.owed(part.tenant, part.batch.id, part.number):
+            owed = Settlement.unpacked(packed)
+            await self._ledger.settle(owed.claim, owed.used)
 
     async def _watch(self, part: Part, stop: asyncio.Event) -> None:
         """Lines may take long: look whether they are wanted still."""
@@ -158,8 +177,11 @@ class Lines:
             else:
                 return cancel is None or cancel
 
-    async def _result(self, part: Part, line: Line, place: int, known: Collection[int], keep_s: int) -> LineResult | None:
-        """What comes of a line; one that is impossible fails. None of one that waits for a run of its own, as `known` ones do.
+    async def _begun(
+        self, part: Part, line: Line, place: int, known: Collection[int], keep_s: int
+    ) -> LineRun | LineResult | Literal["waits", "done"]:
+        """A line's run, which may begin; or what has come of it, if it is impossible, say; or that it waits for a run of its
+        own, as `known` ones do; or that who was thought to be dead has done it meanwhile.
 
         Raises:
             LimitExceeded: a limit of its caller stands against it now.
@@ -177,31 +199,62 @@ class Lines:
                 result = await self._apart.standing(prepared.run, request, order.priority, known=place in known)
             else:
                 await self._engine.admit(prepared.run)
-                result = None
+                return "done" if await self._done_meanwhile(part, place, prepared.run) else prepared
         except (LimitExceeded, StateUnavailable):
             raise
         except QuorumError as error:
             if place in known:
                 await self._apart.cancel(part.tenant, run_id)
             return self._refused(line, report(error), run_id, place)
-        if result is not None and result.status in UNDER_WAY:
+        if result.status in UNDER_WAY:
             row = _answer(line, run_id, 202, json_bytes(result), None)
             await self._store.wait(part.tenant, part.batch.id, part.number, (place, row), keep_s)
-            return None
-        result = result or await prepared.run.result()
-        status, body = prepared.answered(result)
-        return LineResult(
-            place,
-            _answer(line, run_id, status, body, result.error),
-            result.error is None,
-            result.usage.input_tokens,
-            result.usage.output_tokens,
-            None if result.cost_usd is None and result.usage.total_tokens else nano_usd(result.cost_usd or 0.0),
-        )
+            return "waits"
+        return _came_of(line, place, prepared, result)
+
+    async def _done_meanwhile(self, part: Part, place: int, run: Run) -> bool:
+        """Whether a line whose use is booked has its result too. Its run is given up then."""
+        done = True
+        try:
+            done = run.anew and await self._store.has_result(part.tenant, part.batch.id, part.number, place)
+        finally:
+            if done:
+                run.settle_later()
+        return done
+
+    async def _ended(self, part: Part, line: Line, place: int, prepared: LineRun, keep_s: int, stop: asyncio.Event) -> bool:
+        """Run a line, store what comes of it, and book that. As `_stored`. Of one that is left to another process nothing is
+        booked here, so that it is booked once."""
+        run = prepared.run
+        run.settles = False
+        try:
+            result = await run.result()
+            cancelled = await self._stored(part, _came_of(line, place, prepared, result), keep_s)
+            await run.settle()
+        finally:
+            if stop.is_set() or run.anew:  # nobody else goes on with its reservation
+                run.settle_later()
+            elif run.permit is not None:
+                run.permit.leave()
+        return cancelled
 
     def _refused(self, line: Line, error: ErrorReport, run_id: str, place: int) -> LineResult:
         status, body = self._dialects.refused(error, run_id)
         return LineResult(place, _answer(line, run_id, status, body, error), good=False)
+
+
+def _came_of(line: Line, place: int, prepared: LineRun, result: OrchestrationOutput) -> LineResult:
+    status, body = prepared.answered(result)
+    owed = prepared.run.settlement
+    return LineResult(
+        place,
+        _answer(line, result.id, status, body, result.error),
+        result.error is None,
+        result.usage.input_tokens,
+        result.usage.output_tokens,
+        None if result.cost_usd is None and result.usage.total_tokens else nano_usd(result.cost_usd or 0.0),
+        b"" if owed is None else owed.packed(),
+    )
 
 
 async def _done_or(stop: asyncio.Event, tasks: Sequence[asyncio.Task[None]]) -> None:

@@ -28,6 +28,7 @@ from app.state.batches import Batches
 from app.state.client import StateClient
 from app.state.deliveries import Deliveries
 from app.state.jobs import JobQueue
+from app.state.ledger import Ledger
 from app.state.queued_runs import QueuedRuns
 from app.state.run_records import RunRecords
 from app.state.secrets import Secret
@@ -94,7 +95,7 @@ class Jobs:
             announce,
         )
         apart = ApartLines(self.background, running.runs, running.records)
-        lines = Lines(running.engine, store, dialects, draining, apart)
+        lines = Lines(running.engine, store, Ledger(state), dialects, draining, apart)
         sealer = secret.sealer("batch")
         self.batches = BatchRuns(store, lines, queue, self.dead, self.webhooks, sealer, clock, spec.batches, announce)
         self._cleaning = Cleaning(state, queue)

@@ -57,6 +57,10 @@ class Permit:
         """The same for who cannot wait, as one who is being cancelled."""
         self._admission.settle_later(self, used)
 
+    def leave(self) -> None:
+        """Another process goes on with the run: what is reserved is that one's to settle."""
+        self._admission.leave(self)
+
 
 @dataclass(slots=True)
 class _Unsettled:
@@ -146,6 +150,12 @@ class Admission:
         """As `Permit.settle_later`."""
         unsettled = self._ended(permit, used)
         if unsettled:
+            self._queue(unsettled)
+
+    def leave(self, permit: Permit) -> None:
+        """As `Permit.leave`."""
+        unsettled = self._ended(permit, NOTHING)
+        if unsettled and unsettled.local:
             self._queue(unsettled)
 
     async def start(self) -> None:

@@ -20,6 +20,7 @@ from app.orchestration.charging import Charge
 from app.orchestration.context import RunContext
 from app.orchestration.drive import drive
 from app.orchestration.learning.observer import Observer
+from app.state.ledger import Settlement
 
 _log = structlog.get_logger("quorum.run")
 
@@ -29,6 +30,7 @@ class Run:
     """A run that may begin: everything about it that could be refused has been checked.
 
     Where a limit of its caller applies, `charge` has a claim, and the run begins only after `Engine.admit` has got it a permit.
+    Its end settles that, unless it does not `settle`: then its caller does, who first keeps what came of it.
     """
 
     id: str
@@ -38,6 +40,7 @@ class Run:
     charge: Charge | None = None
     permit: Permit | None = None
     observers: Sequence[Observer] = ()
+    settles: bool = True
 
     async def events(self) -> AsyncGenerator[RunEvent]:
         """What happens, to its end, or until it pauses. Closing this cancels the run."""
@@ -52,7 +55,7 @@ class Run:
                     end = event
                     if not isinstance(event, RunPaused):
                         self._note(event)
-                    if permit is not None:  # before the caller hears of the end, and may ask again
+                    if permit is not None and self.settles:  # before the caller hears of the end, and may ask again
                         await permit.settle(self._used())
                     if conversation is not None:
                         await conversation.release()
@@ -61,8 +64,8 @@ class Run:
             try:
                 await close(source)
             finally:
-                if permit is not None:
-                    permit.settle_later(self._used())
+                if self.settles:
+                    self.settle_later()
                 if conversation is not None:
                     conversation.leave()
                 if end is None:
@@ -76,6 +79,27 @@ class Run:
         if self.context.conversation is not None:
             self.context.conversation.begin()
         return self.permit
+
+    @property
+    def anew(self) -> bool:
+        """Whether it was admitted beside one of its id that is settled: who had it before has booked what that one used."""
+        charged = self.charge is not None and self.charge.claim
+        return bool(charged and self.permit is not None and self.permit.claim.operation != charged.operation)
+
+    @property
+    def settlement(self) -> Settlement | None:
+        """What it used until now of what was reserved for it; None where no limit applies."""
+        return None if self.permit is None else Settlement(self.permit.claim, self._used())
+
+    async def settle(self) -> None:
+        """Book what it used. Said again it does nothing."""
+        if self.permit is not None:
+            await self.permit.settle(self._used())
+
+    def settle_later(self) -> None:
+        """The same for who cannot wait, as one who is being cancelled."""
+        if self.permit is not None:
+            self.permit.settle_later(self._used())
 
     def _used(self) -> Amount:
         purse = self.context.spending.purse

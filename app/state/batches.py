@@ -62,7 +62,8 @@ class BatchRecord:
 
 @dataclass(frozen=True, slots=True)
 class LineResult:
-    """What came of a line: its place in its part, the line of JSON, and what it used."""
+    """What came of a line: its place in its part, the line of JSON, and what it used. `owed` is what is to be booked of it once
+    it is stored (`ledger.Settlement`, packed)."""
 
     place: int
     content: bytes
@@ -70,6 +71,7 @@ class LineResult:
     input_tokens: int = 0
     output_tokens: int = 0
     nano_usd: int | None = 0
+    owed: bytes = b""
 
 
 class Batches:
@@ -157,6 +159,15 @@ class Batches:
             found: Any = await self._state.commands.hkeys(batch_keys(tenant, batch_id).results(part))
         return {int(place) for place in found}
 
+    async def has_result(self, tenant: str, batch_id: str, part: int, place: int) -> bool:
+        with reaching_state():
+            return bool(await self._state.commands.hexists(batch_keys(tenant, batch_id).results(part), str(place)))
+
+    async def owed(self, tenant: str, batch_id: str, part: int) -> list[bytes]:
+        """What lines of a part used whose results are stored, and that may not be booked yet; nothing where it is over."""
+        with reaching_state():
+            return cast("list[bytes]", await self._state.commands.hvals(batch_keys(tenant, batch_id).owed(part)))
+
     async def done(self, tenant: str, batch_id: str, part: int, result: LineResult, keep_s: int) -> bool | None:
         """Store what came of a line. Whether the batch is to be cancelled; None where it is not there any more."""
         keys = batch_keys(tenant, batch_id)
@@ -169,10 +180,11 @@ class Batches:
             result.output_tokens,
             "" if result.nano_usd is None else result.nano_usd,
             keep_s * 1000,
+            result.owed,
         ]
 
         def queue(pipe: Any) -> None:
-            evalsha(pipe, self._done, [keys.record, keys.results(part), keys.waiting(part)], args)
+            evalsha(pipe, self._done, [keys.record, keys.results(part), keys.waiting(part), keys.owed(part)], args)
 
         [reply] = await self._asked(queue)
         return None if reply is None else bool(reply)
@@ -198,7 +210,9 @@ class Batches:
         """
         keys = batch_keys(tenant, batch_id)
         with reaching_state():
-            found = await self._part(keys=[keys.record, keys.over], args=[part, round_, int(over), keep_s * 1000])
+            found = await self._part(
+                keys=[keys.record, keys.over, keys.owed(part)], args=[part, round_, int(over), keep_s * 1000]
+            )
         return None if not found else (bool(found[0]), bool(found[1]))
 
     async def _asked(self, queue: Callable[[Any], None]) -> list[Any]:

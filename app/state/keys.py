@@ -84,7 +84,8 @@ which signal it was."""
 @dataclass(frozen=True, slots=True)
 class BatchKeys:
     """What is stored of a batch: its record (a hash), the names of its lines while they come, the parts that are over
-    (both sets), and for each part its lines (a text), their results, and what is said of those that wait (hashes by place)."""
+    (both sets), and for each part its lines (a text), their results, what is said of those that wait, and what those that have
+    their result used, as long as that may not be booked yet (hashes by place)."""
 
     record: str
     names: str
@@ -98,6 +99,9 @@ class BatchKeys:
 
     def waiting(self, part: int) -> str:
         return f"{self.record}:waiting:{part}"
+
+    def owed(self, part: int) -> str:
+        return f"{self.record}:owed:{part}"
 
 
 def batch_keys(tenant: str, batch_id: str) -> BatchKeys:

@@ -8,7 +8,11 @@ case booked, since nobody knows what it spent; only its permit to run beside oth
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final, cast
+
+import orjson
+from pydantic import TypeAdapter
 
 from app.core.budgets import NOTHING, Amount, Claim, Quota, Verdict
 from app.core.errors import StateUnavailable
@@ -20,6 +24,24 @@ LEASE_S: Final = 30.0
 
 _OVER: Final = 2
 _HEAD: Final = 5  # of a reply: outcome, nano-dollars, tokens, refusing limit, ms to wait
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What a run used of what was reserved under its claim. Who made it need not live to book it."""
+
+    claim: Claim
+    used: Amount
+
+    def packed(self) -> bytes:
+        return orjson.dumps(self)
+
+    @staticmethod
+    def unpacked(packed: bytes) -> Settlement:
+        return _SETTLEMENT.validate_json(packed)
+
+
+_SETTLEMENT: Final = TypeAdapter(Settlement)
 
 
 class RunOver(StateUnavailable):

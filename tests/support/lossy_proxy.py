@@ -33,6 +33,10 @@ class LossyProxy:
         self.frozen = False
         self._freezes = named, number, for_s
 
+    def thaw(self) -> None:
+        """It is not frozen any more."""
+        self._thawed.set()
+
     async def thawed(self) -> None:
         """Wait until it is not frozen any more."""
         await self._thawed.wait()
