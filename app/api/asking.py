@@ -214,7 +214,7 @@ async def _taken(
     """
     if before is not None:
         check_same(run.strategy.name, before)
-    await services.engine.admit(run)
+    await services.engine.admit(run, begun=kept)
     context, scope = run.context, request.scope
     context.hosting.writing = partial(scope.__setitem__, UNREPEATABLE, True)
     if before is not None or run.strategy.may_pause(context):

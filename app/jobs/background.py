@@ -197,18 +197,18 @@ class BackgroundRuns:
             asking = replace(asking, budget=left_of(asking.budget, before))
         if asking.conversation_id is None:
             run = withdrawing(self._engine.begin(asking, job.id, before, taken=True), withdrawn)
-            return await self._admitted(run, before)
+            return await self._admitted(run, before, begun=begun)
         seen = None if before is None else await self._records.turns_seen(job.tenant, job.id)
         async with self._conversations.joining(asking, job.id, seen) as conversation:
             run = withdrawing(self._engine.begin(conversation.request, job.id, before, taken=True), withdrawn)
             run.context.conversation = conversation
-            return await self._admitted(run, before)
+            return await self._admitted(run, before, begun=begun)
 
-    async def _admitted(self, run: Run, before: OrchestrationOutput | None) -> Run:
+    async def _admitted(self, run: Run, before: OrchestrationOutput | None, *, begun: bool) -> Run:
         """`before` is what had come of it when it was last paused."""
         if before is not None:
             check_same(run.strategy.name, before)
-        await self._engine.admit(run)
+        await self._engine.admit(run, begun=begun)
         if before is not None or run.strategy.may_pause(run.context):
             run.context.approvals = self._approvals.of_run(QUEUE, before)
         if before is not None:

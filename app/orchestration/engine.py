@@ -30,6 +30,7 @@ from app.orchestration.planning.registry import planner_of
 from app.orchestration.prompts import Prompts
 from app.orchestration.request_limits import check_limits
 from app.orchestration.run import Run, new_run_id
+from app.orchestration.runs.taking import withdrawing
 from app.orchestration.selection import ModelSource, Targets, select, tuned
 from app.orchestration.spending import Spending
 from app.orchestration.strategies import Strategies, parse_options
@@ -241,13 +242,13 @@ class Engine:
         spending = Spending(outer.spending.default_max_tokens, outer.spending.needs_prices)
         return strategy, self._prepared(strategy, request, outer.run_id, spending, outer, inside=outer.inside).context
 
-    async def admit(self, run: Run) -> Run:
+    async def admit(self, run: Run, *, begun: bool = False) -> Run:
         """Reserve what `run` may use of what its caller may: one round trip to Redis, and none where no limit applies.
 
-        Said once, before the run begins; the end of the run settles it.
+        Said once, before the run begins; its end settles it. One that has `begun` before may only be to take back what it did.
 
         Raises:
-            BudgetExceeded: a daily budget has not enough left, except for what only takes back what it did.
+            BudgetExceeded: a daily budget has not enough left, and it takes nothing back.
             LimitExceeded: another limit stands against it.
             StateUnavailable: Redis is away, and a daily budget applies.
         """
@@ -255,10 +256,10 @@ class Engine:
             return run
         try:
             permit = await self._admission.admit(run.charge.claim)
-        except BudgetExceeded:
-            if run.context.hosting.withdrawn is None:
+        except BudgetExceeded as error:
+            if not begun:
                 raise
-            run.charge = None  # what takes steps back is no budget's to refuse
+            withdrawing(run, error).charge = None  # what takes steps back is no budget's to refuse
             return run
         run.permit = permit
         beside = partial(self._admission.beside, permit.claim)

@@ -335,3 +335,24 @@ async def test_a_run_whose_key_is_gone_is_taken_back_though_no_budget_is_left(tm
         await there.ask("POST", f"/v1/orchestrations/{run_id}/signals", {"name": "paid", "payload": 7}, "a-tools")
         found = await there.ended(run_id, "a-admin")
         assert (found["error"]["code"], there.did) == ("unauthorized", ["a", "b", "no b", "no a"])
+
+
+@pytest.mark.parametrize("body", [{}, {"background": True}], ids=["here", "background"])
+async def test_a_run_is_taken_back_where_its_tenants_daily_budget_is_overdrawn_when_it_is_to_go_on(
+    tmp_path: Path, valkey: EmbeddedValkey, body: dict[str, Any]
+) -> None:
+    async with house(tmp_path, valkey, ALLOW, flow=STEP_BY_STEP, inner=INNER) as there:
+
+        def counted(config: Any, tokens: int = 1_000_000) -> None:
+            config["tenants"] = {"a": {"budget": {"tokens_per_day": tokens}}}
+
+        await changed(there, counted)
+        run_id = await waits(there, await there.run("flow", **body))
+        assert there.did == ["a", "b"]
+        question = {"input": "Hm?", "strategy": "direct", "models": ["m"]}
+        assert (await there.ask("POST", "/v1/orchestrations", question))[0] == 200
+        await changed(there, partial(counted, tokens=1))
+        await there.ask("POST", f"/v1/orchestrations/{run_id}/signals", {"name": "paid", "payload": 7})
+        found = await there.ended(run_id)
+        assert (found["status"], found["error"]["code"]) == ("failed", "budget_exceeded"), found
+        assert there.did == ["a", "b", "no b", "no a"]

@@ -64,7 +64,8 @@ def withdrawing(run: Run, refusal: QuorumError | None) -> Run:
     if refusal is not None:
         if not run.strategy.keeps_steps:
             raise refusal
-        run.context.hosting.withdrawn = report(refusal)
+        hosting = run.context.hosting
+        hosting.withdrawn = hosting.withdrawn or report(refusal)
     return run
 
 
