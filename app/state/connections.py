@@ -127,6 +127,8 @@ def _sentinel(where: Address, most: int, options: dict[str, Any]) -> Redis:
             **tls,
         },
     )
+    for one in sentinel.sentinels:
+        one.connection_pool.connection_class = _Tls if where.tls else _Tcp
     pool = SentinelConnectionPool(
         where.service,
         sentinel,
@@ -154,8 +156,11 @@ def _cluster(where: Address, options: dict[str, Any]) -> Redis:
         **shared,
         **kind,
     )
+    connections = _Tls if where.tls else _Tcp
+    for node in client.startup_nodes:
+        node.connection_class = connections
     for kwargs in (client.connection_kwargs, client.nodes_manager.connection_kwargs):
-        kwargs["connection_class"] = _Tls if where.tls else _Tcp
+        kwargs["connection_class"] = connections
     return cast("Redis", client)
 
 

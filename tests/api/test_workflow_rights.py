@@ -254,7 +254,10 @@ async def changed(there: House, change: Callable[[Any], None]) -> None:
     config = yaml.safe_load(there.service.config.read_text())
     change(config)
     there.service.configure(config)
-    assert (await there.ask("POST", "/v1/admin/reload", key="a-admin"))[0] == 200
+    status = 503  # where the audit trail's store is slower than its 250 ms, and the reload is to be asked for again
+    while status == 503:
+        status, _ = await there.ask("POST", "/v1/admin/reload", key="a-admin")
+    assert status == 200
 
 
 async def waits(there: House, said: Any) -> str:

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,14 @@ from typing import Any
 import pytest
 import redis
 
+from app.state.client import StateClient
 from tests.support.loopback import Loopback, as_json
 from tests.support.openai_wire import completion
-from tests.support.redis_shapes import URL_VARIABLE, RedisServers, cluster_of_six, sentinel_trio
+from tests.support.redis_shapes import PATIENT_MS, URL_VARIABLE, RedisServers, cluster_of_six, sentinel_trio
 from tests.support.serving import serving, upstream
 
 ROOT = Path(__file__).parents[2]
-Shape = Callable[[], AbstractContextManager[RedisServers]]
+Shape = Callable[..., AbstractContextManager[RedisServers]]
 SHAPES = pytest.mark.parametrize("shape", [sentinel_trio, cluster_of_six], ids=["sentinel", "cluster"])
 PROMISES = {
     "idempotency": [
@@ -49,11 +50,15 @@ PROMOTED_WITHIN_S = 8.0
 BODY: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 
 
+async def subscribed(state: StateClient) -> None:
+    await (await state.subscribe("news")).aclose()
+
+
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("promise", PROMISES)
 @SHAPES
 def test_the_promises_hold(shape: Shape, promise: str) -> None:
-    with shape() as servers:
+    with shape(PATIENT_MS) as servers:
         done = subprocess.run(
             [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", "not full", *PROMISES[promise]],
             cwd=ROOT,
@@ -65,6 +70,29 @@ def test_the_promises_hold(shape: Shape, promise: str) -> None:
         )
         assert done.returncode == 0, f"{promise}:\n{done.stdout[-6000:]}"
         print(f"{promise}: {done.stdout.strip().splitlines()[-1]}")
+
+
+@SHAPES
+@pytest.mark.parametrize("connecting", [StateClient.ping, subscribed], ids=["a command", "a subscription"])
+async def test_who_is_cancelled_while_connecting_ends(
+    shape: Shape, connecting: Callable[[StateClient], Awaitable[object]]
+) -> None:
+    """Whenever that comes: else a task that is to end at shutdown would go on for good."""
+    with shape(PATIENT_MS) as servers:
+        connected = False
+        for turns in range(400):
+            state = StateClient(servers.url)
+            task = asyncio.ensure_future(connecting(state))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            connected = task.done()
+            task.cancel()
+            await asyncio.wait([task])
+            assert connected or task.cancelled(), f"the cancellation after {turns} turns of the loop was lost"
+            await state.close()
+            if connected:
+                break
+        assert connected
 
 
 @SHAPES

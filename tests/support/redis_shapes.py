@@ -24,6 +24,9 @@ from tests.support.needs import needs
 from tests.support.ports import free_ports
 
 URL_VARIABLE = "QUORUM_TEST_REDIS_URL"
+PROMPT_MS = 500
+PATIENT_MS = 5_000
+"""Where nobody is killed: a server that is slow on a busy machine stays what it is."""
 _READY_S = 20.0
 
 
@@ -40,8 +43,8 @@ class RedisServers:
 
 
 @contextmanager
-def sentinel_trio() -> Iterator[RedisServers]:
-    """A primary, two replicas, three sentinels that fail over after half a second."""
+def sentinel_trio(down_after_ms: int = PROMPT_MS) -> Iterator[RedisServers]:
+    """A primary, two replicas, three sentinels that fail over `down_after_ms` after they have lost it."""
     with _servers("redis+sentinel://") as (servers, start, directory):
         primary, one, two, *sentinels = free_ports(6)
         start(primary)
@@ -51,7 +54,7 @@ def sentinel_trio() -> Iterator[RedisServers]:
             path = directory / f"sentinel-{port}.conf"
             path.write_text(
                 f"port {port}\nbind 127.0.0.1\nsentinel monitor quorum 127.0.0.1 {primary} 2\n"
-                "sentinel down-after-milliseconds quorum 500\nsentinel failover-timeout quorum 3000\n"
+                f"sentinel down-after-milliseconds quorum {down_after_ms}\nsentinel failover-timeout quorum 3000\n"
             )
             start(port, str(path), "--sentinel", plain=False)
         servers.url += ",".join(f"127.0.0.1:{port}" for port in sentinels) + "/quorum"
@@ -61,12 +64,13 @@ def sentinel_trio() -> Iterator[RedisServers]:
 
 
 @contextmanager
-def cluster_of_six() -> Iterator[RedisServers]:
-    """Three primaries with a replica each, which takes over after half a second."""
+def cluster_of_six(down_after_ms: int = PROMPT_MS) -> Iterator[RedisServers]:
+    """Three primaries with a replica each, which takes over `down_after_ms` after it has lost them."""
     with _servers("redis+cluster://") as (servers, start, _):
         ports = free_ports(6)
         for port in ports:
-            options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "500", "--cluster-replica-validity-factor", "0")
+            options = ("--cluster-enabled", "yes", "--cluster-replica-validity-factor", "0")
+            options += ("--cluster-node-timeout", str(down_after_ms))
             start(port, *options, "--cluster-config-file", f"nodes-{port}.conf")
         nodes = [redis.Redis(port=port, decode_responses=True) for port in ports]
         for number, node in enumerate(nodes[:3]):
