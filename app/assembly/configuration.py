@@ -18,7 +18,7 @@ from app.tools.toolbox import python_faults
 from app.workflows.known import no_faults
 from app.workflows.library import Library
 from app.workflows.orchestrator import WorkflowOrchestrator
-from app.workflows.surroundings import known_of, workflow_faults
+from app.workflows.surroundings import known_of, tools_there, workflow_faults
 
 
 def configuration_of(settings: Settings, strategies: Strategies) -> Configuration:
@@ -74,10 +74,11 @@ def checks_of(strategies: Strategies) -> Checks:
             return []
         return [(("options", *named.path), named.name) for named in strategy.models_of(options)]
 
-    def recipe_tools(config: OrchestratorConfig) -> list[str]:
+    def recipe_tools(config: OrchestratorConfig) -> list[tuple[tuple[str | int, ...], str]]:
         try:
             strategy = strategies.get(config.strategy)
-            return list(strategy.tools_of(parse_options(strategy, config.options)))
+            named = strategy.tools_of(parse_options(strategy, config.options))
+            return [(("options", *path), name) for path, name in named]
         except InvalidRequest:  # which `recipe` tells
             return []
 
@@ -88,5 +89,6 @@ def checks_of(strategies: Strategies) -> Checks:
         prompts=placeholders(),
         tools=python_faults,
         recipe_tools=recipe_tools,
+        tools_there=tools_there,
         workflows=lambda spec: workflow_faults(spec, recipe),
     )

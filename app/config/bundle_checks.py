@@ -14,8 +14,8 @@ from app.core.json_schemas import compiled as compiled_schema
 from app.core.templates import placeholders
 from app.core.tools import FIRST, Version, parse_reference
 
-RecipeTools = Callable[[OrchestratorConfig], list[str]]
-"""The tools of the service that the options of an orchestration name."""
+NamedTools = Callable[[OrchestratorConfig], list[tuple[MemberPath, str]]]
+"""The tools that the options of an orchestration name, without patterns, each with the path of the member that does."""
 
 
 def asked_by(spec: QuorumSpec, config: BundleToolConfig) -> OrchestratorConfig | None:
@@ -27,7 +27,7 @@ def asked_by(spec: QuorumSpec, config: BundleToolConfig) -> OrchestratorConfig |
     )
 
 
-def bundle_faults(spec: QuorumSpec, named: RecipeTools | None) -> Iterator[Fault]:
+def bundle_faults(spec: QuorumSpec, named: NamedTools | None) -> Iterator[Fault]:
     """All faults of `tools.bundles` but for those of the orchestrations that they state themselves."""
     taken = {(parsed.name, Version(*parsed.version or FIRST)) for parsed in map(parse_reference, spec.tools.http) if parsed}
     for reference, config in spec.tools.bundles.items():
@@ -94,7 +94,7 @@ def _times(config: BundleToolConfig, path: MemberPath) -> Iterator[Fault]:
         yield Fault((*path, "replicate_budget", "seconds"), f"is more than all may take together ({whole:g})")
 
 
-def _circles(spec: QuorumSpec, named: RecipeTools) -> Iterator[Fault]:
+def _circles(spec: QuorumSpec, named: NamedTools) -> Iterator[Fault]:
     """A tool that would be asked for inside of itself, by the names in the options of what it asks."""
     leads = {reference: _called(spec, config, named) for reference, config in spec.tools.bundles.items()}
     for reference in leads:
@@ -104,15 +104,19 @@ def _circles(spec: QuorumSpec, named: RecipeTools) -> Iterator[Fault]:
             yield Fault(("tools", "bundles", reference), f"asks for itself: {said}; leave one of them out of options.tools")
 
 
-def _called(spec: QuorumSpec, config: BundleToolConfig, named: RecipeTools) -> tuple[str, ...]:
+def _called(spec: QuorumSpec, config: BundleToolConfig, named: NamedTools) -> tuple[str, ...]:
     asked = asked_by(spec, config)
-    wanted = [parsed for parsed in map(parse_reference, named(asked) if asked else ()) if parsed]
+    wanted = [parsed for parsed in map(parse_reference, _names(asked, named)) if parsed]
     found: dict[str, None] = {}
     for reference in spec.tools.bundles:
         own = parse_reference(reference)
         if own and any(one.name == own.name for one in wanted):
             found[reference] = None
     return tuple(found)
+
+
+def _names(asked: OrchestratorConfig | None, named: NamedTools) -> list[str]:
+    return [name for _, name in named(asked)] if asked is not None else []
 
 
 def _back_to(start: str, leads: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:

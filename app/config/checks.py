@@ -6,13 +6,14 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from urllib.parse import urlsplit
 
-from app.config.bundle_checks import RecipeTools, bundle_faults
+from app.config.bundle_checks import NamedTools, bundle_faults
 from app.config.calls import call_config
 from app.config.document import Document, Fault, MemberPath
 from app.config.explaining import close_to, listed, shown
 from app.config.planner_checks import planner_faults
 from app.config.spec import CircuitBreakerConfig, LLMProvider, OrchestratorConfig, QuorumSpec
 from app.config.tool_checks import ToolsCheck, tool_faults
+from app.config.tool_names import ToolsThere, tool_name_faults
 
 RESERVED = "quorum"
 """`quorum/<strategy>` is a model name that means a strategy."""
@@ -36,7 +37,8 @@ def cross_checks(
     provider: ProviderCheck | None,
     prompts: Mapping[str, frozenset[str]] | None,
     tools: ToolsCheck | None,
-    recipe_tools: RecipeTools | None,
+    recipe_tools: NamedTools | None,
+    tools_there: ToolsThere | None,
     workflows: Callable[[QuorumSpec], list[Fault]] | None,
 ) -> list[Fault]:
     """All faults of `spec`; `document` says what must not be shown as it is."""
@@ -52,6 +54,7 @@ def cross_checks(
         *_prompts(spec, prompts),
         *tool_faults(spec.tools, tools, spec.recipes),
         *bundle_faults(spec, recipe_tools),
+        *tool_name_faults(spec, tools_there, recipe_tools),
         *_bundles(spec, document, recipe, recipe_models),
         *_planner(spec, document, recipe, recipe_models),
         *(workflows(spec) if workflows and spec.workflows else ()),

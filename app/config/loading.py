@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from app.config.spec import LLMProvider, OrchestratorConfig, QuorumSpec
 from app.config.tools import ToolsConfig
 from app.config.workflows import DEFINING, WorkflowConfig
 from app.core.errors import ConfigError
+from app.core.tools import Version
 
 MemberFault = tuple[MemberPath, str]
 """A fault inside a part of the configuration: the member's path within that part, and the message."""
@@ -35,7 +36,8 @@ class Checks:
         recipe_models: the models that a recipe's options name, each with the path of the member that does.
         prompts: the built-in prompts by name, each with the placeholders it may use.
         tools: the faults of the python functions that are named as tools.
-        recipe_tools: the tools of the service that a recipe's options name.
+        recipe_tools: the tools of the service that a recipe's options name, each with the path of the member that does.
+        tools_there: every version of every tool of a configuration but those of MCP servers; None where it is faulty otherwise.
         workflows: the faults of the workflows of a configuration.
     """
 
@@ -44,7 +46,8 @@ class Checks:
     recipe_models: Callable[[OrchestratorConfig], list[MemberFault]] | None = None
     prompts: Mapping[str, frozenset[str]] | None = None
     tools: Callable[[ToolsConfig], list[MemberFault]] | None = None
-    recipe_tools: Callable[[OrchestratorConfig], list[str]] | None = None
+    recipe_tools: Callable[[OrchestratorConfig], list[MemberFault]] | None = None
+    tools_there: Callable[[QuorumSpec], Sequence[tuple[str, Version]] | None] | None = None
     workflows: Callable[[QuorumSpec], list[Fault]] | None = None
 
 
@@ -114,6 +117,7 @@ def _crossed(spec: QuorumSpec, document: Document, checks: Checks) -> list[Fault
         prompts=checks.prompts,
         tools=checks.tools,
         recipe_tools=checks.recipe_tools,
+        tools_there=checks.tools_there,
         workflows=checks.workflows,
     )
 

@@ -4,30 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, cast
+from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from app.config.document import Fault, MemberPath
 from app.config.explaining import close_to, listed
 from app.config.planning import AttributeTest, Match, PlanTarget, TimeWindow
 from app.config.spec import OrchestratorConfig, QuorumSpec
-from app.config.tools import ToolsConfig
 from app.core.conditions import compiled
 from app.core.errors import InvalidRequest
 from app.core.patterns import compiled as compiled_pattern
 from app.core.planning import ARGUMENT_VARIABLES, PLAN_VARIABLES
 from app.core.templates import placeholders
-from app.core.tools import FIRST, Version, parse_reference
 
 OrchestrationCheck = Callable[[MemberPath, OrchestratorConfig], Iterator[Fault]]
 
 RELIABLE: Final = "reliable"
-MCP_SEPARATOR: Final = "__"
-"""Between an MCP server's name and its tool's own."""
 _MOST_PATH: Final = 256
 _CLOCK: Final = re.compile(r"([01]?[0-9]|2[0-3]):[0-5][0-9]")
-_NO_TOOLS: Final = frozenset({"mcp", "families"})
-"""Members of `tools` whose names are none of tools."""
 _OF_TARGETS: Final[Mapping[str, tuple[str, ...]]] = {
     "tool": ("arguments",),
     "recipe": (),
@@ -70,7 +64,6 @@ def _target(path: MemberPath, target: PlanTarget, spec: QuorumSpec, orchestratio
             if kind != given[0] and member in target.model_fields_set:
                 yield Fault((*path, member), f"belongs to a {kind}; this runs a {given[0]}")
     if target.tool is not None:
-        yield from _tool((*path, "tool"), target.tool, spec.tools)
         yield from _arguments((*path, "arguments"), target)
     elif target.recipe is not None:
         yield from _recipe((*path, "recipe"), target.recipe, spec)
@@ -90,20 +83,6 @@ def _recipe(path: MemberPath, name: str, spec: QuorumSpec) -> Iterator[Fault]:
         yield Fault(path, f"{name!r} is not a recipe{close_to(name, spec.recipes) or known}")
     elif recipe.strategy == RELIABLE:
         yield Fault(path, f"{name!r} is of strategy {RELIABLE!r}, which plans itself; name another recipe")
-
-
-def _tool(path: MemberPath, reference: str, config: ToolsConfig) -> Iterator[Fault]:
-    """A fault where there is no such tool. What python functions and MCP servers are called is not known here."""
-    wanted = parse_reference(reference)
-    if wanted is None or config.python or MCP_SEPARATOR in wanted.name:
-        return
-    named = [getattr(config, member) for member in type(config).model_fields if member not in _NO_TOOLS]
-    configured = [cast("dict[str, Any]", tools) for tools in named if isinstance(tools, dict)]
-    references = [*config.builtins, *(name for tools in configured for name in tools)]
-    known = [found for found in map(parse_reference, references) if found is not None]
-    if not any(wanted.fits(found.name, Version(*found.version or FIRST)) for found in known):
-        hint = close_to(reference, references) or f"; tools here: {listed(references)}"
-        yield Fault(path, f"{reference!r} is not a tool{hint}")
 
 
 def _arguments(path: MemberPath, target: PlanTarget) -> Iterator[Fault]:

@@ -114,9 +114,10 @@ class BaseOrchestrator(ABC):
         ones."""
         return ()
 
-    def tools_of(self, options: StrategyOptions) -> Sequence[str]:
-        """The tools of the service that `options` name, by references without patterns."""
-        return ()
+    def tools_of(self, options: StrategyOptions) -> Sequence[tuple[tuple[str | int, ...], str]]:
+        """The tools of the service that `options` name, by references without patterns, each with the path of the member."""
+        named: Sequence[str] = getattr(options, "tools", None) or ()
+        return [(("tools", place), name) for place, name in enumerate(named) if "*" not in name]
 
     def check(self, request: RunRequest, context: RunContext) -> None:  # noqa: B027 - not every strategy refuses something
         """Refuse what this strategy cannot do, before anything is called.

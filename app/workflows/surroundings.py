@@ -9,8 +9,8 @@ from app.config.document import Fault
 from app.config.explaining import close_to, listed
 from app.config.spec import OrchestratorConfig, QuorumSpec
 from app.core.clock import SystemClock
-from app.core.errors import ConfigError, QuorumError
-from app.core.tools import Tool, ToolSpec, parse_reference
+from app.core.errors import QuorumError
+from app.core.tools import Tool, ToolSpec, Version, parse_reference
 from app.orchestration.bundles.tools import Bundles
 from app.tools.mcp.tools import SEPARATOR
 from app.tools.toolbox import Toolbox
@@ -52,6 +52,12 @@ def known_of(
     )
 
 
+def tools_there(spec: QuorumSpec) -> list[tuple[str, Version]] | None:
+    """Every version of every tool that a configuration has but those of MCP servers; None where it is faulty otherwise."""
+    tools = _described(spec)
+    return None if tools is None else [(one.spec.name, one.spec.version) for one in tools.all()]
+
+
 def workflow_faults(spec: QuorumSpec, orchestration: Callable[[OrchestratorConfig], list[MemberFault]]) -> list[Fault]:
     """The faults of the workflows of a configuration."""
     found = [*faults_of_all(spec.workflows, known_of(spec, orchestration)), *_names(spec)]
@@ -81,7 +87,7 @@ def _described(spec: QuorumSpec) -> Toolbox | None:
 
     try:
         return Toolbox(spec.tools.model_copy(update={"mcp": {}}), clock, Path(), more=more)
-    except ConfigError:
+    except (QuorumError, ValueError):
         return None
 
 

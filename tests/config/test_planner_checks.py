@@ -106,8 +106,8 @@ def test_a_default_that_plans_says_what_is_run_otherwise(faults_of: Faults, load
     load_text(text.replace("planner:\n", "planner:\n  otherwise: {recipe: panel}\n"), checks=checks)
 
 
-def test_tools_of_servers_and_functions_are_known_later(load_text: Load, checks: Checks) -> None:
-    load_text(ruled(use="{tool: files__read}"), checks=checks)
+def test_tools_of_servers_are_known_later_and_all_others_now(load_text: Load, checks: Checks) -> None:
+    load_text(ruled(use="{tool: files__read}") + "tools: {mcp: {files: {command: [serve]}}}\n", checks=checks)
     load_text(ruled(use="{tool: 'weather@2'}") + WEATHER, checks=checks)
 
 

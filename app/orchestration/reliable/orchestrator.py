@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from app.core.errors import (
     AllCandidatesFailed,
@@ -44,6 +44,10 @@ class ReliableOrchestrator(BaseOrchestrator):
     Options: ClassVar[type[StrategyOptions]] = ReliableOptions
     brings_tools: ClassVar[bool] = True
     delegates: ClassVar[bool] = True
+
+    def tools_of(self, options: StrategyOptions) -> Sequence[tuple[tuple[str | int, ...], str]]:
+        name = cast("ReliableOptions", options).tool_name
+        return () if name is None else [(("tool_name",), name)]
 
     def check(self, request: RunRequest, context: RunContext) -> None:
         context.settled = decided(context)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
-from typing import ClassVar, cast
+from typing import ClassVar
 
 from app.core.chat import NamedTool, ToolDefinition
 from app.core.errors import InvalidRequest
@@ -37,10 +37,6 @@ class ToolOrchestrator(BaseOrchestrator):
     Options: ClassVar[type[StrategyOptions]] = ToolOptions
     brings_tools: ClassVar[bool] = True
     loops: ClassVar[bool] = True
-
-    def tools_of(self, options: StrategyOptions) -> Sequence[str]:
-        named = cast("ToolOptions", options).tools or ()
-        return [name for name in named if "*" not in name]
 
     def check(self, request: RunRequest, context: RunContext) -> None:
         if request.generation.n > 1:
