@@ -44,13 +44,17 @@ class InnerRun:
 
     def unheard(self, fold: RunFold) -> Iterator[RunEvent]:
         """As `Unheard` of the run that it is inside of."""
+        for call in self.cut():
+            if not fold.has(call):
+                yield HelperFinished(call)
+
+    def cut(self) -> tuple[HelperCall, ...]:
+        """Its calls, once nothing of it is under way any more; where it was cut, also those that had not ended."""
         if self._begun and self.result is None:
             for event in self.run.context.book.unheard(self._fold):
                 self._fold.add(event)
                 self._book(event)
-        for call in self._calls:
-            if not fold.has(call):
-                yield HelperFinished(call)
+        return self.calls
 
     @property
     def calls(self) -> tuple[HelperCall, ...]:

@@ -65,10 +65,14 @@ class Acting:
         run = self._engine.begin_inside(request_of(self._engine, self._context.request, asked, until), inside)
         inner = InnerRun(run, "step")
         self._context.book.add(inner)
-        async with aclosing(inner.events()) as events:
-            async for event in events:
-                outcome.own.add(event)
-                yield event
+        try:
+            async with aclosing(inner.events()) as events:
+                async for event in events:
+                    outcome.own.add(event)
+                    yield event
+        finally:
+            if inner.result is None:  # it was cut, and nobody hears of its calls
+                outcome.own.settle(before, inner.cut())
         if undoing:
             self._book(outcome.own.since(before))
         result = inner.result

@@ -178,7 +178,7 @@ class Actions:
         yield StepStarted(path)
         outcome, began = Outcome(), running.now()
         try:
-            with running.writing(mapped.do) as mark:
+            with running.noting_cuts(path, lambda: outcome.own), running.writing(mapped.do) as mark:
                 source = self.do(mapped.do, replace(doing, path=path, mark=mark), values, outcome)
                 async with aclosing(running.in_time(source, None)) as events:
                     async for event in events:

@@ -117,6 +117,7 @@ class Execution:
                 pass
             else:
                 self._return(level)
+            await self._running.note_cuts()
             self._doubt(level)
             if level.failure is not None and level.failure.code != UNCERTAIN:
                 for warning in await self._partly_done(level):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,6 +41,10 @@ class Tally:
         """The calls beyond the first ones."""
         return Tally(self.calls[size[0] :], self.tools[size[1] :])
 
+    def settle(self, size: tuple[int, int], calls: Iterable[HelperCall]) -> None:
+        """Have `calls` in the place of those of models beyond the first ones."""
+        self.calls[size[0] :] = calls
+
     @property
     def tokens(self) -> int:
         return total_usage(self.calls).total_tokens
@@ -49,6 +54,10 @@ class Tally:
         """Dollars; None where a price is not known."""
         cost = total_cost(self.calls)
         return None if cost is None else cost + sum(tool.cost_usd for tool in self.tools)
+
+    def recorded(self) -> tuple[list[Any], list[Any]]:
+        """The calls of models and of tools, as JSON."""
+        return [orjson.loads(json_bytes(call)) for call in self.calls], [orjson.loads(json_bytes(tool)) for tool in self.tools]
 
 
 @dataclass(slots=True, eq=False)
@@ -74,6 +83,4 @@ class Outcome:
 
     def recorded(self) -> tuple[list[Any], list[Any]]:
         """The calls of models and of tools, as JSON."""
-        return [orjson.loads(json_bytes(call)) for call in self.own.calls], [
-            orjson.loads(json_bytes(tool)) for tool in self.own.tools
-        ]
+        return self.own.recorded()

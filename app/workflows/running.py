@@ -52,6 +52,7 @@ class Running:
         self._count = 0
         self._writing = 0
         self._written = asyncio.Event()
+        self._cut: list[tuple[str, Tally]] = []
 
     def now(self) -> float:
         """On the monotonic clock, in seconds."""
@@ -160,6 +161,22 @@ class Running:
             raise StepFailed(OrchestratorError(f"its expression cannot be evaluated: {error}")) from None
         finally:
             await close(timed)
+
+    @contextmanager
+    def noting_cuts(self, path: str, took: Callable[[], Tally]) -> Generator[None]:
+        """Remember what the step or item at `path` `took` until it was cut, for `note_cuts`."""
+        try:
+            yield
+        except (asyncio.CancelledError, GeneratorExit):
+            if not self.journal.is_over(path):
+                self._cut.append((path, took()))
+            raise
+
+    async def note_cuts(self) -> None:
+        """Write down what was used by what was cut, for who goes on with the run."""
+        cut, self._cut = self._cut, []
+        for path, took in cut:
+            await self.journal.spent(path, *took.recorded())
 
     def left_s(self) -> float:
         """Seconds until the run's deadline."""

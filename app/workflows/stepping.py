@@ -142,7 +142,7 @@ class StepRun:
     async def _uncut(self, tries: Tries) -> AsyncGenerator[RunEvent]:
         """A try. Where it writes, others may cut it only once it is written down what came of it."""
         running = self._running
-        with running.writing(self._step) as self._mark:
+        with running.noting_cuts(self._path, lambda: self._own), running.writing(self._step) as self._mark:
             async with aclosing(self._turn(tries)) as events:
                 async for event in events:
                     yield event
@@ -184,9 +184,9 @@ class StepRun:
         """The failure of a try. What it has used is written down, for who goes on with the run."""
         error = self._running.acting.effects.of(failed.error, self._path, last=False)
         self._hooks.error(self._info, error)
-        calls, tools = self._outcome().recorded()
-        await self._running.journal.spent(self._path, calls, tools)
-        self._own = Tally()
+        spent, self._own = self._own, Tally()
+        await self._running.journal.spent(self._path, *spent.recorded())
+        await self._running.note_cuts()
         return error
 
     def _outcome(self) -> Outcome:

@@ -8,6 +8,7 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -44,7 +45,8 @@ class World:
         if "chat" in request.path:
             question = request.json["messages"][-1]["content"]
             self.asked.append(question)
-            return as_json(completion(f"said: {question}"))
+            self._came[question].set()
+            return replace(as_json(completion(f"said: {question}")), delay_s=self.slow.get(question, 0))
         what = request.json["what"]
         self.did.append(what)
         self._came[what].set()

@@ -164,6 +164,35 @@ async def test_the_calls_of_tries_that_failed_are_recorded(tmp_path: Path, valke
         assert {name for name, some in calls.items() if some} == {"step!spent1", "step!spent2", "each/0!spent4"}, calls
 
 
+@pytest.mark.parametrize("how", ["another step fails", "another item fails", "the run is out of time"])
+async def test_the_calls_that_were_cut_are_recorded_before_anything_is_undone(
+    tmp_path: Path, valkey: EmbeddedValkey, state: StateClient, how: str
+):
+    """So that who goes on with the undos counts them."""
+    slow, bad = ask("slow"), do("bad", "look")
+    first = {"a": {**do("a"), "undo": do("no a")}}
+    steps = {"step": {**slow, "after": ["a"]}, "bad": {**bad, "after": ["a"]}}
+    if how == "another item fails":
+        cases = [{"when": "${item} == 'slow'", **slow}]
+        item = {"switch": {"cases": cases, "default": do("${item}", "look")}}
+        steps = {"step": {"map": {"over": ["slow", "bad"], "do": item}, "after": ["a"]}}
+    if how == "the run is out of time":
+        del steps["bad"]
+    async with world(tmp_path, valkey, flow={"steps": {**first, **steps}}) as there:
+        there.slow["slow"] = 60
+        there.broken["bad"] = 1
+        there.waits["bad"] = "slow"
+        headers = {"Idempotency-Key": how}
+        body = {"budget": {"seconds": 2}} if how == "the run is out of time" else {}
+        said = (await there.service.client.post("/v1/workflows/flow/runs", json=body, headers=headers)).json()
+        assert there.did[-1] == "no a", said
+        lines = await state.commands.hgetall(run_keys("default", said["run_id"]).steps)
+        calls = {name.decode(): record.count(b'"role":"step"') for name, record in lines.items()}
+        assert sum(calls.values()) == 1, calls
+        (cut,) = [name for name, some in calls.items() if some]
+        assert cut.startswith("step/0!spent" if how == "another item fails" else "step!spent")
+
+
 async def test_a_step_that_waits_for_its_next_try_holds_no_slot_of_its_pool(tmp_path: Path, valkey: EmbeddedValkey):
     steps = {
         "a": {**do("a", "look"), "pool": "one", "retry": {"times": 1, "wait_s": 0}},
