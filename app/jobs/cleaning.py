@@ -19,6 +19,8 @@ from app.state.keys import JOB_STREAM
 EVERY_S: Final = 600.0
 LOOK_S: Final = 60.0
 """How often each process looks whether it is due."""
+TAKEN_S: Final = 30.0
+"""How long a process may take for it. One that is killed meanwhile has not done it, and the next that looks does."""
 IDLE_MS: Final = 3_600_000
 """A reader of the stream that has not read for so long is dead: a living one reads every two seconds."""
 
@@ -47,9 +49,13 @@ class Cleaning:
     async def look(self) -> int:
         """Clean up where that is due and nobody else does; how many readers have gone."""
         try:
-            return await self._clean() if await self._queue.once("clean-up", self._every_s) else 0
+            if not await self._queue.once("clean-up", TAKEN_S):
+                return 0
+            gone = await self._clean()
+            await self._queue.did("clean-up", self._every_s)
         except StateUnavailable:
             return 0
+        return gone
 
     async def _clean(self) -> int:
         gone = 0

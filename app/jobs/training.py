@@ -97,7 +97,7 @@ class TrainingJob:
         )
         try:
             async with asyncio.timeout(LONGEST_S):
-                done = asyncio.create_task(process.communicate(self._order(scopes).packed()))
+                done = asyncio.create_task(_said(process, self._order(scopes)))
                 while not (await asyncio.wait({done}, timeout=LEASE_S / 3))[0]:
                     if not await self._lessons.renew(self._owner):
                         done.cancel()
@@ -133,6 +133,19 @@ def lessons_act(actor: Actor, scope: str, version: str) -> Act:
 def _environment() -> dict[str, str]:
     """Ours, without the place where workers leave their metrics: it is no worker."""
     return {name: value for name, value in os.environ.items() if name != "PROMETHEUS_MULTIPROC_DIR"}
+
+
+async def _said(process: Process, order: Order) -> tuple[bytes, bytes]:
+    """Both outputs of a process that obeys `order`. Its input stays open: it ends with whoever holds the other side."""
+    given, out, err = process.stdin, process.stdout, process.stderr
+    if given is None or out is None or err is None:
+        raise RuntimeError("the process was started without its pipes")
+    with suppress(ConnectionError):  # it has ended, and its faults say why
+        given.write(order.packed() + b"\n")
+        await given.drain()
+    said = await asyncio.gather(out.read(), err.read())
+    await process.wait()
+    return said
 
 
 async def _ended(process: Process) -> None:

@@ -1,6 +1,7 @@
 """`python -m app.jobs.training_process`: trains the scopes of the order on standard input; a line of JSON for each comes out.
 
-Training takes a core for seconds: the process that serves starts this one instead, at the lowest priority.
+Training takes a core for seconds: the process that serves starts this one instead, at the lowest priority. The order is the
+first line of the input, which stays open: it ends where that process dies, and so does this one, since another one trains then.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -62,6 +64,13 @@ async def obey(order: Order) -> None:
         await state.close()
 
 
+def _end_with_input() -> None:
+    os.read(sys.stdin.fileno(), 1)
+    os._exit(1)
+
+
 if __name__ == "__main__":
     os.nice(_NICEST)
-    asyncio.run(obey(_ORDER.validate_json(sys.stdin.buffer.read())))
+    order = _ORDER.validate_json(sys.stdin.buffer.readline())
+    threading.Thread(target=_end_with_input, daemon=True).start()
+    asyncio.run(obey(order))

@@ -154,7 +154,13 @@ class JobQueue:
         with reaching_state():
             return cast("list[bytes]", await self._state.commands.lrange(DEAD_JOBS + tenant, 0, most - 1))
 
-    async def once(self, name: str, every_s: float) -> bool:
-        """Whether the caller is the one of all processes that is to do the job `name` now, which comes every `every_s`."""
+    async def once(self, name: str, within_s: float) -> bool:
+        """Whether the caller is the one of all processes that is to do the job `name` now. Where it does not say `did` within
+        `within_s`, it is another's."""
         with reaching_state():
-            return bool(await self._state.commands.set(f"{JOBS}scheduled:{name}", "1", nx=True, px=int(every_s * 1000)))
+            return bool(await self._state.commands.set(f"{JOBS}scheduled:{name}", "1", nx=True, px=int(within_s * 1000)))
+
+    async def did(self, name: str, next_s: float) -> None:
+        """The job `name` is done, and comes again in `next_s`."""
+        with reaching_state():
+            await self._state.commands.set(f"{JOBS}scheduled:{name}", "1", px=int(next_s * 1000))
