@@ -139,7 +139,10 @@ class ActionCheck:
         known = self._scope.known
         config = known.workflow(call.name)
         if config is None:
-            name = call.name.partition("@")[0]
+            name, _, version = call.name.partition("@")
+            if known.workflow(name) is not None:
+                yield Fault((*place, "name"), f"the workflow {name!r} has no version {version!r} that is kept")
+                return
             hint = close_to(name, known.workflows) or f"; there are {listed(known.workflows) or 'none'}"
             yield Fault((*place, "name"), f"{call.name!r} is no workflow{hint}")
             return

@@ -250,7 +250,7 @@ class _Leads:
 
     def of(self, name: str) -> list[str]:
         if name not in self._found:
-            config = self._workflows.get(name) or self._known.workflows.get(name)
+            config = self._workflows.get(name) or self._known.workflow(name)
             called = [] if config is None else list(_called(config, self._known))
             self._found[name] = [to for _, to in called]
             for place, to in called:
@@ -263,7 +263,7 @@ def _called(config: WorkflowConfig, known: Known) -> Iterator[tuple[Place, str]]
     for name, step in config.steps.items():
         for place, action in graph.actions_of(step, ("steps", name)):
             if action.workflow is not None and action.workflow.max_depth is None:
-                yield (*place, "workflow"), action.workflow.name.partition("@")[0]
+                yield (*place, "workflow"), known.called(action.workflow.name)
             if action.tool is not None:
                 called = known.called_by_tool(action.tool.name)
                 if called is not None:

@@ -34,6 +34,7 @@ class Known:
             is known before that server was asked, is in none of these, and `unseen` says so.
         middleware: the names of middleware.
         workflow_recipes: names of those recipes that run a workflow.
+        pinned: what `name@2` refers to; without it there is one version of each, the first.
     """
 
     workflows: Mapping[str, WorkflowConfig] = field(default_factory=dict[str, WorkflowConfig])
@@ -44,10 +45,19 @@ class Known:
     unseen: Callable[[str], bool] = field(default=lambda _: False)
     middleware: Collection[str] = ()
     workflow_recipes: Collection[str] = ()
+    pinned: Callable[[str], WorkflowConfig | None] | None = None
 
     def workflow(self, reference: str) -> WorkflowConfig | None:
-        """The workflow that `name` or `name@2` refers to."""
-        return self.workflows.get(reference.partition("@")[0])
+        """The workflow that `name` (the newest version) or `name@2` refers to."""
+        name, at, version = reference.partition("@")
+        if at and self.pinned is not None:
+            return self.pinned(reference)
+        return self.workflows.get(name) if version in ("", "1") else None
+
+    def called(self, reference: str) -> str:
+        """The same name for references to the same workflow."""
+        name = reference.partition("@")[0]
+        return name if self.workflow(reference) is self.workflow(name) else reference
 
     def called_by_tool(self, reference: str) -> str | None:
         """The workflow that the tool `reference` is; None where it is another tool."""

@@ -154,11 +154,13 @@ class Library:
         """
         key = (tenant, found.name, found.version)
         before = self._checked.get(key)
-        if before is not None and all(self._number(tenant, name) == number for name, number in before[1].items()):
+        if before is not None and all(self._number(tenant, asked) == number for asked, number in before[1].items()):
             self._checked.move_to_end(key)
             return before[0]
-        newest = self._newest(tenant, {found.name: found.config})
-        faults = self._faults(found.name, found.config, newest)
+        is_newest = self._number(tenant, found.name) == found.version
+        name = found.name if is_newest else f"{found.name}@{found.version}"
+        newest = self._newest(tenant, {name: found.config})
+        faults = self._faults(name, found.config, newest)
         if not newest.all_asked:  # which is for hints in faults
             self._checked[key] = faults, newest.asked
             if len(self._checked) > CHECKS_KEPT:
@@ -170,23 +172,29 @@ class Library:
         return self._faults(name, config, self._newest(tenant, {name: config}))
 
     def _faults(self, name: str, config: WorkflowConfig, newest: Newest) -> tuple[Fault, ...]:
-        found = faults_of_all({name: config}, replace(self._known, workflows=newest))
+        found = faults_of_all({name: config}, replace(self._known, workflows=newest, pinned=newest.get))
         return tuple(replace(fault, path=fault.path[1:]) if fault.path[:1] == (name,) else fault for fault in found)
 
     def _newest(self, tenant: str, over: Mapping[str, WorkflowConfig]) -> Newest:
-        def newest(name: str) -> tuple[int, WorkflowConfig | None]:
+        def found(reference: str) -> tuple[int, WorkflowConfig | None]:
+            name, version = reference.partition("@")[0], self._number(tenant, reference)
             configured = self._configured.get(name)
             if configured is not None:
-                return configured.version, configured.config
-            versions = self.stored(tenant, name)
-            return (versions[-1].version, self._opened.open(versions[-1])) if versions else (0, None)
+                return version, configured.config if version else None
+            for one in reversed(self.stored(tenant, name)):
+                if one.version == version:
+                    return version, self._opened.open(one)
+            return 0, None
 
-        return Newest(over, lambda: self.names(tenant), newest)
+        return Newest(over, lambda: self.names(tenant), found)
 
-    def _number(self, tenant: str, name: str) -> int:
-        """The newest version of a workflow; 0 where there is none."""
+    def _number(self, tenant: str, reference: str) -> int:
+        """The version that `name` (the newest) or `name@2` refers to; 0 where there is none."""
+        name, at, wanted = reference.partition("@")
         versions = self.versions(tenant, name)
-        return versions[-1] if versions else 0
+        if not at:
+            return versions[-1] if versions else 0
+        return next((one for one in versions if str(one) == wanted), 0)
 
 
 def said_of(fault: Fault) -> str:

@@ -55,32 +55,32 @@ class Opened:
 
 
 class Newest(Mapping[str, WorkflowConfig]):
-    """The newest definitions by name, each opened where it is asked for.
+    """The newest definitions by name, and those of versions as `name@2`, each opened where it is asked for.
 
     Parameters:
         over: stands before all others.
         names: of all.
-        newest: the version and the definition of a name; 0 and None where there is none.
+        find: the version and the definition of a reference; 0 and None where there is none.
     """
 
     def __init__(
         self,
         over: Mapping[str, WorkflowConfig],
         names: Callable[[], list[str]],
-        newest: Callable[[str], tuple[int, WorkflowConfig | None]],
+        find: Callable[[str], tuple[int, WorkflowConfig | None]],
     ) -> None:
-        self._over, self._names, self._newest = over, names, newest
+        self._over, self._names, self._find = over, names, find
         self.asked: dict[str, int] = {}
-        """The versions of those that were looked up."""
+        """The versions of those that were looked up, by their references."""
         self.all_asked = False
         """Whether somebody wanted to know all names."""
 
-    def __getitem__(self, name: str) -> WorkflowConfig:
-        if name in self._over:
-            return self._over[name]
-        self.asked[name], config = self._newest(name)
+    def __getitem__(self, reference: str) -> WorkflowConfig:
+        if reference in self._over:
+            return self._over[reference]
+        self.asked[reference], config = self._find(reference)
         if config is None:
-            raise KeyError(name)
+            raise KeyError(reference)
         return config
 
     def __iter__(self) -> Iterator[str]:

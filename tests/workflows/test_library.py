@@ -140,3 +140,56 @@ def test_what_is_held_open_is_bounded_in_bytes() -> None:
     assert opened.open(stored("large", {**ASKS, "returns": "x" * 50_000})) is not None
     assert opened.open(many[0]) == first
     assert opened.size <= 10_000
+
+
+TAKES_X = {"inputs": {"x": {"type": "string"}}, **ASKS}
+TAKES_Y = {"inputs": {"y": {"type": "string"}}, **ASKS}
+
+
+def calling(name: str, **inputs: str) -> WorkflowConfig:
+    return WorkflowConfig.model_validate({"steps": {"in": {"workflow": {"name": name, "inputs": inputs}}}})
+
+
+def test_a_call_of_a_pinned_version_is_checked_against_that_version() -> None:
+    world = World()
+    world.put("it", TAKES_X)
+    world.put("it", TAKES_Y)
+    check = world.library.check
+    assert check("a", "outer", calling("it@1", x="1")) == check("a", "outer", calling("it", y="1")) == ()
+    for wrong in (calling("it@1", y="1"), calling("it@2", x="1"), calling("it", x="1")):
+        assert [fault.path for fault in check("a", "outer", wrong)] == [("steps", "in", "workflow", "inputs")]
+    (fault,) = check("a", "outer", calling("it@9", y="1"))
+    assert (fault.path, "has no version '9'" in fault.message) == (("steps", "in", "workflow", "name"), True), fault
+    world.library.configure(QuorumSpec(workflows={"fixed": WorkflowConfig.model_validate(TAKES_X)}), world.known())
+    assert check("a", "outer", calling("fixed@1", x="1")) == ()
+    (fault,) = check("a", "outer", calling("fixed@2", x="1"))
+    assert "has no version '2'" in fault.message
+
+
+def test_circles_are_those_of_the_versions_that_are_called() -> None:
+    world = World()
+    world.put("it", ASKS)
+    assert world.library.check("a", "it", calling("it@1")) == ()
+    world.put("other", ASKS)
+    world.put("it", {"steps": {"in": {"workflow": {"name": "other"}}}})
+    assert world.library.check("a", "other", calling("it@1")) == ()
+    for again in ("it", "it@2"):
+        (fault,) = world.library.check("a", "other", calling(again))
+        assert "runs inside of itself" in fault.message
+    world.put("it", ASKS)
+    world.put("other", {"steps": {"in": {"workflow": {"name": "it"}}}})
+    assert world.library.runnable("a", "it@2").version == 2  # which calls another that calls the newest, not itself
+    fixed = {"steps": {"in": {"workflow": {"name": "fixed@1"}}}}
+    world.library.configure(QuorumSpec(workflows={"fixed": WorkflowConfig.model_validate(fixed)}), world.known())
+    with pytest.raises(InvalidRequest, match="runs inside of itself"):
+        world.library.runnable("a", "fixed")
+
+
+def test_a_version_that_is_not_kept_any_more_is_missed_by_those_that_call_it() -> None:
+    world = World()
+    world.put("it", ASKS)
+    world.put("outer", calling("it@1").model_dump(exclude_unset=True))
+    assert world.library.runnable("a", "outer").version == 1
+    world.library.change(Changed(False, {("a", "it"): (stored("it", ASKS, 2),)}))
+    with pytest.raises(InvalidRequest, match="has no version '1'"):
+        world.library.runnable("a", "outer")
