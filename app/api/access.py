@@ -20,7 +20,7 @@ LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 def authorize(request: Request, services: Services, *scopes: Scope) -> Principal:
-    """Who asks, where the key has one of `scopes`.
+    """Who asks, where the key has one of `scopes`; that it has none is in the audit trail. Needs the running event loop.
 
     Raises:
         Unauthorized: no key, or none that is valid.
@@ -31,6 +31,7 @@ def authorize(request: Request, services: Services, *scopes: Scope) -> Principal
     held = next((scope for scope in scopes if principal.allows(scope)), None)
     request.scope[REQUIRED] = held or scopes[0]
     if held is None:
+        services.refusals.note(services.audit, request, principal, " or ".join(scopes))
         wanted, own = " or ".join(map(repr, scopes)), ", ".join(sorted(principal.scopes))
         raise Forbidden(f"the key {principal.name!r} lacks the scope {wanted}; it has {own}")
     return principal
@@ -120,7 +121,7 @@ def _hostname(url: str) -> str | None:
 
 
 def _needs(*scopes: Scope) -> object:
-    def allowed(request: Request) -> Principal:
+    async def allowed(request: Request) -> Principal:
         return authorize(request, services_of(request), *scopes)
 
     return Depends(allowed)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 from fastapi import Request
 
 from app.api.idempotency.holding import Holds
+from app.api.refusals import Refusals
 from app.config.loading import Loaded
 from app.config.settings import Settings
 from app.core.lifecycle import Draining
@@ -73,6 +74,7 @@ class Services:
     reload: Callable[[], Awaitable[Loaded]]
     announce_reload: Callable[[], Awaitable[None]]
     sync_providers: Callable[[], Awaitable[None]]
+    refusals: Refusals = field(default_factory=Refusals)
 
 
 def services_of(request: Request) -> Services:

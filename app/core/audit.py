@@ -17,6 +17,7 @@ from app.core.principal import DEFAULT_TENANT, Principal
 
 Action = Literal[
     "tool.permission",
+    "route.permission",
     "tool.execute",
     "approval.request",
     "approval.decide",
