@@ -137,6 +137,28 @@ async def test_a_tenant_has_no_more_slots_than_it_may(queue: JobQueue, state: St
     assert await counted(state) == {b"t:a": b"2"}
 
 
+async def test_many_tenants_at_their_bounds_do_not_hide_one_who_is_not(queue: JobQueue, state: StateClient) -> None:
+    bounds = Bounds(per_tenant=1, per_provider={}, max_wait_s=1_000)
+    names = [*(f"t{number:03}" for number in range(700)), "z"]
+    for name in names:
+        for number in range(2):
+            await queue.put(job(f"{name}-{number}", name))
+    first = [await claimed(queue, bounds=bounds) for _ in names]
+    assert sorted(one.tenant for one in first) == names
+    await queue.done("w", next(one for one in first if one.tenant == "z"))
+    assert await state.commands.zrank(f"{JOBS}tenants", "z") == 700
+    found, looks = None, 0
+    while found is None and looks < 50:
+        found, looks = await queue.claim("w", 1, bounds), looks + 1
+    assert found is not None
+    assert found.tenant == "z"
+    for name in ("t500", "t001"):
+        await queue.done("w", next(one for one in first if one.tenant == name))
+    free = {one.tenant for _ in range(20) if (one := await queue.claim("w", 1, bounds))}
+    assert free == {"t500", "t001"}
+    print(f"fairness: behind 700 tenants at their bounds, found at the {looks}th look")
+
+
 async def test_a_provider_at_its_bound_does_not_stop_jobs_of_others(queue: JobQueue) -> None:
     bounds = Bounds(per_tenant=100, per_provider={"p": 1}, max_wait_s=1_000)
     for name, providers in (("one", ("p",)), ("two", ("p", "q")), ("three", ("q",))):

@@ -11,6 +11,8 @@
 --   tenants           sorted set of those who have a lane, by turns taken
 --   delayed, leases   sorted sets of jobs by ms                  used      hash: slots in use, t:<tenant> and p:<provider>
 --   workers           sorted set of processes by ms              turn      the last turn that was taken; rank: the last number
+--   from              how many tenants are passed over at the next look beyond the `FIRST`
+local FIRST, MORE = 128, 128
 local at = KEYS[1]
 local time = redis.call("TIME")
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -96,9 +98,22 @@ local function wake()
   end
 end
 
+-- Tenants beyond the first, others each time.
+local function others()
+  local from = tonumber(redis.call("GET", at .. "from") or FIRST)
+  local found = redis.call("ZRANGE", at .. "tenants", from, from + MORE - 1)
+  if #found < MORE then  -- the end: from the beginning again
+    redis.call("DEL", at .. "from")
+  else
+    redis.call("SET", at .. "from", from + MORE)
+  end
+  return found
+end
+
 -- claim: owner, its free slots, lease in ms, 1 if it leaves the work to workers while there are some, most slots of a tenant,
 -- most ms to wait, then each bounded provider and its most.
--- The next job of the tenant who has had the fewest turns, as far as tenant and providers have slots left, or nothing.
+-- The next job of the tenant who has had the fewest turns, as far as tenant and providers have slots left, or nothing. It looks
+-- at so many tenants, and then at as many others each time, so that those who wait for slots of theirs hide nobody.
 local function claim(owner, free, lease, yields, tenant_most, longest, ...)
   if yields == "1" and redis.call("ZCOUNT", at .. "workers", now, "+inf") > 0 then
     return false
@@ -111,7 +126,7 @@ local function claim(owner, free, lease, yields, tenant_most, longest, ...)
   local function left(name, bound)
     return bound - tonumber(redis.call("HGET", at .. "used", name) or "0")
   end
-  for _, tenant in ipairs(redis.call("ZRANGE", at .. "tenants", 0, 255)) do
+  local function next_of(tenant)
     local room = math.min(tonumber(free), left("t:" .. tenant, tonumber(tenant_most)))
     for _, providers in ipairs(room > 0 and redis.call("ZRANGE", at .. "lanes:" .. tenant, 0, 63) or {}) do
       local id = redis.call("ZRANGE", lane(tenant, providers), 0, 0)[1]
@@ -137,6 +152,18 @@ local function claim(owner, free, lease, yields, tenant_most, longest, ...)
         local epoch = redis.call("HINCRBY", at .. "job:" .. id, "epoch", 1)
         return {id, tenant, job[4], epoch, attempts, granted, now - job[5], job[6] or ""}
       end
+    end
+  end
+  for _, tenant in ipairs(redis.call("ZRANGE", at .. "tenants", 0, FIRST - 1)) do
+    local found = next_of(tenant)
+    if found then
+      return found
+    end
+  end
+  for _, tenant in ipairs(others()) do
+    local found = next_of(tenant)
+    if found then
+      return found
     end
   end
   return false
