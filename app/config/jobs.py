@@ -37,7 +37,9 @@ class BatchesConfig(Spec):
     max_lines: int = Field(default=100_000, ge=1, le=10_000_000)
     max_bytes: int = Field(default=500_000_000, ge=1_000, description="Of an upload. One line is bounded by `limits`.")
     concurrency: int = Field(default=16, ge=1, le=64, description="Lines at once of each part of a batch, of 64 lines.")
-    keep_s: int = Field(default=604_800, ge=60, le=31_536_000, description="Lines and results are kept for so long.")
+    keep_s: int = Field(
+        default=604_800, ge=60, le=31_536_000, description="Lines and results are kept for so long after its end."
+    )
 
 
 class WebhooksConfig(Spec):

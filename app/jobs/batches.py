@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import orjson
 
-from app.config.jobs import BatchesConfig
+from app.config.jobs import BatchesConfig, JobsConfig
 from app.core.clock import Clock
 from app.core.errors import ConfigError, ConflictError, InvalidRequest, NotFound
 from app.core.jobs import Job, Priority
@@ -37,7 +37,7 @@ class BatchRuns:
 
     Parameters:
         sealer: lines are stored encrypted.
-        config: in force now; may be replaced.
+        config, jobs: in force now; may be replaced.
     """
 
     def __init__(
@@ -50,9 +50,11 @@ class BatchRuns:
         sealer: Sealer,
         clock: Clock,
         config: BatchesConfig,
+        jobs: JobsConfig,
         announce: Announce,
     ) -> None:
         self.config = config
+        self.jobs = jobs
         self._store = store
         self._lines = lines
         self._queue = queue
@@ -96,13 +98,18 @@ class BatchRuns:
             await self._put(tenant, f"{upload.id}:{number}:0", size, upload.order.priority, sorted(providers))
         sizes, asked = [size for size, _ in parts], sorted({name for _, names in parts for name in names})
         kept = await self._store.keep(
-            tenant, upload.id, sizes=sizes, providers=asked, created_us=created_us, keep_s=self.config.keep_s
+            tenant, upload.id, sizes=sizes, providers=asked, created_us=created_us, keep_s=self._held_s
         )
         if not kept:
             message = f"the upload took longer than {UPLOAD_S // 60} minutes; make several batches of it"
             raise InvalidRequest(message, code="body_timeout")
         await self._announce(upload.id, min(len(parts), ANNOUNCED))
         return await self.get(tenant, upload.id)
+
+    @property
+    def _held_s(self) -> int:
+        """How long a batch lasts that is not over, from each of its results on: its parts begin within `max_wait_s`."""
+        return self.config.keep_s + self.jobs.max_wait_s
 
     async def _put(self, tenant: str, job_id: str, size: int, priority: Priority, providers: Sequence[str] = ()) -> None:
         slots = min(size, self.config.concurrency)
@@ -167,12 +174,15 @@ class BatchRuns:
         if prepared is None:
             raise ConflictError(f"the batch {batch_id!r} is not over; cancel it first, or wait for its end", param="id")
         round_, parts = prepared
+        await self._store.hold(tenant, batch, self._held_s)
         for number, size in parts:
             await self._put(tenant, f"{batch_id}:{number}:{round_}", size, order.priority, batch.providers)
         left, sealed = [number for number, _ in parts], self._sealed(order, batch_id)
-        await self._store.go_again(tenant, batch, round_, left, sealed, self.config.keep_s)
+        await self._store.go_again(tenant, batch, round_, left, sealed, self._held_s)
         if parts:
             await self._announce(batch_id, min(len(parts), ANNOUNCED))
+        else:
+            await self._store.hold(tenant, batch, self.config.keep_s)
         return await self.get(tenant, batch_id)
 
     async def ended(self, tenant: str, batch_id: str) -> Ended | None:
@@ -199,7 +209,7 @@ class BatchRuns:
             return None
         if batch.status in ("uploading", "retrying"):
             return Later(LOOK_S)
-        place, keep_s = (job.tenant, batch_id, int(number), int(round_)), self.config.keep_s
+        place, keep_s = (job.tenant, batch_id, int(number), int(round_)), self._held_s
         told = await self._store.part(*place, over=False, keep_s=keep_s)
         if told is None:
             return None
@@ -216,8 +226,10 @@ class BatchRuns:
                 if came != "over":
                     return Later() if came == "elsewhere" else Later(max(came, batch.parts / LIMITED_A_SECOND))
         told = await self._store.part(*place, over=True, keep_s=keep_s)
-        if told is not None and told[1] and self._told_to(job.tenant, batch):
-            await self._webhooks.put(job.tenant, batch_id, int(round_))
+        if told is not None and told[1]:
+            await self._store.hold(job.tenant, batch, self.config.keep_s)
+            if self._told_to(job.tenant, batch):
+                await self._webhooks.put(job.tenant, batch_id, int(round_))
         return None
 
     def _told_to(self, tenant: str, batch: BatchRecord) -> str | None:
@@ -237,7 +249,7 @@ class BatchRuns:
             await self._dead.put(job, job.why)
         part = Part(job.tenant, batch, number, order, job.granted, job.why, job.id)
         lines = opened_lines(self._sealer, (job.tenant, batch.id, number), sealed)
-        return await self._lines.run(part, lines, self.config.keep_s)
+        return await self._lines.run(part, lines, self._held_s)
 
 
 def shown(batch: BatchRecord) -> dict[str, Any]:

@@ -97,7 +97,9 @@ class Jobs:
         apart = ApartLines(self.background, running.runs, running.records)
         lines = Lines(running.engine, store, Ledger(state), dialects, draining, apart)
         sealer = secret.sealer("batch")
-        self.batches = BatchRuns(store, lines, queue, self.dead, self.webhooks, sealer, clock, spec.batches, announce)
+        self.batches = BatchRuns(
+            store, lines, queue, self.dead, self.webhooks, sealer, clock, spec.batches, spec.jobs, announce
+        )
         self._cleaning = Cleaning(state, queue)
         self.webhooks.find = {"run": self.background.ended, "batch": self.batches.ended}
         self._worker.work = {"run": self.background.work, "batch": self.batches.work, "webhook": self.webhooks.work}
@@ -115,7 +117,7 @@ class Jobs:
     def configure(self, spec: QuorumSpec) -> None:
         self._worker.config = spec.jobs
         self.webhooks.configure(spec.webhooks)
-        self.batches.config = spec.batches
+        self.batches.config, self.batches.jobs = spec.batches, spec.jobs
 
 
 def _announcements(redis_url: str) -> Announcements:

@@ -20,6 +20,10 @@ from app.state.together import Together
 
 UPLOAD_S: Final = 3_600
 """How long an upload may take; what is there of one that broke off goes then."""
+_LISTED: Final = 2
+"""An index lasts so often as long as a batch that is never begun: one that is runs, and is kept from its end on."""
+_AT_ONCE: Final = 500
+"""Commands in a pipeline."""
 _FAILED: Final = b"0"
 _GOOD: Final = b"1"
 """What a stored result begins with, before its JSON."""
@@ -113,7 +117,8 @@ class Batches:
     async def keep(
         self, tenant: str, batch_id: str, *, sizes: Sequence[int], providers: Sequence[str], created_us: int, keep_s: int
     ) -> bool:
-        """All lines are there: keep them, and list the batch. `sizes` are the lines of each part, `providers` whom they ask.
+        """All lines are there: keep them, and list the batch. `sizes` are the lines of each part, `providers` whom they ask;
+        `keep_s` counts from now, until `hold` says otherwise.
 
         False where the upload took so long that some of it has gone.
         """
@@ -130,10 +135,23 @@ class Batches:
             shape = {"parts": len(sizes), "total": total, "sizes": bytes(sizes), "providers": ",".join(providers)}
             pipe.hset(keys.record, mapping={"status": "queued", **shape})
             pipe.zadd(batch_index(tenant), {batch_id: created_us})
-            pipe.zremrangebyscore(batch_index(tenant), "-inf", created_us - keep_s * 1_000_000)
-            pipe.expire(batch_index(tenant), keep_s)
+            pipe.zremrangebyscore(batch_index(tenant), "-inf", created_us - _LISTED * keep_s * 1_000_000)
+            pipe.expire(batch_index(tenant), _LISTED * keep_s)
             await pipe.execute()
         return True
+
+    async def hold(self, tenant: str, batch: BatchRecord, keep_s: int) -> None:
+        """Keep all of a batch for so long from now."""
+        keys = batch_keys(tenant, batch.id)
+        names = [keys.record, keys.over]
+        for part in range(batch.parts):
+            names += [keys.lines(part), keys.results(part), keys.waiting(part)]
+        for start in range(0, len(names), _AT_ONCE):
+            with reaching_state():
+                pipe = self._state.commands.pipeline(transaction=False)
+                for name in names[start : start + _AT_ONCE]:
+                    pipe.expire(name, keep_s)
+                await pipe.execute()
 
     async def drop(self, tenant: str, batch_id: str, parts: int) -> None:
         """Forget an upload that came to nothing."""

@@ -11,7 +11,7 @@ import pytest
 from app.state.client import StateClient
 from app.state.embedded import EmbeddedValkey
 from app.state.keys import JOBS
-from tests.api.test_batches import DIRECT, over, prompts, uploaded
+from tests.api.test_batches import DIRECT, over, prompts, results, uploaded
 from tests.support.loopback import Answer, Loopback, Received, as_json
 from tests.support.openai_wire import completion
 from tests.support.serving import AT_ONCE, Serving, serving, until, upstream
@@ -131,3 +131,35 @@ async def test_lines_that_cannot_be_read_any_more_are_given_up_once(
             assert [(letter["id"], letter["kind"]) for letter in letters] == [(batch_id, "batch")]
             refused = await other.client.post(f"/v1/batches/{batch_id}/retry")
             assert (refused.status_code, (await over(other.client, batch_id))["retries"]) == (409, 0)
+
+
+async def test_lines_and_results_are_kept_from_its_end_on_however_long_it_took(
+    tmp_path: Path, valkey: EmbeddedValkey, state: StateClient
+) -> None:
+    keep_s, go = 60, asyncio.Event()
+
+    def answer(request: Received) -> Answer:
+        made = as_json(completion())
+        made.wait_for = go if request.json["messages"][0]["content"] == "Say 99" else None
+        return made
+
+    async def lives_s() -> list[int]:
+        keys = [key async for key in state.commands.scan_iter(f"*{batch_id}*:batch*")]
+        assert len(keys) >= 3
+        return [await state.commands.ttl(key) for key in keys]
+
+    async with Loopback(answer) as provider:
+        config = {**upstream(provider.url), "batches": {"keep_s": keep_s}, "jobs": {"max_wait_s": 1_000}}
+        async with serving(tmp_path, valkey.url, config) as service:
+            batch_id = await uploaded(service.client, prompts(100, strategy="direct", models=["m"]))
+            await until(lambda: len(provider.received) == 100, within_s=20)
+            async with asyncio.timeout(10):
+                while len(await results(service.client, batch_id)) < 99:
+                    await asyncio.sleep(0.02)
+            assert min(await lives_s()) > 1_000, "a batch lives for as long as it may wait for its turn, and then some"
+            go.set()
+            await over(service.client, batch_id)
+            async with asyncio.timeout(10):
+                while not all(keep_s - 20 < left <= keep_s for left in await lives_s()):
+                    await asyncio.sleep(0.02)
+            assert (await service.client.post(f"/v1/batches/{batch_id}/retry")).status_code == 202

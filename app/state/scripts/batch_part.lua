@@ -1,5 +1,5 @@
 -- Notes that a part of a batch has been begun, or is over, once; the last one ends the batch.
--- KEYS: batch, set of parts that are over, what the part's lines used.  ARGV: number of the part, round, 1 when it is over, ms to keep the set.
+-- KEYS: batch, set of parts that are over, what the part's lines used.  ARGV: number of the part, round, 1 when it is over, ms to keep the batch and the set.
 -- Returns {1 when it is to be cancelled, 1 when this ended the batch}, or nothing where the batch is not there, or the round is
 -- not its present one.
 local held = redis.call("HMGET", KEYS[1], "status", "cancel", "parts", "round")
@@ -10,6 +10,7 @@ local time = redis.call("TIME")[1]
 if held[1] == "queued" then
   redis.call("HSET", KEYS[1], "status", "running", "started_at", time)
 end
+redis.call("PEXPIRE", KEYS[1], ARGV[4])
 if ARGV[3] ~= "1" then
   return {held[2] and 1 or 0, 0}
 end
