@@ -105,11 +105,18 @@ class Toolbox:
         try:
             return self._registry.find(reference)
         except NotFound:
-            server = self._link.servers.get(reference.partition(SEPARATOR)[0])
-            if SEPARATOR in reference and server is not None and not server.tools:
-                why = f"its MCP server is {server.state}: {server.error or 'it has not said which tools it has'}"
+            why = self.not_yet(reference)
+            if why is not None:
                 raise unavailable(reference.partition("@")[0], why, retry_after=1.0) from None
             raise
+
+    def not_yet(self, reference: str) -> str | None:
+        """Why nothing is known of the tools of the MCP server that `reference`, a name or a pattern, says; None where it is, or
+        it says none."""
+        server = self._link.servers.get(reference.partition(SEPARATOR)[0])
+        if SEPARATOR not in reference or server is None or server.tools:
+            return None
+        return f"its MCP server is {server.state}: {server.error or 'it has not said which tools it has'}"
 
     async def decide(
         self, registered: Registered, caller: ToolCaller, arguments: Mapping[str, Any] | None = _NO_ARGUMENTS

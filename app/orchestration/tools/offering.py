@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Final
 
@@ -28,11 +28,12 @@ DEEPEST: Final = 3
 @dataclass(frozen=True, slots=True)
 class Offer:
     """`served` are the tools that are run here, by name; `client` those whose calls are handed to the client. `notes` say what
-    is not offered though it was asked for."""
+    is not offered though it was asked for; `named` are those that were asked for by name."""
 
     served: Mapping[str, Registered]
     client: tuple[ToolDefinition, ...] = ()
     notes: tuple[str, ...] = ()
+    named: frozenset[str] = frozenset()
 
     def definitions(self, context: RunContext, profile: ModelProfile) -> tuple[ToolDefinition, ...]:
         """All of them, as a model of this family is told of them."""
@@ -71,7 +72,17 @@ def wanted(
     if many > MOST_TOOLS:
         message = f"{many} tools would be offered, and {MOST_TOOLS} may be; name those that are needed in options.tools"
         raise InvalidRequest(message, param="options.tools")
-    return Offer(served, client, notes if names is not None else ())
+    if names is None or toolbox is None:
+        return Offer(served, client)
+    named = frozenset(name.partition("@")[0] for name in names)
+    return Offer(served, client, (*notes, *_fitting_nothing(toolbox, names)), named)
+
+
+def _fitting_nothing(toolbox: Toolbox, names: Sequence[str]) -> Iterator[str]:
+    there = {one.spec.name for one in toolbox.all()}
+    for name in names:
+        if "*" in name and not any(fnmatchcase(one, name) for one in there):
+            yield f"{name!r} in options.tools fits no tool" + (f": {why}" if (why := toolbox.not_yet(name)) else "")
 
 
 def _may_be_inside(one: Registered, inside: EnclosingRun | None) -> bool:
@@ -107,15 +118,19 @@ def _named(toolbox: Toolbox | None, names: Sequence[str] | None) -> list[Registe
 
 
 async def permitted(offer: Offer, toolbox: Toolbox | None, caller: ToolCaller) -> Offer:
-    """`offer` without the tools of the service that `caller` may not have run, whatever the arguments."""
+    """`offer` without the tools of the service that `caller` may not have run, whatever the arguments. Of those that were asked
+    for by name the notes say why."""
     if toolbox is None or not offer.served:
         return offer
     served: dict[str, Registered] = {}
+    notes = list(offer.notes)
     for name, one in offer.served.items():
         decision = await toolbox.decide(one, caller)
         if decision.effect != "deny" or decision.depends:
             served[name] = one
-    return Offer(served, offer.client, offer.notes)
+        elif name in offer.named:
+            notes.append(f"the tool {name!r} is not offered: {decision.reason}")
+    return replace(offer, served=served, notes=tuple(notes))
 
 
 def check_choice(request: RunRequest) -> None:

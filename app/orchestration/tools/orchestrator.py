@@ -58,8 +58,8 @@ class ToolOrchestrator(BaseOrchestrator):
         offer: Offer = context.settled
         first, *others = (model.profile.name for model in context.models)
         then = f"; {', '.join(repr(name) for name in others)} would go on in its place" if others else ""
-        many = len(offer.names)
-        reason = f"{first!r} answers with {many} tools at hand, in {options.max_steps} steps at most{then}"
+        many = "1 tool" if len(offer.names) == 1 else f"{len(offer.names)} tools"
+        reason = f"{first!r} answers with {many} at hand, in {options.max_steps} steps at most{then}"
         return PlanDecision("tools", (first,), fallbacks=tuple(others), reason=reason)
 
     def worst_case(self, request: RunRequest, context: RunContext) -> Sequence[PlannedCall]:
