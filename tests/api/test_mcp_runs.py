@@ -157,7 +157,8 @@ async def test_a_run_that_begins_while_the_server_is_away_says_so_and_may_be_mad
         async with using(server, tmp_path, valkey) as service:
             server.kill()
             [call] = (await as_one_json(service, asked('far__add {"a": 1, "b": 2}')))["tool_calls"]
-            assert call["error"]["code"] == "tool_failed"  # which is how it is noticed, or within a minute
+            assert call["error"]["code"] == "tool_unavailable"  # which is how it is noticed, or within a minute
+            assert "nothing of the call was sent" in call["error"]["message"]
             await becomes(service, up=False)
             [call] = (result := await as_one_json(service, asked("far__hang {}")))["tool_calls"]
             assert (result["status"], call["error"]["code"]) == ("succeeded", "tool_unavailable")

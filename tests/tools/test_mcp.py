@@ -281,6 +281,21 @@ async def test_a_url_that_goes_away_is_told_and_found_again(toolbox: MakeToolbox
             assert await ok(box, "far__add", a=1, b=2) == {"result": 3}
 
 
+async def test_a_call_to_a_url_that_has_gone_while_nobody_called_was_never_sent(toolbox: MakeToolbox, tmp_path: Path) -> None:
+    port, notes = free_port(), tmp_path / "far"
+    box = toolbox(mcp={"far": {"url": f"http://127.0.0.1:{port}/mcp"}})
+    async with started_only(box):
+        with listening(notes, port) as process:
+            await until(lambda: is_up(box, "far"), within_s=UP_S)
+            assert await ok(box, "far__add", a=1, b=2) == {"result": 3}
+            process.kill()
+            process.wait()
+            result = await box.execute("far__note", {"text": "x"}, ME)
+        assert (fault(result).code, result.untried) == ("tool_unavailable", True)
+        assert "nothing of the call was sent" in fault(result).message
+        await until(lambda: is_down(box, "far"), within_s=UP_S)
+
+
 @asynccontextmanager
 async def started_only(box: Toolbox) -> AsyncIterator[None]:
     box.start()

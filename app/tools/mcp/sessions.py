@@ -24,6 +24,7 @@ from mcp.shared.exceptions import MCPError
 
 from app.tools.mcp.bounds import MAX_MESSAGE_BYTES, bounded_body, bounded_lines
 from app.tools.mcp.frames import Failure, ServerState
+from app.tools.mcp.reaching import REACHED, Reached, ReachingClient
 
 FIRST_DELAY_S: Final = 0.25
 LONGEST_DELAY_S: Final = 10.0
@@ -93,10 +94,12 @@ class Session:
             return _failure("away", self.error or ("it has ended" if client else "it is being started"))
         self.calls += 1
         self._idle.clear()
+        reached = Reached()
+        REACHED.set(reached)  # for this call alone, which is a task of its own
         try:
             result = await client.call_tool(tool, arguments, read_timeout_seconds=timeout_s, meta=meta or None)
         except MCPError as error:
-            return await self._refused(error, timeout_s)
+            return await self._refused(error, timeout_s, reached)
         except TimeoutError:
             return _failure("timeout", f"no answer within {timeout_s:g} s")
         except Exception as error:  # the boundary: whatever the library raises is told, not passed on
@@ -107,7 +110,11 @@ class Session:
                 self._idle.set()
         return _content(result, most_bytes)
 
-    async def _refused(self, error: MCPError, timeout_s: float) -> dict[str, Any]:
+    async def _refused(self, error: MCPError, timeout_s: float, reached: Reached) -> dict[str, Any]:
+        if reached.refused and not reached.sent:
+            self._why_ended = reached.refused
+            self._ended.set()
+            return _failure("away", f"{reached.refused}; nothing of the call was sent")
         if error.code == types.REQUEST_TIMEOUT:
             return _failure("timeout", f"no answer within {timeout_s:g} s")
         if error.code in _GONE or self._ended.is_set() or not await self._answers():
@@ -172,7 +179,7 @@ class Session:
         config = self._config
         if config.get("url"):
             http = await stack.enter_async_context(
-                httpx2.AsyncClient(
+                ReachingClient(
                     headers={"Accept-Encoding": "identity", **(config.get("headers") or {})},
                     timeout=httpx2.Timeout(_HTTP_CONNECT_S, read=None),
                     event_hooks={"response": [bounded_body]},
