@@ -13,6 +13,7 @@ import structlog
 
 from app.api.idempotency.executions import Executions
 from app.api.idempotency.holding import Holds
+from app.api.idempotency.refused import Refused
 from app.api.lines import dialects
 from app.api.queued import QueuedReader
 from app.api.services import Services
@@ -39,6 +40,7 @@ from app.orchestration.reviewing.reviews import Reviews
 from app.orchestration.runs.host import RunHost
 from app.orchestration.runs.signals import Signals
 from app.orchestration.runs.stored import StoredRuns
+from app.orchestration.runs.withdrawal import Withdrawal
 from app.state.approvals import ApprovalStore, Ready
 from app.state.audit import AuditStore
 from app.state.client import StateClient
@@ -130,11 +132,13 @@ class Container:
         self._signals = Signals(SignalStore(state), clock, self._go_on)
         sealer = secret.sealer("request")
         self._holds = Holds(requests, sealer, spec.idempotency)
-        self.executions = Executions(requests, sealer, spec.idempotency, self._runs.close, self._holds.has)
+        withdrawal = Withdrawal(self._engine, self._host, records, self._approvals)
+        refused = Refused(withdrawal, self._runs)
+        self.executions = Executions(requests, sealer, spec.idempotency, refused.close, self._holds.has)
         draining.at_end(self.executions.leave)  # before their runs: who waits for them is told by the requests
         draining.at_end(self._host.leave)
         self._jobs = Jobs(
-            Running(self._engine, self._conversations, self._approvals, self._host, records, self._runs),
+            Running(self._engine, self._conversations, self._approvals, self._host, records, self._runs, withdrawal),
             QueuedReader(self._engine, self._keys),
             dialects(self._engine, self._keys),
             state,

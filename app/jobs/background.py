@@ -33,6 +33,7 @@ from app.orchestration.runs.host import RunHost
 from app.orchestration.runs.hosted import Handing
 from app.orchestration.runs.run_log import record_of
 from app.orchestration.runs.taking import check_same, go_on_from, left_of, read_paused, withdrawing
+from app.orchestration.runs.withdrawal import Origin, Withdrawal
 from app.state.jobs import Claimed, JobQueue
 from app.state.queued_runs import QueuedRuns
 from app.state.run_records import UNDER_WAY, Record, RunRecords
@@ -59,6 +60,7 @@ class BackgroundRuns:
         approvals: Approvals,
         host: RunHost,
         records: RunRecords,
+        withdrawal: Withdrawal,
         waiting: QueuedRuns,
         queue: JobQueue,
         dead: DeadLetters,
@@ -74,6 +76,7 @@ class BackgroundRuns:
         self._approvals = approvals
         self._host = host
         self._records = records
+        self._withdrawal = withdrawal
         self._endings = Endings(host, records, approvals)
         self._waiting = waiting
         self._queue = queue
@@ -149,6 +152,9 @@ class BackgroundRuns:
         except StateUnavailable:
             raise
         except QuorumError as error:  # what was possible when it was accepted is not any more
+            digest, asked = request.keyed or QUEUE, (request.request_id, request.traceparent, request.address)
+            if begun and await self._withdrawal.withdraw(job.id, digest, request.who, Origin(*asked), error):
+                return None
             await self._endings.give_up(job.tenant, job.id, report(error))
             return None
         taken = await self._host.take(run, request.keyed or QUEUE)

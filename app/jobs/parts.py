@@ -24,6 +24,7 @@ from app.orchestration.conversations.conversations import Conversations
 from app.orchestration.engine import Engine
 from app.orchestration.runs.host import RunHost
 from app.orchestration.runs.stored import StoredRuns
+from app.orchestration.runs.withdrawal import Withdrawal
 from app.state.batches import Batches
 from app.state.client import StateClient
 from app.state.deliveries import Deliveries
@@ -47,6 +48,7 @@ class Running:
     host: RunHost
     records: RunRecords
     runs: StoredRuns
+    withdrawal: Withdrawal
 
 
 class Jobs:
@@ -85,6 +87,7 @@ class Jobs:
             running.approvals,
             running.host,
             running.records,
+            running.withdrawal,
             QueuedRuns(state),
             queue,
             self.dead,

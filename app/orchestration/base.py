@@ -134,6 +134,10 @@ class BaseOrchestrator(ABC):
         """The signals that a run may wait for, by name, each with the JSON schemas that its payload must fit."""
         return {}
 
+    def began_with(self, context: RunContext) -> JsonObject:
+        """The options of a run that keeps its steps, as it is to find them whenever it goes on."""
+        return context.options.model_dump(mode="json")
+
     def plan(self, request: RunRequest, context: RunContext) -> PlanDecision:
         """What would run and why, as estimates show it. Nothing is called."""
         names = tuple(model.profile.name for model in context.models)

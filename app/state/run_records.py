@@ -32,6 +32,9 @@ UNDER_WAY: Final = frozenset({"queued", "running", PAUSED})
 TURNS_SEEN: Final = "turns_seen"
 """In the record of a run: how many turns its conversation had ever had when the run joined it."""
 
+BEGAN_WITH: Final = "began_with"
+"""In the record of a run: strategy and options of one that takes back what it did, whatever its recipe says by then."""
+
 TAKEOVER_S: Final = 15.0
 """How long a run that somebody is to go on with may be without an owner: leases are looked after more often than that."""
 
@@ -219,6 +222,12 @@ class RunRecords:
         with reaching_state():
             found = cast("bytes | None", await self._state.commands.hget(run_keys(tenant, run_id).record, TURNS_SEEN))
         return int(found) if found else None
+
+    async def began_with(self, tenant: str, run_id: str) -> bytes:
+        """The JSON of what a run began with that takes back what it did; empty of another, and where it is not kept."""
+        with reaching_state():
+            found = cast("bytes | None", await self._state.commands.hget(run_keys(tenant, run_id).record, BEGAN_WITH))
+        return found or b""
 
     async def paused(self, tenant: str, run_id: str) -> tuple[Literal["kept", "deleted", "unknown"], bytes]:
         """Whether a run of that id is kept, and the JSON of what had come of it when it was last paused, empty if it never was

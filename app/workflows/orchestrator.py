@@ -148,6 +148,10 @@ class WorkflowOrchestrator(BaseOrchestrator):
                         waiting.append(self.library.find(context.request.tenant, action.workflow.name).config)
         return found
 
+    def began_with(self, context: RunContext) -> JsonObject:
+        settled, options = context.settled, context.options
+        return {"workflow": options.workflow, "inputs": settled.inputs if isinstance(settled, _Settled) else options.inputs}
+
     def plan(self, request: RunRequest, context: RunContext) -> PlanDecision:
         settled: _Settled = context.settled
         found = settled.found

@@ -229,3 +229,53 @@ async def test_a_paused_run_goes_on_or_is_taken_back_by_the_definition_that_it_b
                 assert (found["status"], there.did[3:]) == ("cancelled", ["no id-hotel", "no flight"]), found
         finally:
             await client.delete("/v1/workflows/mine")
+
+
+async def without_recipe(there: World) -> None:
+    config = yaml.safe_load(there.service.config.read_text())
+    del config["recipes"]
+    there.service.configure(config)
+    assert (await there.service.client.post("/v1/admin/reload")).status_code == 200
+
+
+@pytest.mark.parametrize("wakes", ["approve", "cancel"])
+@pytest.mark.parametrize("how", ["waited for", "with a key", "in the background", "chat"])
+async def test_a_paused_run_whose_recipe_is_removed_is_taken_back_and_says_so(
+    tmp_path: Path, valkey: EmbeddedValkey, how: str, wakes: str
+) -> None:
+    each = {
+        "map": {"over": ["x", "y"], "do": do("${item}"), "concurrency": 1},
+        "undo": do("no items ${inputs.input}"),
+        "after": ["hotel"],
+    }
+    rest = {"wait": {**do("wait", "look"), "after": ["hotel"]}}
+    flow = {"inputs": {"input": {"type": "string"}}, "steps": {**BOOKING["steps"], **rest, "each": each}}
+    async with world(tmp_path, valkey, flow=flow) as there:
+        config = yaml.safe_load(there.service.config.read_text())
+        recipes = {"book": {"strategy": "workflow", "options": {"workflow": "flow"}}}
+        there.service.configure({**config, "recipes": recipes})
+        client = there.service.client
+        assert (await client.post("/v1/admin/reload")).status_code == 200
+        await approving(there, "do", "y")
+        headers = {"Idempotency-Key": f"{how} {wakes}"} if how == "with a key" else {}
+        if how == "chat":
+            chat = {"model": "book", "messages": [{"role": "user", "content": "all"}]}
+            said = await client.post("/v1/chat/completions", json=chat)
+        else:
+            body = {"recipe": "book", "input": "all", "background": how == "in the background"}
+            said = await client.post("/v1/orchestrations", json=body, headers=headers)
+        where = said.headers["location"]
+        async with asyncio.timeout(10):
+            while (waiting := (await client.get(where)).json())["status"] != "needs_approval":
+                await asyncio.sleep(0.02)
+        assert sorted(there.did) == ["flight", "hotel", "never", "wait", "x"]
+        there.did.clear()
+        await without_recipe(there)
+        if wakes == "approve":
+            path = f"/v1/approvals/{waiting['approvals'][0]['id']}"
+            assert (await client.post(path, json={"decision": "approve"})).status_code == 200
+        else:
+            assert (await client.post(f"{where}/cancel")).status_code in (200, 202)
+        found = await ended(client, waiting["id"])
+        assert there.did == ["no items all", "no id-hotel", "no flight"]
+        assert (found["status"], "'book'" in found["error"]["message"]) == ("failed", True), found["error"]

@@ -52,7 +52,7 @@ class Executions:
         records: IdempotencyRecords,
         sealer: Sealer,
         config: IdempotencyConfig,
-        close: Callable[[str, str, QuorumError], Awaitable[bool]],
+        close: Callable[[KeyedRequest, str, QuorumError], Awaitable[bool]],
         held: Callable[[RequestId], bool],
     ) -> None:
         self._held = held
@@ -179,7 +179,7 @@ class Executions:
         if refusal is None:
             return
         try:
-            closed = await self._close(execution.request.id.tenant, execution.ticket.run_id, refusal)
+            closed = await self._close(execution.request, execution.ticket.run_id, refusal)
         except StateUnavailable:
             execution.scope[AGAIN] = True  # else nobody would find it again
             raise

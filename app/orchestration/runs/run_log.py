@@ -15,7 +15,7 @@ from app.core.run_json import RESYNC, LoggedEvent, event_json, json_bytes
 from app.core.runs import OrchestrationOutput
 from app.orchestration.run import Run
 from app.orchestration.runs.window import EventWindow
-from app.state.run_records import TURNS_SEEN, Append, Appended, Ownership, Snapshot
+from app.state.run_records import BEGAN_WITH, TURNS_SEEN, Append, Appended, Ownership, Snapshot
 
 CHUNK_EVENTS: Final = 500
 CHUNK_BYTES: Final = 1_000_000
@@ -150,6 +150,9 @@ def record_of(run: Run, created_us: int, on_disconnect: OnDisconnect, resumable:
         fields["resumable"] = resumable
         if run.strategy.keeps_steps:
             fields["ends_itself"] = "1"
+            fields[BEGAN_WITH] = orjson.dumps(
+                {"strategy": run.strategy.name, "options": dict(run.strategy.began_with(run.context))}
+            )
     if run.context.conversation is not None:
         fields[TURNS_SEEN] = str(run.context.conversation.seen)
     signals = run.strategy.signals(run.context)
