@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
+from typing import Final
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 
 from app.api import docs
@@ -61,6 +63,10 @@ ROUTERS = (
     operations.router,
 )
 
+TELEMETRY: Final[TelemetryConfig] = {"metrics": False, "logs": False}
+"""What the framework tells OpenTelemetry of requests by itself: spans, where the process traces. What it counts and logs is
+counted and logged here, and its log would hold what was wrong with a request in the request's own words."""
+
 
 def create_app(settings: Settings) -> FastAPI:
     """The service as one worker runs it.
@@ -78,7 +84,9 @@ def create_app(settings: Settings) -> FastAPI:
             app.state.summary = container.summary()
             yield
 
-    app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
+    app = FastAPI(
+        lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False, telemetry=TELEMETRY
+    )
     app.state.draining = container.services.draining
     app.state.reload = container.reload_on_signal
     for router in ROUTERS:

@@ -76,7 +76,10 @@ class HttpClient:
         Raises:
             ProviderError: nothing came back (`connection`, `timeout` or `incomplete`).
         """
-        request = httpx.Request(method, url, headers=headers, content=content, extensions=self._extensions)
+        # Given as a stream, the request is sent as it stands: aiohttp says host and length, and httpx need not look for them.
+        stream = httpx.ByteStream(content)
+        request = httpx.Request(method, url, headers=headers, stream=stream, extensions=self._extensions)
+        request.read()
         try:
             return await self._transport.handle_async_request(request)
         except (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, OSError, ValueError) as error:
