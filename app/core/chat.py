@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from app.core.errors import ErrorReport, FailureClass
 from app.core.messages import Message, ReasoningPart, ToolCallPart
 from app.core.usage import NO_USAGE, Usage
+from app.core.values import value
 
 if TYPE_CHECKING:
     from app.core.budgets import Purse
@@ -19,7 +20,7 @@ JsonObject = Mapping[str, Any]
 """A JSON object whose shape is the caller's or the vendor's, such as a JSON schema."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ToolDefinition:
     """A function that a model may ask for. `parameters` is a JSON schema of type object."""
 
@@ -29,7 +30,7 @@ class ToolDefinition:
     strict: bool | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class NamedTool:
     """The choice of one tool by name."""
 
@@ -39,7 +40,7 @@ class NamedTool:
 ToolChoice = Literal["auto", "none", "required"] | NamedTool
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ResponseFormat:
     """The shape of the answer. `schema` is for `json_schema` alone."""
 
@@ -50,7 +51,7 @@ class ResponseFormat:
     description: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Generation:
     """Sampling and limits. None leaves a setting to the model."""
 
@@ -77,7 +78,7 @@ CacheMode = Literal["use", "refresh", "off"]
 AttemptOutcome = Literal["ok", "error", "cancelled"]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Attempt:
     """One HTTP call to a provider. `started_at` is Unix time in seconds."""
 
@@ -115,7 +116,7 @@ class CallContext:
     wasted: Usage = NO_USAGE
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ChatRequest:
     """A prompt for one model.
 
@@ -133,7 +134,7 @@ class ChatRequest:
     context: CallContext = field(default_factory=CallContext, compare=False, repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Choice:
     """One answer of a response. `native_finish_reason` is the vendor's own word, `logprobs` OpenAI's shape."""
 
@@ -148,7 +149,7 @@ class Choice:
     reasoning_parts: tuple[ReasoningPart, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ChatResponse:
     """A whole response. `created` is Unix time in seconds; `model` is what the provider says it used."""
 

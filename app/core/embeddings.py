@@ -4,15 +4,15 @@ conversation, and its response vectors in place of choices."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from app.core.chat import ChatRequest, ChatResponse
 from app.core.messages import user
+from app.core.values import value
 
 Vector = tuple[float, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class EmbeddingRequest(ChatRequest):
     """Texts to embed. `messages` are the same texts, as budgets count them; `dimensions` None leaves them to the model."""
 
@@ -20,7 +20,7 @@ class EmbeddingRequest(ChatRequest):
     dimensions: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class EmbeddingResponse(ChatResponse):
     """A vector for each text, in their order."""
 

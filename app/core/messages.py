@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Literal
+
+from app.core.values import value
 
 Role = Literal["system", "user", "assistant", "tool"]
 ImageDetail = Literal["auto", "low", "high"]
@@ -11,12 +13,12 @@ Speaker = tuple[str, str]
 """The provider and the family of a model."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class TextPart:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ImagePart:
     """An image by `url` or as base64 `data` with its `media_type` (exactly one of the two)."""
 
@@ -26,7 +28,7 @@ class ImagePart:
     detail: ImageDetail | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class DocumentPart:
     """A document by `url` or as base64 `data` with its `media_type` (exactly one of the two)."""
 
@@ -36,7 +38,7 @@ class DocumentPart:
     name: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ReasoningPart:
     """A model's own reasoning, kept because some vendors want it back unchanged in the next turn.
 
@@ -48,7 +50,7 @@ class ReasoningPart:
     redacted: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ToolCallPart:
     """A model's request to call a tool. `arguments` is the JSON text as the model wrote it; `signature` is Gemini's seal."""
 
@@ -58,7 +60,7 @@ class ToolCallPart:
     signature: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ToolResultPart:
     """What a tool returned for the call `call_id`. `name` is the tool's, which Gemini asks for."""
 
@@ -75,7 +77,7 @@ class ToolResultPart:
 Part = TextPart | ImagePart | DocumentPart | ReasoningPart | ToolCallPart | ToolResultPart
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Message:
     """One turn. Tool results are messages of role `tool`, one or more results each.
 

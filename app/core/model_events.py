@@ -7,28 +7,29 @@ carries the whole response, so who does not watch needs no second way of reading
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
 from app.core.chat import ChatResponse, Choice, FinishReason, JsonObject
 from app.core.messages import ReasoningPart, ToolCallPart
+from app.core.values import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ResponseStarted:
     id: str
     model: str
     created: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class TextDelta:
     text: str
     choice: int = 0
     logprobs: JsonObject | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ReasoningDelta:
     """A piece of reasoning. A `signature` or `redacted` seals the piece before it; what follows starts a new part."""
 
@@ -38,13 +39,13 @@ class ReasoningDelta:
     redacted: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RefusalDelta:
     text: str
     choice: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ToolCallDelta:
     """A piece of the tool call `index` of its choice. `id` and `name` come with the first piece, `arguments` in pieces."""
 
@@ -56,7 +57,7 @@ class ToolCallDelta:
     signature: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ResponseFinished:
     response: ChatResponse
 

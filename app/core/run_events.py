@@ -7,7 +7,7 @@ A strategy yields these; the engine adds `RunStarted`, completes the last one an
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, ClassVar, Literal
 
 from app.core.approvals import Approval
@@ -27,12 +27,13 @@ from app.core.runs import (
 )
 from app.core.tool_runs import ToolRun
 from app.core.tools import SideEffect
+from app.core.values import value
 
 DeltaKind = Literal["text", "reasoning", "refusal", "tool_call"]
 EvidencePhase = Literal["bundle_started", "replicate_done", "partial_summary", "bundle_ready"]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RunStarted:
     type: ClassVar[str] = "run.started"
     strategy: str
@@ -44,13 +45,13 @@ class RunStarted:
     conversation_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class PlanMade:
     type: ClassVar[str] = "plan.made"
     plan: PlanDecision
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CandidateStarted:
     type: ClassVar[str] = "candidate.started"
     candidate_id: str
@@ -60,7 +61,7 @@ class CandidateStarted:
     layer: int = 1
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CandidateDelta:
     type: ClassVar[str] = "candidate.delta"
     candidate_id: str
@@ -70,13 +71,13 @@ class CandidateDelta:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CandidateFinished:
     type: ClassVar[str] = "candidate.finished"
     candidate: Candidate
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CandidateFailed:
     """Failed or cancelled, as `candidate.status` says."""
 
@@ -84,7 +85,7 @@ class CandidateFailed:
     candidate: Candidate
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CandidateScored:
     """A score given after the candidate had finished."""
 
@@ -93,7 +94,7 @@ class CandidateScored:
     score: float
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class HelperFinished:
     """A helper call is over, well or not."""
 
@@ -101,7 +102,7 @@ class HelperFinished:
     call: HelperCall
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class LinkPassed:
     """A chain is through with one of its links: it answered, handed over, failed the run, or was skipped."""
 
@@ -109,13 +110,13 @@ class LinkPassed:
     link: PathLink
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class AnalysisFinished:
     type: ClassVar[str] = "analysis.finished"
     analysis: Analysis
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class EvidenceUpdated:
     """Evidence as it grows. That of a bundle tool names its `call_id`: it is not the run's own, and the call returns the last
     of it."""
@@ -127,7 +128,7 @@ class EvidenceUpdated:
     call_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ToolCalled:
     """A model has asked for a tool of the service; `arguments` is JSON text as it wrote it."""
 
@@ -141,7 +142,7 @@ class ToolCalled:
     candidate_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ToolReturned:
     """A call of a tool is over, well or not, or was not made, as `call.status` says."""
 
@@ -149,7 +150,7 @@ class ToolReturned:
     call: ToolRun
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ApprovalRequested:
     """A call of a tool waits for a person."""
 
@@ -157,7 +158,7 @@ class ApprovalRequested:
     approval: Approval
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ApprovalDecided:
     """What became of it, as the run has found it."""
 
@@ -165,34 +166,34 @@ class ApprovalDecided:
     approval: Approval
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StepStarted:
     type: ClassVar[str] = "step.started"
     step: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StepFinished:
     type: ClassVar[str] = "step.finished"
     step: str
     result: JsonObject
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StepSkipped:
     type: ClassVar[str] = "step.skipped"
     step: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StepCompensated:
     type: ClassVar[str] = "step.compensated"
     step: str
     action: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class OutputDelta:
     """A piece of the answer. For `tool_call`, `text` is a piece of the arguments and `tool_call` says whose."""
 
@@ -204,7 +205,7 @@ class OutputDelta:
     logprobs: JsonObject | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ToolCallHead:
     """Which tool call a piece belongs to; `id` and `name` come with its first piece."""
 
@@ -214,7 +215,7 @@ class ToolCallHead:
     signature: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class OutputReset:
     """Forget the answer so far: it starts over.
 
@@ -226,13 +227,13 @@ class OutputReset:
     aside: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Warning:  # noqa: A001 - the contract's name for this event
     type: ClassVar[str] = "warning"
     message: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RunPaused:
     """The run waits, and no process has it. It is not over: what follows comes into the same log.
 
@@ -247,13 +248,13 @@ class RunPaused:
     timing: Timing = Timing()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RunResumed:
     type: ClassVar[str] = "run.resumed"
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RunRestarted:
     """Folds start over; finished candidates are kept."""
 
@@ -261,7 +262,7 @@ class RunRestarted:
     epoch: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Ending:
     """How one choice of the answer ended."""
 
@@ -270,7 +271,7 @@ class Ending:
     native_finish_reason: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RunFinished:
     """The run is over and has an answer. A strategy says where it came from; the engine adds `timing` and `result`."""
 
@@ -284,7 +285,7 @@ class RunFinished:
     result: OrchestrationOutput | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RunFailed:
     type: ClassVar[str] = "run.failed"
     error: ErrorReport

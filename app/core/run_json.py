@@ -83,7 +83,7 @@ def payload(event: RunEvent) -> dict[str, Any]:
                 members["logprobs"] = event.logprobs
             return members
         case _:
-            return {name: getattr(event, name) for name in event.__slots__}
+            return {name: getattr(event, name) for name in event.__match_args__}
 
 
 def json_bytes(value: Any) -> bytes:

@@ -7,7 +7,7 @@ The field names of the result types are the JSON members of the HTTP contract.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal
 
 from app.core.approvals import Approval
@@ -26,6 +26,7 @@ from app.core.errors import ErrorReport
 from app.core.messages import Message, ReasoningPart, ToolCallPart
 from app.core.tool_runs import ToolRun
 from app.core.usage import NO_USAGE, Usage
+from app.core.values import value
 
 RunStatus = Literal["queued", "running", "succeeded", "failed", "cancelled", "needs_review", "needs_approval"]
 CandidateStatus = Literal["running", "succeeded", "failed", "cancelled"]
@@ -38,7 +39,7 @@ Deltas = Literal["none", "output", "all"]
 """Who watches: nobody, a reader of the output alone, or a reader of every candidate too."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Budget:
     """The most that a run may use: tokens of all kinds, dollars, seconds.
 
@@ -57,7 +58,7 @@ class Budget:
         return self.tokens is not None or self.cost_usd is not None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class OrchestrationConfig:
     """A run's options, as the request, its recipe and the defaults agreed on them.
 
@@ -72,7 +73,7 @@ class OrchestrationConfig:
     recipe: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RunRequest:
     """One prompt to orchestrate.
 
@@ -102,7 +103,7 @@ class RunRequest:
     history: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class PlanRequest:
     """What a planner decides on: the request and what it knows of it before anything is called.
 
@@ -126,7 +127,7 @@ class PlanRequest:
     seconds_left: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Alternative:
     """A way that a run could go, with what it promises: `quality` is how likely it gives a good answer, 0 to 1. Dollars and
     seconds are None where they are not known. The `score` is what that is worth under the policy."""
@@ -139,7 +140,7 @@ class Alternative:
     seconds: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Prospect:
     """What is expected of a model that might be asked: `quality` is how likely its answer is good, 0 to 1. Dollars and seconds
     are None where they are not known."""
@@ -153,7 +154,7 @@ RuleOutcome = Literal["chosen", "not_matched", "passed_over", "outdone"]
 """`passed_over`: it fits the request, and what it names cannot be run now. `outdone`: another one that fits promises more."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RuleLook:
     """How a planner's rule stood to a request, and why, in words. `target` is what it would have run."""
 
@@ -163,7 +164,7 @@ class RuleLook:
     target: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class PlanDecision:
     """What will run and why. Estimates are None where nothing is known to base them on.
 
@@ -198,7 +199,7 @@ class PlanDecision:
     targets: tuple[JsonObject, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Candidate:
     """One model's answer inside a run, with what it took. Times in milliseconds since the candidate started.
 
@@ -230,7 +231,7 @@ class Candidate:
     sealed_reasoning: tuple[ReasoningPart, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class HelperCall:
     """A call that made no candidate: an analysis, a ranking, a synthesis, a judgement. Booked like one."""
 
@@ -256,7 +257,7 @@ def cache_word(calls: Sequence[Candidate | HelperCall]) -> CacheWord:
     return "miss" if not cached else "hit" if cached == len(calls) else "partial"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class PathLink:
     """What became of one link of a chain. `link` is its place in the chain as configured, from 1.
 
@@ -271,7 +272,7 @@ class PathLink:
     reason: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Analysis:
     """What the analysis phase found. `text` is its prose, `data` its structured part (`peer_ranking`: Borda points)."""
 
@@ -282,7 +283,7 @@ class Analysis:
     error: ErrorReport | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Consensus:
     method: str
     winner: Any = None
@@ -293,7 +294,7 @@ class Consensus:
     needs_review: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class BundleMetadata:
     task: str
     k: int
@@ -302,7 +303,7 @@ class BundleMetadata:
     early_stopped: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class EvidenceBundle:
     """The statistics over replicates: `replicates` and `summary` in the shape of the contract's section on consensus."""
 
@@ -311,7 +312,7 @@ class EvidenceBundle:
     summary: JsonObject = field(default_factory=dict[str, Any])
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Output:
     """The one answer. `choices` holds all of them where more than one was asked for, else it is empty.
 
@@ -330,7 +331,7 @@ class Output:
     is_synthesized: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Timing:
     """Milliseconds since the run started. `first_output_ms` is None where nobody watched or nothing was said."""
 
@@ -338,7 +339,7 @@ class Timing:
     first_output_ms: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class OrchestrationOutput:
     """The result of a run. A cost is None when the price of any part of it is unknown. `waiting` says what a paused one waits
     for."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
+from app.core.values import value
 
-@dataclass(frozen=True, slots=True)
+
+@value
 class Usage:
     """Tokens of one or more calls.
 
@@ -46,7 +47,7 @@ class Price(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class FlatPrice:
     """Dollars per million tokens of each kind; a kind without a rate of its own costs what input or output costs."""
 

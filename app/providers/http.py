@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Mapping
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from typing import TypeVar, cast
 
 import aiohttp
@@ -24,6 +24,7 @@ T = TypeVar("T")
 
 _MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 _KEEPALIVE_S = 50.0  # under the 60 s after which common load balancers close an idle connection
+_BROKEN = (httpx.HTTPError, aiohttp.ClientError, OSError)
 _PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 
 
@@ -93,8 +94,9 @@ class HttpClient:
         """
         parts: list[bytes] = []
         size = 0
-        async with aclosing(self.chunks(response)) as chunks:
-            async for chunk in chunks:
+        body = _body(response)
+        try:
+            async for chunk in body:
                 size += len(chunk)
                 if size > self._max_response_bytes:
                     raise ProviderError(
@@ -103,6 +105,10 @@ class HttpClient:
                         provider=self._provider,
                     )
                 parts.append(chunk)
+        except _BROKEN as error:
+            raise self._error(error, sent=True) from error
+        finally:
+            await close(body)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def chunks(self, response: httpx.Response) -> AsyncGenerator[bytes]:
@@ -111,12 +117,11 @@ class HttpClient:
         Raises:
             ProviderError: it broke off (`incomplete`).
         """
-        coded = plain_headers(response).get("content-encoding", "identity") != "identity"
-        body = response.aiter_bytes() if coded else aiter(cast("AsyncIterable[bytes]", response.stream))
+        body = _body(response)
         try:
             async for chunk in body:
                 yield chunk
-        except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
+        except _BROKEN as error:
             raise self._error(error, sent=True) from error
         finally:
             await close(body)
@@ -149,6 +154,12 @@ class HttpClient:
         cause = error.__cause__ if isinstance(error, httpx.HTTPError) and error.__cause__ else error
         failure, what = _classify(cause, sent=sent)
         return ProviderError(f"provider {self._provider!r}: {what}", failure=failure, provider=self._provider)
+
+
+def _body(response: httpx.Response) -> AsyncIterator[bytes]:
+    """The body as it comes, without what it was coded for the way."""
+    coded = plain_headers(response).get("content-encoding", "identity") != "identity"
+    return response.aiter_bytes() if coded else aiter(cast("AsyncIterable[bytes]", response.stream))
 
 
 def _classify(cause: BaseException, *, sent: bool) -> tuple[FailureClass, str]:
