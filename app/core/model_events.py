@@ -86,7 +86,7 @@ class _Text:
             pieces.clear()
 
     def __str__(self) -> str:
-        return "".join((*self._sections, *self._pieces))
+        return "".join((*self._sections, *self._pieces) if self._sections else self._pieces)
 
 
 class _ChoiceBuilder:
@@ -105,10 +105,14 @@ class _ChoiceBuilder:
         self.sealed.append(ReasoningPart(text, delta.signature, delta.redacted))
 
     def reasoning_parts(self) -> tuple[ReasoningPart, ...]:
-        rest = str(self.reasoning)[sum(len(part.text) for part in self.sealed) :]
+        rest = str(self.reasoning)
+        if self.sealed:
+            rest = rest[sum(len(part.text) for part in self.sealed) :]
         return (*self.sealed, ReasoningPart(rest)) if rest else tuple(self.sealed)
 
     def tool_calls(self) -> tuple[ToolCallPart, ...]:
+        if not self.tools:
+            return ()
         return tuple(
             ToolCallPart(id=row[0] or "", name=row[1] or "", arguments="".join(x or "" for x in row[3:]), signature=row[2])
             for _, row in sorted(self.tools.items())

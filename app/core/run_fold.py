@@ -198,10 +198,12 @@ class RunFold:
         candidates, tool_calls = tuple(self._candidates.values()), tuple(self._tool_calls.values())
         approvals = tuple(self._approvals.values())
         if self._end:  # who was still at work was stopped with the run, and could not say so
-            candidates = tuple(replace(c, status="cancelled") if c.status == "running" else c for c in candidates)
-            open_ = ("running", "needs_approval")
-            tool_calls = tuple(replace(t, status="cancelled") if t.status in open_ else t for t in tool_calls)
-            approvals = tuple(replace(a, status="withdrawn") if a.status == "pending" else a for a in approvals)
+            candidates = tuple([replace(c, status="cancelled") if c.status == "running" else c for c in candidates])
+            if tool_calls:
+                open_ = ("running", "needs_approval")
+                tool_calls = tuple(replace(t, status="cancelled") if t.status in open_ else t for t in tool_calls)
+            if approvals:
+                approvals = tuple(replace(a, status="withdrawn") if a.status == "pending" else a for a in approvals)
         paid = (*candidates, *self._calls)
         answered = {link.candidate_id for link in self._path if link.outcome == "answered"}
         given_up = {link.candidate_id for link in self._path} - answered

@@ -128,8 +128,9 @@ class Run:
         result = end.result
         if result is None:
             return
+        taught, category = self.context.taught, self.context.told_category
         for observer in self.observers:
-            observer.ended(self.request, result, self.context.taught, self.context.told_category)
+            observer.ended(self.request, result, taught, category)
         _log.info(
             "run cancelled" if result.status == "cancelled" else "run ended",
             run_id=self.id,
