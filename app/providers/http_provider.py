@@ -136,7 +136,7 @@ class HttpProvider:
     http: HttpClient
     extra_headers: Mapping[str, str] = field(default_factory=dict[str, str])
     check_s: float = 10.0
-    _headers: httpx.Headers = field(init=False)
+    _headers: Mapping[str, str] = field(init=False)
 
     @property
     def embeds(self) -> bool:
@@ -145,7 +145,7 @@ class HttpProvider:
 
     def __post_init__(self) -> None:
         base = {"accept-encoding": "identity", "content-type": "application/json", "user-agent": "quorum"}
-        self._headers = httpx.Headers({**base, **self.dialect.headers(), **self.extra_headers})
+        self._headers = dict(httpx.Headers({**base, **self.dialect.headers(), **self.extra_headers}))
 
     async def stream(self, request: ChatRequest) -> AsyncIterator[ModelEvent]:
         headers = self._traced(request)
@@ -189,10 +189,10 @@ class HttpProvider:
         finally:
             await response.aclose()
 
-    def _traced(self, request: ChatRequest) -> httpx.Headers:
+    def _traced(self, request: ChatRequest) -> Mapping[str, str]:
         if not request.context.traceparent:
             return self._headers
-        return httpx.Headers([*self._headers.raw, (b"traceparent", request.context.traceparent.encode())])
+        return {**self._headers, "traceparent": request.context.traceparent}
 
     async def _whole(self, response: httpx.Response, headers: Mapping[str, str]) -> ChatResponse:
         return _shaped(await self.http.read(response), lambda parsed: self.dialect.decode(parsed, headers))
