@@ -23,6 +23,8 @@ from app.orchestration.conversations.spoken import spoken
 TAKES_ITS_TURN: Final = ("succeeded", "needs_review")
 """How a run ends whose answer becomes part of its conversation."""
 
+RunEnd = RunFinished | RunFailed | RunPaused
+
 _log = structlog.get_logger("quorum.run")
 
 
@@ -35,22 +37,14 @@ async def drive(
     """
     clock, fold = context.clock, fold or RunFold(context.run_id)
     began = clock.monotonic()
-    started = RunStarted(
-        strategy=strategy.name,
-        recipe=request.config.recipe,
-        metadata=request.metadata,
-        request_id=request.request_id,
-        trace_id=request.traceparent.split("-")[1] if request.traceparent else None,
-        created_at=context.past.before.created_at if context.past.before else int(clock.now()),
-        conversation_id=request.conversation_id,
-    )
+    started = _started(strategy, request, context)
     fold.add(started)
     yield started
     for note in context.conversation.notes if context.conversation else ():
         fold.add(Warning(note))
         yield Warning(note)
     first_output: float | None = None
-    end: RunFinished | RunFailed | RunPaused | None = None
+    end: RunEnd | None = None
     try:
         source = _in_time(strategy, request, context)
         try:
@@ -76,10 +70,7 @@ async def drive(
     for event in context.book.unheard(fold):
         fold.add(event)
         yield event
-    if end is None:
-        end = RunFailed(report(OrchestratorError(f"the strategy {strategy.name!r} ended without an answer")))
-    if isinstance(end, RunFinished) and end.status == "succeeded" and fold.uncertain:
-        end = replace(end, status="needs_review")  # a person is to look what came of it
+    end = _judged(end, strategy, fold)
     if isinstance(end, RunFinished) and end.status in TAKES_ITS_TURN and context.conversation is not None:
         end, note = await _kept(end, fold, context, context.conversation)
         if note is not None:
@@ -87,13 +78,19 @@ async def drive(
             yield Warning(note)
     watched = first_output if request.deltas != "none" else None
     before_ms = context.past.before.timing.total_ms if context.past.before else 0.0
-    timing = Timing(before_ms + (clock.monotonic() - began) * 1000, watched)
-    if isinstance(end, RunPaused):
-        end = replace(end, timing=timing)
-        fold.add(end)
-        yield end
-    else:
-        yield _completed(end, fold, request, timing)
+    yield _told(end, fold, request, Timing(before_ms + (clock.monotonic() - began) * 1000, watched))
+
+
+def _started(strategy: BaseOrchestrator, request: RunRequest, context: RunContext) -> RunStarted:
+    return RunStarted(
+        strategy=strategy.name,
+        recipe=request.config.recipe,
+        metadata=request.metadata,
+        request_id=request.request_id,
+        trace_id=request.traceparent.split("-")[1] if request.traceparent else None,
+        created_at=context.past.before.created_at if context.past.before else int(context.clock.now()),
+        conversation_id=request.conversation_id,
+    )
 
 
 def _in_time(strategy: BaseOrchestrator, request: RunRequest, context: RunContext) -> AsyncIterator[RunEvent]:
@@ -106,6 +103,15 @@ def _in_time(strategy: BaseOrchestrator, request: RunRequest, context: RunContex
     if request.deadline is None or strategy.ends_itself:
         return source
     return with_deadline(source, expired=expired, until=request.deadline)
+
+
+def _judged(end: RunEnd | None, strategy: BaseOrchestrator, fold: RunFold) -> RunEnd:
+    """The end that a strategy has told; a failure where it told none, and one to look at where nobody knows what was done."""
+    if end is None:
+        return RunFailed(report(OrchestratorError(f"the strategy {strategy.name!r} ended without an answer")))
+    if isinstance(end, RunFinished) and end.status == "succeeded" and fold.uncertain:
+        return replace(end, status="needs_review")  # a person is to look what came of it
+    return end
 
 
 async def _kept(
@@ -121,7 +127,12 @@ async def _kept(
         return RunFailed(report(error)), None
 
 
-def _completed(end: RunFinished | RunFailed, fold: RunFold, request: RunRequest, timing: Timing) -> RunFinished | RunFailed:
+def _told(end: RunEnd, fold: RunFold, request: RunRequest, timing: Timing) -> RunEnd:
+    """The last event as it is told: with the time that the run took and, where it is over, its result."""
+    if isinstance(end, RunPaused):
+        end = replace(end, timing=timing)
+        fold.add(end)
+        return end
     if isinstance(end, RunFailed):
         fold.add(RunFailed(end.error, end.status, timing))
         return RunFailed(end.error, end.status, timing, fold.result())
