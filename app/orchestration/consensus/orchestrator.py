@@ -1,50 +1,37 @@
 """consensus: a panel answers, and what its answers say together is the answer, with how sure that is.
 
     ask        `panel.Panel`: the models, `k` times each; those whose word weighs most first, and no more than are needed
-    read       `evidence.extraction`: what each answer says
-    count      `aggregators`: vote, numeric, cluster, fields, judge
-    tell       the evidence, live; confidence; whether a person should look
+    hear       `hearing`: what each answer says (`evidence.extraction`), and whether more are wanted
+    tell       `telling`: the evidence, live
+    conclude   `outcome`: the winner acts, or the answers are counted by one of `aggregators` (vote, numeric, cluster, fields,
+               judge): confidence, and whether a person should look
 
 Replicates of one model follow Wang et al., "Self-Consistency Improves Chain of Thought Reasoning" (2023).
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import ClassVar, cast
 
-from app.core.embeddings import EmbeddingResponse
 from app.core.errors import InvalidRequest
 from app.core.models import Model
-from app.core.run_events import (
-    Ending,
-    OutputDelta,
-    PlanMade,
-    RunEvent,
-    RunFinished,
-    Warning,
-)
-from app.core.run_fold import output_deltas
-from app.core.runs import PlanDecision, RunRequest, RunStatus
-from app.orchestration.answers import fault, is_empty, nothing_said, too_few
+from app.core.run_events import PlanMade, RunEvent, Warning
+from app.core.runs import PlanDecision, RunRequest
 from app.orchestration.base import BaseOrchestrator, NamedModel, StrategyOptions
-from app.orchestration.calls import Member
-from app.orchestration.consensus.acting import dissenting, read_of, verdict
-from app.orchestration.consensus.aggregator import Aggregator, Found, Heard, counted, readable
+from app.orchestration.consensus.aggregator import Aggregator
 from app.orchestration.consensus.asking import calls_of, instructed, known_of, seated, weights_of, winner_of
-from app.orchestration.consensus.counting import Counting
-from app.orchestration.consensus.judge import PROMPT, Choosing, Judged
+from app.orchestration.consensus.hearing import Hearing
+from app.orchestration.consensus.judge import PROMPT, Judged
 from app.orchestration.consensus.options import MAX_CALLS, ConsensusOptions
+from app.orchestration.consensus.outcome import Outcome
 from app.orchestration.consensus.registry import aggregators
 from app.orchestration.consensus.telling import Telling
-from app.orchestration.consensus.texts import Texts
 from app.orchestration.context import RunContext
-from app.orchestration.evidence.extraction import Extracted, extract
-from app.orchestration.learning.taught import Said, Taught
 from app.orchestration.panel import Panel
-from app.orchestration.tools.panels import check_tools, concluded, most_steps, passed_over, seating, waits, worst_steps
+from app.orchestration.tools.panels import check_tools, most_steps, seating, waits, worst_steps
 from app.orchestration.tools.resuming import chosen, gone_on
 from app.reliability.forecast import PlannedCall
 
@@ -131,103 +118,32 @@ class ConsensusOrchestrator(BaseOrchestrator):
         yield PlanMade(self.plan(request, context))
         members = seated(context)
         aggregator = _aggregator(context, members)
-        calls = calls_of(context, members, seats)
-        panel = Panel(calls, context.max_concurrent_calls)
-        telling = Telling(context, members, aggregator)
+        panel = Panel(calls_of(context, members, seats), context.max_concurrent_calls)
+        telling, hearing = Telling(context, members, aggregator), Hearing(panel, aggregator, options)
         yield telling.begun()
         for note in seats.notes:
             yield Warning(note)
 
-        counting = Counting()
-        heard: list[Heard] = []
-        early = acts = False
-        panel.start(aggregator.wanted(heard, [call.profile_name for call in calls]))
+        hearing.begin()
         async with aclosing(panel.events()) as events:
             async for event in events:
                 yield event
                 ended = panel.ended_with(event)
                 if ended is None:
                     continue
-                one = _heard(ended, options)
-                heard.append(one)
-                counting.grown(one)
-                await counting.of(aggregator.take_in, one)
-                async with aclosing(telling.heard(heard, counting)) as updates:
+                await hearing.take(ended)
+                async with aclosing(telling.heard(hearing.heard, hearing.counting)) as updates:
                     async for update in updates:
                         yield update
-                left = counted(call.profile_name for call in panel.unheard)
-                acts = acts or ended.wants is not None
-                enough = not acts or not panel.unheard  # who acts is decided by all
-                if enough and _answered(heard) >= options.min_responses and await counting.of(aggregator.enough, heard, left):
-                    early = bool(panel.unheard)
+                if await hearing.enough():
                     break
-                if acts:
-                    panel.start(len(panel.waiting))
-                elif not panel.running or options.stop == "never":
-                    waiting = [call.profile_name for call in panel.waiting]
-                    panel.start(await counting.of(aggregator.wanted, heard, waiting))
         for event in panel.let_go():
             yield event
-        heard.sort(key=lambda one: calls.index(one.call))  # so that ties do not go by who was quick
+        hearing.in_order()
 
-        answered = [one for one in heard if one.call.response is not None]
-        read = readable(heard)
-        enough = _answered(heard) >= options.min_responses
-        decided = verdict(heard, aggregator)
-        winner = decided.winner if decided else None
-        if not enough or not (read or winner):
-            yield telling.unread(heard)
-        if not enough:
-            raise too_few([one.call for one in heard], options.min_responses)
-        for note in _notes(heard):
-            yield Warning(note)
-        for warning in passed_over(calls, winner):
-            yield warning
-        if decided is not None and decided.found is not None and winner is not None:
-            yield telling.ready(heard, decided.found, early=early)
-            async with aclosing(concluded(winner, calls, decided.unwanted, _status(decided.found))) as events:
-                async for event in events:
-                    yield event
-            return
-        if not read:
-            empty = nothing_said([one.call for one in heard])
-            if empty is not None:
-                raise empty
-            said = tuple(Said(one.call.candidate.id, one.member, None) for one in answered)
-            context.taught = Taught(said, aggregator.panel, None, reader=options.kind)
-            for event in _unread(answered, options):
+        async with aclosing(Outcome(context, panel.calls, aggregator, telling, hearing).events()) as events:
+            async for event in events:
                 yield event
-            return
-        if options.embeddings and isinstance(aggregator, Texts) and len(read) > 1:
-            async with aclosing(_embedded(context, aggregator, read)) as events:
-                async for event in events:
-                    yield event
-        if isinstance(aggregator, Judged):
-            async with aclosing(Choosing(context, aggregator, read, context.judge).events()) as events:
-                async for event in events:
-                    yield event
-        found = await counting.of(aggregator.found, heard)
-        context.taught = found.taught
-        if decided is not None:
-            found = dissenting(found, decided, heard)
-        yield telling.ready(heard, found, early=early)
-        for event in _answer(found):
-            yield event
-
-
-async def _embedded(context: RunContext, aggregator: Texts, read: Sequence[Heard]) -> AsyncGenerator[RunEvent]:
-    """Have the texts embedded; where that fails their words are compared."""
-    options: ConsensusOptions = context.options
-    asked = context.embed(context.named[options.embeddings or ""], [str(one.read.data) for one in read])
-    async with aclosing(asked.events()) as events:
-        async for event in events:
-            yield event
-    if asked.response is None:
-        reason = asked.error.message if asked.error else "no answer came"
-        yield Warning(f"the answers are compared by their words, for {asked.profile_name!r} embeds none: {reason}")
-        return
-    vectors = cast("EmbeddingResponse", asked.response).vectors
-    aggregator.vectors = {one.call.candidate.id: vector for one, vector in zip(read, vectors, strict=True)}
 
 
 def _aggregator(context: RunContext, members: Sequence[Model]) -> Aggregator:
@@ -242,47 +158,3 @@ def _aggregator(context: RunContext, members: Sequence[Model]) -> Aggregator:
     )
     made.known = known_of(context, members)
     return made
-
-
-def _heard(call: Member, options: ConsensusOptions) -> Heard:
-    if call.wants is not None:
-        return Heard(call, read_of(call))
-    reason = fault(call.response, call.error)
-    if reason:
-        return Heard(call, Extracted(errors=(reason,)))
-    return Heard(call, extract(call.choice.text, options.kind, stated=options.stated_confidence))
-
-
-def _answered(heard: Sequence[Heard]) -> int:
-    """How many models have answered."""
-    return len({one.member for one in heard if one.call.response is not None})
-
-
-def _notes(heard: Sequence[Heard]) -> list[str]:
-    return [
-        f"the answer {one.call.candidate.id} of {one.member!r} is not counted: it {'; '.join(one.read.errors)}"
-        for one in heard
-        if one.call.response is not None and one.read.errors and one.call.wants is None
-    ]
-
-
-def _unread(answered: Sequence[Heard], options: ConsensusOptions) -> list[RunEvent]:
-    """Nobody's answer could be read: the first one that says anything is passed on as it is, and whoever wants certainty is
-    told to look."""
-    first = next(one for one in answered if not is_empty(one.call))
-    status = "succeeded" if options.review_below is None else "needs_review"
-    note = f"none of the {len(answered)} answers could be read; that of {first.member!r} is passed on as it is"
-    end = first.call.ending()
-    return [Warning(note), *output_deltas(first.call.choice), replace(end, status=status)]
-
-
-def _status(found: Found) -> RunStatus:
-    return "needs_review" if found.consensus.needs_review else "succeeded"
-
-
-def _answer(found: Found) -> list[RunEvent]:
-    status = _status(found)
-    if found.stands is not None:
-        end = found.stands.call.ending()
-        return [*output_deltas(found.stands.call.choice), replace(end, status=status, json=found.json)]
-    return [OutputDelta(0, "text", found.text), RunFinished(status, is_synthesized=True, endings=(Ending(),), json=found.json)]
