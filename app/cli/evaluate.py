@@ -4,13 +4,39 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from enum import StrEnum
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Final
+from typing import Final
 
 import typer
 
+from app.cli.eval.options import (
+    AskedPart,
+    Baseline,
+    Choices,
+    Concurrency,
+    ConfigFile,
+    Fields,
+    Files,
+    Grade,
+    Key,
+    Limit,
+    Local,
+    Members,
+    Out,
+    PartName,
+    Pattern,
+    Recipes,
+    Reports,
+    Resume,
+    Seed,
+    Speed,
+    Splits,
+    SplitShare,
+    TellsFeedback,
+    Url,
+    Workers,
+)
 from app.cli.options import DataDir
 
 INTERRUPTED: Final = 130
@@ -18,78 +44,33 @@ INTERRUPTED: Final = 130
 NOT_UNDERSTOOD: Final = 2
 
 
-class PartName(StrEnum):
-    """Which questions are asked."""
-
-    ALL = "all"
-    TRAIN = "train"
-    REPORT = "report"
-
-
-class GradeName(StrEnum):
-    """How answers are graded."""
-
-    CHOICE = "choice"
-    NUMBER = "number"
-    EXACT = "exact"
-    CONTAINS = "contains"
-    REGEX = "regex"
-    JSON = "json"
-    SCORE = "score"
-
-
 def evaluate(
     context: typer.Context,
-    file: Annotated[list[Path], typer.Argument(help="Data sets: JSONL, a question with its answer a line.")] = [],  # noqa: B006
-    recipe: Annotated[
-        list[str], typer.Option("--recipe", "-r", help="A recipe, a model, or quorum/<strategy>. Repeat it to compare.")
-    ] = [],  # noqa: B006
-    members: Annotated[bool, typer.Option("--members", help="Ask each model of the recipes alone as well.")] = False,
-    out: Annotated[Path | None, typer.Option(help="Where results go; without it eval/<data set>.", show_default=False)] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with what the directory holds.")] = False,
-    report: Annotated[
-        list[Path],
-        typer.Option(
-            "--report", metavar="DIR", help="Make the report of stored results, and ask nothing. Repeat it to compare."
-        ),
-    ] = [],  # noqa: B006
-    url: Annotated[
-        str | None,
-        typer.Option(
-            envvar="QUORUM_URL", help="The service; without it one on this machine, else one of its own.", show_default=False
-        ),
-    ] = None,
-    key: Annotated[str | None, typer.Option(envvar="QUORUM_API_KEY", help="An API key of the service.")] = None,
-    local: Annotated[bool, typer.Option("--local", help="Start a service of its own, whatever is running.")] = False,
-    config: Annotated[Path | None, typer.Option("--config", "-c", help="The configuration of a service of its own.")] = None,
+    file: Files = [],  # noqa: B006
+    recipe: Recipes = [],  # noqa: B006
+    members: Members = False,
+    out: Out = None,
+    resume: Resume = False,
+    report: Reports = [],  # noqa: B006
+    url: Url = None,
+    key: Key = None,
+    local: Local = False,
+    config: ConfigFile = None,
     data_dir: DataDir = None,
-    workers: Annotated[int, typer.Option(min=1, max=256, help="Processes of a service of its own.")] = 1,
-    concurrency: Annotated[int, typer.Option(min=1, max=1000, help="Questions under way at once.")] = 8,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most so many questions, drawn by the seed.")] = None,
-    split: Annotated[float, typer.Option(min=0, max=0.95, help="The share of questions set aside to learn from.")] = 0.0,
-    seed: Annotated[int, typer.Option(min=0, help="Of the split and of --limit.")] = 0,
-    part: Annotated[PartName, typer.Option(help="Which part of the split is asked.")] = PartName.ALL,
-    feedback: Annotated[
-        bool, typer.Option("--feedback", help="Tell the service what was right of the part to learn from.")
-    ] = False,
-    grade: Annotated[
-        GradeName | None, typer.Option(help="How answers are graded; without it as the answers look.", show_default=False)
-    ] = None,
-    choices: Annotated[str | None, typer.Option(help="The choices of every question, with commas between: A,B,C.")] = None,
-    pattern: Annotated[str | None, typer.Option(help="An RE2 pattern that finds the answer in what was said.")] = None,
-    field: Annotated[
-        list[str], typer.Option("--field", metavar="OURS=THEIRS", help="Another name of a member: category=subject.")
-    ] = [],  # noqa: B006
-    baseline: Annotated[str | None, typer.Option(help="Compare everybody with this one as well.")] = None,
-    splits: Annotated[
-        int | None, typer.Option(min=1, max=1000, help="Report over so many splits, by the seeds from --seed on.")
-    ] = None,
-    speed: Annotated[
-        float | None,
-        typer.Option(
-            min=0.001, help="How many times as fast as recorded the service replays; its own is known.", show_default=False
-        ),
-    ] = None,
+    workers: Workers = 1,
+    concurrency: Concurrency = 8,
+    limit: Limit = None,
+    split: SplitShare = 0.0,
+    seed: Seed = 0,
+    part: AskedPart = PartName.ALL,
+    feedback: TellsFeedback = False,
+    grade: Grade = None,
+    choices: Choices = None,
+    pattern: Pattern = None,
+    field: Fields = [],  # noqa: B006
+    baseline: Baseline = None,
+    splits: Splits = None,
+    speed: Speed = None,
 ) -> None:
     """Put questions with known answers through recipes, and report how good, how sure, how fast and how dear they are.
 
@@ -103,21 +84,14 @@ def evaluate(
     from app.core.errors import InvalidRequest
 
     _check(file, recipe, report, split, part, feedback=feedback)
-    if _given(context, "url"):  # which goes before what the environment says of a service of one's own
-        if local or _given(context, "config") or _given(context, "data_dir"):
-            raise typer.BadParameter(
-                "a service is asked or one is started: leave out --url, or --local, --config and --data-dir", param_hint="--url"
-            )
-    else:
-        local = local or config is not None or data_dir is not None
+    local = _starts_one(context, local=local, named=config is not None or data_dir is not None)
     console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
     shown = Shown(baseline, splits)
     directory = out or Path("eval", "-".join(path.stem for path in file) or "report")
     try:
         if not report:
-            fields = dict(_pair(one) for one in field)
             labels = tuple(one.strip() for one in choices.split(",")) if choices else ()
-            reading = Reading(fields, grade.value if grade else None, labels, pattern)
+            reading = Reading(dict(_pair(one) for one in field), grade.value if grade else None, labels, pattern)
             order = Order(
                 tuple(file), reading, tuple(recipe), members, directory, Split(split, seed), part.value, limit,
                 concurrency, resume, feedback,
@@ -152,6 +126,21 @@ def _check(file: list[Path], recipe: list[str], report: list[Path], split: float
     if not split and (feedback or part is not PartName.ALL):
         what = "--feedback" if feedback else "--part"
         raise typer.BadParameter("needs --split: what is learned from must not be reported on", param_hint=what)
+
+
+def _starts_one(context: typer.Context, *, local: bool, named: bool) -> bool:
+    """Whether a service of its own is started, which `named` says that options or the environment speak of.
+
+    Raises:
+        BadParameter: another is to be asked as well.
+    """
+    if not _given(context, "url"):  # which goes before what the environment says of a service of one's own
+        return local or named
+    if local or _given(context, "config") or _given(context, "data_dir"):
+        raise typer.BadParameter(
+            "a service is asked or one is started: leave out --url, or --local, --config and --data-dir", param_hint="--url"
+        )
+    return False
 
 
 def _given(context: typer.Context, option: str) -> bool:
