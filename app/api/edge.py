@@ -17,7 +17,7 @@ from app.api.sse import break_off
 from app.core.errors import InvalidRequest, report
 from app.core.lifecycle import Draining, stopping
 from app.core.streams import Abandoned
-from app.observability.metrics import http_answered
+from app.observability.counting import http_answered
 
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 _TRACEPARENT = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")  # W3C Trace Context, level 1

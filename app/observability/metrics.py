@@ -1,15 +1,12 @@
 """What operators see: Prometheus metrics, their labels bounded by the configuration.
 
-Children are bound once per label set and kept, so that counting on the hot path is an addition and no look-up of labels.
-With several workers `PROMETHEUS_MULTIPROC_DIR` is set before this module is imported, and `/metrics` sums over them.
+`model_counts` and `counting` add to those that are counted on the way of a request. With several workers
+`PROMETHEUS_MULTIPROC_DIR` is set before this module is imported, and `/metrics` sums over them.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache
-from weakref import WeakValueDictionary
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -21,11 +18,6 @@ from prometheus_client import (
     generate_latest,
     multiprocess,
 )
-
-from app.core.budgets import Amount, Limit
-from app.core.run_events import RunFailed, RunFinished
-from app.core.runs import OrchestrationOutput
-from app.observability.paces import Pace, tool_took
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 
@@ -153,239 +145,6 @@ AUDIT_APPEND_SECONDS = Histogram(
 )
 AUDIT_WAITING = Gauge("quorum_audit_waiting", "Audit records that wait for the store.", multiprocess_mode="livesum")
 AUDIT_LAG = Gauge("quorum_audit_lag_seconds", "How long the oldest of them waits.", multiprocess_mode="livemax")
-
-_BREAKER_STATES = {"closed": 0, "half_open": 1, "open": 2}
-_ON_DEMAND_LABELS = 100
-"""Models named by requests alone (`provider/model`) that each worker counts by themselves: one has about fifty series."""
-_OTHER = "other"
-
-
-class ModelLabels:
-    """The names that models are counted under: the configured ones, the first of the others, and `other` for the rest."""
-
-    def __init__(self) -> None:
-        self._configured: frozenset[str] = frozenset()
-        self._others: set[str] = set()
-
-    def configure(self, names: Iterable[str]) -> None:
-        self._configured = frozenset(names)
-
-    def of(self, name: str) -> str:
-        if name in self._configured or name in self._others:
-            return name
-        if len(self._others) >= _ON_DEMAND_LABELS:
-            return _OTHER
-        self._others.add(name)
-        return name
-
-
-_LABELS = ModelLabels()
-
-
-def configured_models(names: Iterable[str]) -> None:
-    """The models that are counted under their own names, however many there are: aliases, and `provider/model`."""
-    _LABELS.configure(names)
-
-
-def model_label(name: str) -> str:
-    """The name that a model is counted under."""
-    return _LABELS.of(name)
-
-
-_PACES: WeakValueDictionary[str, Pace] = WeakValueDictionary()
-_MOST_SCOPES = 64
-_SCOPES: set[str] = set()
-_ARTEFACTS: dict[str, dict[str, str]] = {}
-
-
-def usual_seconds(model: str) -> float | None:
-    """How long a good call of a model takes as a rule, measured in this process; None where none was made yet."""
-    found = _PACES.get(model)
-    return None if found is None else found.usual_s
-
-
-class AttemptMetrics:
-    """Counts the attempts of one model at one provider."""
-
-    __slots__ = ("_latency", "_model", "_outcomes", "_pace", "_provider", "_ttft")
-
-    def __init__(self, provider: str, model: str) -> None:
-        self._provider, self._model = provider, model_label(model)
-        self._latency = ATTEMPT_SECONDS.labels(provider, self._model)
-        self._ttft = TTFT_SECONDS.labels(provider, self._model)
-        self._outcomes: dict[str, Callable[[], None]] = {}
-        self._pace = _PACES.setdefault(model, Pace())
-
-    def attempt(self, outcome: str, latency_s: float, ttft_s: float | None) -> None:
-        count = self._outcomes.get(outcome)
-        if count is None:
-            count = self._outcomes[outcome] = ATTEMPTS.labels(self._provider, self._model, outcome).inc
-        count()
-        if outcome == "ok":
-            self._pace.add(latency_s)
-        self._latency.observe(latency_s)
-        if ttft_s is not None:
-            self._ttft.observe(ttft_s)
-
-
-def breaker_changed(provider: str, model: str, state: str) -> None:
-    """A breaker went over to `state`. `model` is the provider's own name for it, since aliases share a breaker."""
-    if model_label(f"{provider}/{model}") == _OTHER:
-        model = _OTHER  # many together have no state
-    else:
-        BREAKER_STATE.labels(provider, model).set(_BREAKER_STATES[state])
-    BREAKER_TRANSITIONS.labels(provider, model, state).inc()
-
-
-class _ModelMetrics:
-    __slots__ = ("_model", "_statuses", "cached", "cost", "input", "output", "reasoning")
-
-    def __init__(self, model: str) -> None:
-        self._model = model
-        self.input = TOKENS.labels(model, "input").inc
-        self.output = TOKENS.labels(model, "output").inc
-        self.cached = TOKENS.labels(model, "cached_input").inc
-        self.reasoning = TOKENS.labels(model, "reasoning").inc
-        self.cost = COST.labels(model).inc
-        self._statuses: dict[str, Callable[[], None]] = {}
-
-    def ended(self, status: str) -> None:
-        count = self._statuses.get(status)
-        if count is None:
-            count = self._statuses[status] = CANDIDATES.labels(self._model, status).inc
-        count()
-
-
-@lru_cache(maxsize=1024)
-def _labelled(label: str) -> _ModelMetrics:
-    return _ModelMetrics(label)
-
-
-def _model(name: str) -> _ModelMetrics:
-    return _labelled(model_label(name))
-
-
-@lru_cache(maxsize=256)
-def _run(strategy: str, status: str) -> Callable[[], None]:
-    return RUNS.labels(strategy, status).inc
-
-
-@lru_cache(maxsize=64)
-def _run_seconds(strategy: str) -> Callable[[float], None]:
-    return RUN_SECONDS.labels(strategy).observe
-
-
-@lru_cache(maxsize=1024)
-def http_answered(route: str, method: str, status: int) -> tuple[Callable[[], None], Callable[[float], None]]:
-    """What counts one answered request, and what observes its seconds. `route` is the template, never the path."""
-    return HTTP_REQUESTS.labels(route, method, str(status)).inc, HTTP_SECONDS.labels(route).observe
-
-
-@lru_cache(maxsize=4096)
-def _tool_outcome(tool: str, outcome: str) -> Callable[[], None]:
-    return TOOL_CALLS.labels(tool, outcome).inc
-
-
-@lru_cache(maxsize=1024)
-def _tool_seconds(tool: str) -> Callable[[float], None]:
-    return TOOL_SECONDS.labels(tool).observe
-
-
-@lru_cache(maxsize=4096)
-def _tool_decision(tool: str, effect: str) -> Callable[[], None]:
-    return TOOL_DECISIONS.labels(tool, effect).inc
-
-
-def tool_ended(tool: str, outcome: str, seconds: float) -> None:
-    """Count a call of a tool. `outcome`: `ok`, or the code of its failure."""
-    _tool_outcome(tool, outcome)()
-    _tool_seconds(tool)(seconds)
-    if outcome == "ok":
-        tool_took(tool, seconds)
-
-
-def tool_decided(tool: str, effect: str) -> None:
-    """Count a permission that was asked for."""
-    _tool_decision(tool, effect)()
-
-
-def run_ended(end: RunFinished | RunFailed) -> None:
-    """Count a run by its last event, with all that its result holds."""
-    result = end.result
-    if result is None:
-        return
-    _run(result.strategy, result.status)()
-    _run_seconds(result.strategy)(result.timing.total_ms / 1000)
-    _book(result)
-
-
-def run_refused(limit: Limit) -> None:
-    """A limit of a tenant or a key stood against a run."""
-    RUNS_REFUSED.labels(limit.kind, limit.scope.partition(":")[0]).inc()
-
-
-def run_over_own_budget() -> None:
-    """A run's plan did not fit into the budget that its request gave it."""
-    RUNS_REFUSED.labels("budget", "request").inc()
-
-
-def reserved(amount: Amount) -> None:
-    RESERVED_USD.inc(amount.usd)
-    RESERVED_TOKENS.inc(amount.tokens)
-
-
-def settled(held: Amount, used: Amount) -> None:
-    """A reservation is over, of which so much was used."""
-    RESERVED_USD.dec(held.usd)
-    RESERVED_TOKENS.dec(held.tokens)
-    SETTLED_USD.inc(used.usd)
-    SETTLED_TOKENS.inc(used.tokens)
-
-
-def learned(scope: str, rows: int, versions: Mapping[str, str]) -> None:
-    """These versions, by kind, of what was learned in a scope are in force."""
-    scope = _scope(scope)
-    LEARNING_ROWS.labels(scope).set(rows)
-    held = _ARTEFACTS.setdefault(scope, {})
-    for kind, version in {**held, **versions}.items():
-        if held.get(kind) not in (None, versions.get(kind)):
-            ARTEFACTS.labels(scope, kind, held[kind]).set(0)
-        if kind in versions:
-            ARTEFACTS.labels(scope, kind, version).set(1)
-    _ARTEFACTS[scope] = dict(versions)
-
-
-def calibration(scope: str, error: float, judged: float) -> None:
-    """How well the confidences of a scope are kept, as `judged` outcomes tell."""
-    CALIBRATION_ERROR.labels(_scope(scope)).set(error)
-    CALIBRATION_JUDGED.labels(_scope(scope)).set(judged)
-
-
-def _scope(scope: str) -> str:
-    """A tenant as a label: the first ones by their name, so that labels stay few."""
-    if scope in _SCOPES or len(_SCOPES) < _MOST_SCOPES:
-        _SCOPES.add(scope)
-        return scope
-    return "other"
-
-
-def _book(result: OrchestrationOutput) -> None:
-    for candidate in result.candidates:
-        _model(candidate.model).ended(candidate.status)
-    for call in (*result.candidates, *result.calls):
-        usage, model = call.usage, _model(call.model)
-        if usage.input_tokens:
-            model.input(usage.input_tokens)
-        if usage.output_tokens:
-            model.output(usage.output_tokens)
-        if usage.cached_input_tokens:
-            model.cached(usage.cached_input_tokens)
-        if usage.reasoning_tokens:
-            model.reasoning(usage.reasoning_tokens)
-        if call.cost_usd:
-            model.cost(call.cost_usd)
-    if result.wasted_cost_usd:
-        WASTED_COST.labels(result.strategy).inc(result.wasted_cost_usd)
 
 
 def exposition() -> tuple[bytes, str]:

@@ -17,7 +17,7 @@ import structlog
 from app.core.budgets import AMOUNTS, DAILY, NOTHING, Amount, Claim, Limit, Quota, Verdict
 from app.core.clock import Clock
 from app.core.errors import BudgetExceeded, LimitExceeded, QuorumError, StateUnavailable
-from app.observability import metrics
+from app.observability import counting
 from app.reliability.quotas import Counters
 from app.state.ledger import LEASE_S, Ledger, RunOver
 
@@ -103,7 +103,7 @@ class Admission:
             verdict, local = await self._asked(claim)
         if verdict.refused_by is not None:
             limit = verdict.refused_by
-            metrics.run_refused(limit)
+            counting.run_refused(limit)
             _log.info("run refused", run_id=claim.operation, tenant=claim.tenant, scope=limit.scope, limit=limit.kind)
             raise refusal(verdict, claim)
         return self._opened(claim, verdict, local=local)
@@ -194,7 +194,7 @@ class Admission:
     def _opened(self, claim: Claim, verdict: Verdict, *, local: bool) -> Permit:
         permit = Permit(claim, verdict.granted, verdict.quotas, local, self.clock.monotonic(), self)
         self._open[claim.operation] = permit
-        metrics.reserved(verdict.granted)
+        counting.reserved(verdict.granted)
         return permit
 
     def _may_ask(self) -> bool:
@@ -217,7 +217,7 @@ class Admission:
             return None
         permit.over = True
         self._open.pop(permit.claim.operation, None)
-        metrics.settled(permit.granted, used)
+        counting.settled(permit.granted, used)
         return _Unsettled(permit.claim, used, permit.local)
 
     def _queue(self, unsettled: _Unsettled) -> None:

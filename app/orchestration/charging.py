@@ -9,7 +9,7 @@ from app.core.budgets import AMOUNTS, NANO, NOTHING, Amount, Claim, Limit, Limit
 from app.core.errors import BudgetExceeded, InvalidRequest
 from app.core.runs import Budget, RunRequest
 from app.core.tools import ToolSpec
-from app.observability import metrics
+from app.observability import counting
 from app.orchestration.base import BaseOrchestrator
 from app.orchestration.context import RunContext
 from app.reliability.forecast import Forecast, PlannedCall, forecast, input_bound
@@ -83,7 +83,7 @@ def charge(
         _check_own(found, budget, partial=partial)
     except BudgetExceeded:
         if counted:
-            metrics.run_over_own_budget()
+            counting.run_over_own_budget()
         raise
     if not limits:
         return Charge(None, found, stated)

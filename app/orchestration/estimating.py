@@ -9,7 +9,7 @@ from app.core.budgets import NANO, Limit, Quota
 from app.core.errors import BudgetExceeded, ErrorReport, LimitExceeded, StateUnavailable, report
 from app.core.runs import PlanDecision, RunRequest
 from app.core.usage import NO_USAGE, Usage
-from app.observability.metrics import usual_seconds
+from app.observability.model_counts import usual_seconds
 from app.orchestration.admission import Admission, refusal
 from app.orchestration.base import BaseOrchestrator, Foreseen
 from app.orchestration.charging import charge, foreseen

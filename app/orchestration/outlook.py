@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from app.core.models import ModelProfile
-from app.observability.metrics import usual_seconds
+from app.observability.model_counts import usual_seconds
 from app.orchestration.context import RunContext
 from app.orchestration.learning.lessons import Performance
 

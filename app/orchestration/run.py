@@ -13,7 +13,7 @@ from app.core.run_events import RunEvent, RunFailed, RunFinished, RunPaused
 from app.core.run_fold import RunFold
 from app.core.runs import OrchestrationOutput, RunRequest, Timing
 from app.core.streams import close
-from app.observability import metrics
+from app.observability import counting
 from app.orchestration.admission import Permit
 from app.orchestration.base import BaseOrchestrator
 from app.orchestration.charging import Charge
@@ -124,7 +124,7 @@ class Run:
         self._note(replace(end, result=fold.result()))
 
     def _note(self, end: RunFinished | RunFailed) -> None:
-        metrics.run_ended(end)
+        counting.run_ended(end)
         result = end.result
         if result is None:
             return

@@ -17,7 +17,7 @@ from app.config.explaining import close_to, listed
 from app.config.spec import LLMProvider, ModelConfig, QuorumSpec, RecipeReliability
 from app.core.errors import ConfigError, ConflictError, InvalidRequest, NotFound
 from app.core.models import Call, Model, ModelProfile
-from app.observability.metrics import configured_models
+from app.observability.model_counts import configured_models
 from app.providers.base import Availability, Provider
 from app.providers.embedding import embedding_call
 from app.providers.factory import default_profile, known_profiles, make_provider

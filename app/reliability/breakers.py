@@ -15,7 +15,7 @@ from typing import Final
 
 from app.core.clock import Clock
 from app.core.errors import NotFound, StateUnavailable
-from app.observability.metrics import breaker_changed
+from app.observability.model_counts import breaker_changed
 from app.reliability.circuit import Circuit, Grant, Rules, State, Tally, Verdict
 from app.state.breakers import BreakerStore, Entry, ProbeEnd, Record, Reply
 from app.state.flusher import Flusher

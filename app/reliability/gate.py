@@ -13,7 +13,8 @@ from app.core.chat import ChatRequest
 from app.core.clock import Clock
 from app.core.errors import DeadlineExceeded, FailureClass, ProviderError, QuorumError
 from app.core.models import ModelProfile
-from app.observability.metrics import REFUSALS, model_label
+from app.observability.metrics import REFUSALS
+from app.observability.model_counts import model_label
 from app.reliability.breakers import Breaker
 from app.reliability.bulkhead import Bulkhead, Full
 from app.reliability.circuit import Tally, Verdict

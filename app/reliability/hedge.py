@@ -16,7 +16,8 @@ from app.core.model_events import ModelEvent
 from app.core.models import Call, ModelProfile, Policy
 from app.core.streams import close, race
 from app.core.usage import NO_USAGE
-from app.observability.metrics import HEDGES, model_label
+from app.observability.metrics import HEDGES
+from app.observability.model_counts import model_label
 from app.reliability.attempt import AttemptObserver
 from app.reliability.forecast import cut_off
 from app.reliability.quantiles import Quantiles

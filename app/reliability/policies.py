@@ -10,7 +10,7 @@ from app.config.calls import CallConfig
 from app.config.spec import CacheConfig, RetryBudgetConfig
 from app.core.clock import Clock
 from app.core.models import Call, ModelProfile, Policy
-from app.observability.metrics import AttemptMetrics
+from app.observability.model_counts import AttemptMetrics
 from app.reliability.answers import Answers
 from app.reliability.attempt import attempt
 from app.reliability.breakers import Breakers

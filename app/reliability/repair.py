@@ -18,7 +18,8 @@ from app.core.models import Call, ModelProfile, Policy
 from app.core.shapes import misshapen
 from app.core.streams import close
 from app.core.usage import NO_USAGE, Usage
-from app.observability.metrics import REPAIRS, model_label
+from app.observability.metrics import REPAIRS
+from app.observability.model_counts import model_label
 from app.reliability.forecast import used_unanswered
 
 AGAIN = "That answer cannot be used: {fault}\nAnswer again with the corrected JSON only, without any other text."

@@ -25,7 +25,8 @@ from app.core.errors import FailureClass, ProviderError
 from app.core.model_events import ModelEvent, ResponseStarted
 from app.core.models import Call, ModelProfile, Policy
 from app.core.streams import close
-from app.observability.metrics import RETRIES, RETRIES_REFUSED, model_label
+from app.observability.metrics import RETRIES, RETRIES_REFUSED
+from app.observability.model_counts import model_label
 
 RETRIED: Final = frozenset({"connection", "timeout", "rate_limited", "overloaded", "server_error", "incomplete"})
 ON_REQUEST: Final = frozenset({"invalid_request"})

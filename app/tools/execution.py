@@ -17,7 +17,7 @@ from app.core.clock import Clock
 from app.core.errors import DeadlineExceeded, Forbidden, InvalidRequest, QuorumError, ToolExecutionError, report
 from app.core.streams import in_time
 from app.core.tools import PermissionDecision, Priced, ToolCaller, ToolResult, ToolSpec
-from app.observability.metrics import tool_ended
+from app.observability.counting import tool_ended
 from app.tools.describing import deprecation_warning
 from app.tools.failures import broke, timed_out, unavailable, wrong_output
 from app.tools.registry import Registered

@@ -11,7 +11,7 @@ from app.core.audit import Recorder
 from app.core.clock import Clock
 from app.core.errors import ConfigError, NotFound
 from app.core.tools import FIRST, PermissionDecision, Tool, ToolCaller, ToolResult, Version, parse_reference
-from app.observability.metrics import tool_decided
+from app.observability.counting import tool_decided
 from app.tools.builtins.calculator import calculator
 from app.tools.builtins.clock import clock_on
 from app.tools.builtins.http_fetch import HttpFetch

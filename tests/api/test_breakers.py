@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.observability import metrics
+from app.observability import model_counts
 from app.state.embedded import EmbeddedValkey
 from tests.support.loopback import Loopback, as_json
 from tests.support.openai_wire import completion
@@ -103,7 +103,7 @@ async def test_a_reload_changes_settings_and_keeps_what_is_open(tmp_path: Path, 
 async def test_naming_models_without_end_makes_neither_breakers_nor_series_without_end(
     tmp_path: Path, valkey: EmbeddedValkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(metrics, "_LABELS", metrics.ModelLabels())
+    monkeypatch.setattr(model_counts, "_LABELS", model_counts.ModelLabels())
     async with (
         Loopback(lambda _: as_json(completion())) as provider,
         serving(tmp_path, valkey.url, upstream(provider.url, reliability={})) as service,

@@ -10,7 +10,7 @@ from app.core.chat import Attempt
 from app.core.run_events import RunFinished
 from app.core.runs import Candidate, HelperCall, OrchestrationOutput, Timing
 from app.core.usage import Usage
-from app.observability import metrics
+from app.observability import counting, metrics, model_counts
 
 
 def value(name: str, **labels: str) -> float:
@@ -18,7 +18,7 @@ def value(name: str, **labels: str) -> float:
 
 
 def test_an_attempt_counts_its_outcome_its_seconds_and_its_first_token() -> None:
-    seen = metrics.AttemptMetrics("prov", "attempted")
+    seen = model_counts.AttemptMetrics("prov", "attempted")
     seen.attempt("ok", 0.2, 0.1)
     seen.attempt("ok", 0.4, None)
     seen.attempt("timeout", 3.0, None)
@@ -30,28 +30,28 @@ def test_an_attempt_counts_its_outcome_its_seconds_and_its_first_token() -> None
 
 
 def test_how_long_a_model_takes_is_told_whatever_settings_it_is_called_with() -> None:
-    plain = metrics.AttemptMetrics("prov", "timed")
+    plain = model_counts.AttemptMetrics("prov", "timed")
     plain.attempt("ok", 1.0, None)
-    tuned = metrics.AttemptMetrics("prov", "timed")
-    assert metrics.usual_seconds("timed") == 1.0
+    tuned = model_counts.AttemptMetrics("prov", "timed")
+    assert model_counts.usual_seconds("timed") == 1.0
     tuned.attempt("ok", 2.0, None)
-    assert metrics.usual_seconds("timed") == 1.2
+    assert model_counts.usual_seconds("timed") == 1.2
     del tuned
     plain.attempt("ok", 1.2, None)
-    assert metrics.usual_seconds("timed") == 1.2
+    assert model_counts.usual_seconds("timed") == 1.2
     plain.attempt("ok", 2.2, None)
-    assert metrics.usual_seconds("timed") == pytest.approx(1.4)
+    assert model_counts.usual_seconds("timed") == pytest.approx(1.4)
 
 
 def test_models_that_only_requests_name_are_counted_together_beyond_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics, "_LABELS", metrics.ModelLabels())
-    names = {metrics.model_label(f"flood/{number}") for number in range(1_000)}
+    monkeypatch.setattr(model_counts, "_LABELS", model_counts.ModelLabels())
+    names = {model_counts.model_label(f"flood/{number}") for number in range(1_000)}
     assert len(names) == 101
-    assert [metrics.model_label(name) for name in ("flood/0", "flood/999")] == ["flood/0", "other"]
-    metrics.configured_models(["late", "up/late"])
-    assert [metrics.model_label(name) for name in ("late", "up/late")] == ["late", "up/late"]
+    assert [model_counts.model_label(name) for name in ("flood/0", "flood/999")] == ["flood/0", "other"]
+    model_counts.configured_models(["late", "up/late"])
+    assert [model_counts.model_label(name) for name in ("late", "up/late")] == ["late", "up/late"]
     before = value("quorum_breaker_transitions_total", provider="up", model="other", to="open")
-    metrics.breaker_changed("up", "flooded", "open")
+    model_counts.breaker_changed("up", "flooded", "open")
     assert value("quorum_breaker_transitions_total", provider="up", model="other", to="open") == before + 1
     assert REGISTRY.get_sample_value("quorum_breaker_state", {"provider": "up", "model": "other"}) is None
 
@@ -66,7 +66,7 @@ def test_a_runs_candidates_helpers_tokens_and_waste_are_booked_from_its_result()
     result = OrchestrationOutput(
         "run_1", "succeeded", "booking", candidates=candidates, calls=(helper,), wasted_cost_usd=0.125, timing=Timing(1500)
     )
-    metrics.run_ended(RunFinished(result=result))
+    counting.run_ended(RunFinished(result=result))
     assert value("quorum_runs_total", strategy="booking", status="succeeded") == 1
     assert value("quorum_run_seconds_sum", strategy="booking") == 1.5
     assert value("quorum_candidates_total", model="booked", status="succeeded") == 1
@@ -82,7 +82,7 @@ def test_a_runs_candidates_helpers_tokens_and_waste_are_booked_from_its_result()
 
 def test_an_end_without_a_result_counts_nothing() -> None:
     before = metrics.exposition()[0]
-    metrics.run_ended(RunFinished())
+    counting.run_ended(RunFinished())
     kept = [line for line in before.splitlines() if line.startswith(b"quorum_")]
     assert [line for line in metrics.exposition()[0].splitlines() if line.startswith(b"quorum_")] == kept
 

@@ -10,7 +10,7 @@ import structlog
 from app.config.spec import LearningConfig
 from app.core.clock import Clock
 from app.core.errors import StateUnavailable
-from app.observability import metrics
+from app.observability import counting, metrics
 from app.orchestration.learning.hashing import TermHash
 from app.orchestration.learning.history import CALIBRATION, Sums, calibration_error
 from app.orchestration.learning.learned import Learned, LearnedLessons, read
@@ -131,7 +131,7 @@ class Memory:
         found = Learned(version) if not found.version else found
         self._learned[scope] = found
         self._forget_lessons(scope)
-        metrics.learned(scope, found.rows, found.versions)
+        counting.learned(scope, found.rows, found.versions)
 
     def _want_records(self, tenant: str) -> None:
         if tenant not in self._records_wanted:
@@ -156,4 +156,4 @@ class Memory:
         kept = records.get(CALIBRATION)
         error = calibration_error(kept.amounts) if kept is not None else None
         if kept is not None and error is not None:
-            metrics.calibration(scope, error, kept.outcomes)
+            counting.calibration(scope, error, kept.outcomes)

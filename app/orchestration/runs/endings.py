@@ -13,7 +13,8 @@ from app.core.run_events import RunFailed, RunFinished
 from app.core.run_fold import RunFold, unfold
 from app.core.run_json import event_parts, json_bytes, logged, payload
 from app.core.runs import OrchestrationOutput, RunStatus
-from app.observability.metrics import RUNS_LOST, run_ended
+from app.observability.counting import run_ended
+from app.observability.metrics import RUNS_LOST
 from app.orchestration.approving.approvals import Approvals
 from app.orchestration.runs.host import RunHost
 from app.orchestration.runs.taking import UNLOGGED, read_paused
