@@ -15,9 +15,6 @@ from app.config.spec import RunsConfig
 from app.core.errors import OrchestratorError, StateUnavailable, report
 from app.core.lifecycle import stopping
 from app.core.run_events import (
-    CandidateDelta,
-    CandidateFailed,
-    CandidateFinished,
     RunEvent,
     RunFailed,
     RunFinished,
@@ -31,12 +28,11 @@ from app.core.run_json import LoggedEvent, json_bytes, logged
 from app.core.runs import OrchestrationOutput, Timing
 from app.core.streams import close
 from app.orchestration.run import Run
+from app.orchestration.runs.readers import Readers
 from app.orchestration.runs.run_log import OnDisconnect, RunLog, record_of, resync_event
+from app.orchestration.runs.speaking import Speaking
 from app.orchestration.runs.window import EventWindow
 from app.state.run_records import Append, Appended, Ownership, Snapshot
-
-_FIRST_READER_S: Final = 5.0
-"""How long the first reader may take, however short the grace period is."""
 
 _AGAIN_S: Final = 0.5
 
@@ -94,7 +90,6 @@ class HostedRun:
         """Set with its last event, or when it is lost."""
         self.lost = False
         self.created_us = int(run.context.clock.now() * 1_000_000)
-        self._on_disconnect = on_disconnect
         self.resumable = resumable
         self._after = after
         self._goes_on = goes_on
@@ -103,15 +98,13 @@ class HostedRun:
         self._loop = asyncio.get_running_loop()
         self._began = run.context.clock.monotonic()
         self._fold = RunFold(run.id)
-        self._speaking: dict[str, dict[str, list[str]]] = {}
+        self._speaking = Speaking()
         self._end: RunFinished | RunFailed | RunPaused | None = None
         self._handed = False
         self._why: Why | None = None
         self._fault: BaseException | None = None
-        self._waiting: list[asyncio.Future[None]] = []
-        self._readers = 0
-        self._timer: asyncio.TimerHandle | None = None
-        self._reader_elsewhere = -1e9
+        grace_s = config.on_disconnect_grace_s if on_disconnect == "cancel" else None
+        self._readers = Readers(self.over, grace_s, partial(self.cancel, "unread"))
         self.log = RunLog(
             self.whose,
             config,
@@ -121,7 +114,6 @@ class HostedRun:
         )
         self._task = self._loop.create_task(self._pump(), name=f"run {run.id}")
         self._task.add_done_callback(self._ended)
-        self._watch(max(config.on_disconnect_grace_s, _FIRST_READER_S))
 
     # ---- running
 
@@ -189,12 +181,11 @@ class HostedRun:
             except Exception as fault:  # the boundary: what is known of it cannot be told, and it must end
                 _log.exception("the end of a run cannot be told", run_id=self.run.id)
                 self._fold = RunFold(self.run.id)
-                self._speaking.clear()
+                self._speaking = Speaking()
                 self._take(self._own_end(fault))
         self.over.set()
-        self._wake()
-        if self._timer:
-            self._timer.cancel()
+        self._readers.wake()
+        self._readers.close()
         self._notify()
 
     def _take_end(self, error: BaseException | None) -> None:
@@ -229,32 +220,14 @@ class HostedRun:
             self._fold.add(event)
             if isinstance(event, RunPaused):
                 self._end = event
-        if isinstance(event, CandidateDelta):
-            if event.choice == 0:
-                self._speaking.setdefault(event.candidate_id, {}).setdefault(event.kind, []).append(event.text)
-        elif isinstance(event, (CandidateFinished, CandidateFailed)):
-            self._speaking.pop(event.candidate.id, None)
+        self._speaking.take(event)
         self.log.add(entry)
-        self._wake()
+        self._readers.wake()
         self._notify()
 
     def result(self) -> OrchestrationOutput:
         """What has come of it so far; of candidates that still speak, what they have said."""
-        result = self._fold.result()
-        if not self._speaking:
-            return result
-        candidates = tuple(
-            replace(
-                candidate,
-                **{
-                    kind: "".join(pieces)
-                    for kind, pieces in self._speaking.get(candidate.id, {}).items()
-                    if kind in ("text", "reasoning", "refusal")
-                },
-            )
-            for candidate in result.candidates
-        )
-        return replace(result, candidates=candidates)
+        return self._speaking.shown_in(self._fold.result())
 
     def cancel(self, why: Why) -> None:
         """End it. Harmless where it has ended, or is about to. A run that ends itself is only asked to."""
@@ -307,9 +280,8 @@ class HostedRun:
 
         Ends with the run, or when they are not held here any more.
         """
-        self._readers += 1
         window = self.window
-        try:
+        with self._readers.reading():
             while not self.lost and window.holds(after):
                 events = window.since(after)
                 for event in events:
@@ -320,13 +292,7 @@ class HostedRun:
                         for event in window.since(window.last - 1) if after > window.last else ():
                             yield event
                         return
-                    waiter: asyncio.Future[None] = self._loop.create_future()
-                    self._waiting.append(waiter)
-                    await waiter
-        finally:
-            self._readers -= 1
-            if not self._readers:
-                self._watch()
+                    await self._readers.more()
 
     def resync(self) -> LoggedEvent:
         """What a reader needs to go on after the newest event, whatever it has missed."""
@@ -337,30 +303,6 @@ class HostedRun:
         """The state of all events but the last one of the run, which every reader gets as an event."""
         seq = self.window.last - (1 if self._end and not self.paused else 0)
         return Snapshot(seq, json_bytes(self.result()))
-
-    def _wake(self) -> None:
-        if self._waiting:
-            waiting, self._waiting = self._waiting, []
-            for waiter in waiting:
-                if not waiter.done():
-                    waiter.set_result(None)
-
-    def _watch(self, after_s: float | None = None) -> None:
-        """Look after the grace period whether somebody reads."""
-        if self._on_disconnect == "cancel" and not self.over.is_set():
-            if self._timer:
-                self._timer.cancel()
-            wait_s = self.config.on_disconnect_grace_s if after_s is None else after_s
-            self._timer = self._loop.call_later(wait_s, self._unread)
-
-    def _unread(self) -> None:
-        if self._readers:
-            return
-        left_s = self._reader_elsewhere + self.config.on_disconnect_grace_s - self._loop.time()
-        if left_s > 0:
-            self._watch(left_s)
-        else:
-            self.cancel("unread")
 
     # ---- the log
 
@@ -383,6 +325,6 @@ class HostedRun:
                 pass
             case _:
                 if reply.reader_s is not None:
-                    self._reader_elsewhere = self._loop.time() - reply.reader_s
+                    self._readers.elsewhere(reply.reader_s)
                 if reply.cancel:
                     self.cancel("request")
