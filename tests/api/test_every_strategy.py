@@ -37,7 +37,7 @@ ACTING: dict[str, dict[str, Any]] = {
     "cut short": {"options": {"tools": ["calc*"], "max_steps": 2}},
     "alone": {"options": {"tools": ["calculator"]}, "models": ["mock/mock-swift"]},
 }
-"""Panels whose members act with tools. Those that wait for a person are in `test_approvals_of_panels`."""
+"""Panels whose members act with tools. Those that wait for a person are in `approvals/test_of_panels`."""
 BROWSER: dict[str, Any] = {"type": "function", "function": {"name": "browser", "description": "Opens a page."}}
 CASES: dict[str, list[dict[str, Any]]] = {
     "direct": [{}, {"input": "Who? [[mock: fault=overloaded]]"}, {"input": "Who? [[mock: fault=midstream-error:2]]"}],

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
 
 from app.state.client import StateClient
-from app.state.embedded import EmbeddedValkey
 from tests.api.test_every_strategy import fold
 from tests.support.approving import (
     APP,
@@ -23,24 +20,12 @@ from tests.support.approving import (
     ended,
     paused,
     pending_of,
-    running,
 )
 from tests.support.replicas import Reading
 from tests.support.serving import Serving
 
 pytestmark = pytest.mark.usefixtures("state")
 CHAT: Any = {"model": "helper", "messages": [{"role": "user", "content": "Emma"}]}
-
-
-@pytest.fixture
-def world() -> World:
-    return World()
-
-
-@pytest.fixture
-async def service(tmp_path: Path, valkey: EmbeddedValkey, world: World) -> AsyncIterator[Serving]:
-    async with running(tmp_path, valkey, world) as made:
-        yield made
 
 
 async def test_a_stream_stays_open_and_goes_on_after_the_decision(service: Serving, world: World) -> None:

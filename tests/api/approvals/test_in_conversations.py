@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from app.state.embedded import EmbeddedValkey
-from tests.support.approving import APP, World, decide, ended, shop_config
-from tests.support.loopback import Answer, Loopback, Received, as_json
+from tests.support.approving import APP, World, decide, ended
+from tests.support.loopback import Answer, Received, as_json
 from tests.support.openai_wire import completion
-from tests.support.serving import Serving, serving, upstream
+from tests.support.serving import Serving
 
 pytestmark = pytest.mark.usefixtures("state")
 URL = "/v1/orchestrations"
@@ -32,15 +29,6 @@ class Clerk(World):
 @pytest.fixture
 def world() -> World:
     return Clerk()
-
-
-@pytest.fixture
-async def service(tmp_path: Path, valkey: EmbeddedValkey, world: World) -> AsyncIterator[Serving]:
-    async with (
-        Loopback(world) as both,
-        serving(tmp_path, valkey.url, {**upstream(both.url), **shop_config(both)}) as made,
-    ):
-        yield made
 
 
 async def asked(service: Serving, body: Any, status: int, **headers: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +32,9 @@ def world() -> World:
 
 
 @pytest.fixture
-async def service(tmp_path: Path, valkey: EmbeddedValkey, world: World) -> AsyncIterator[Serving]:
-    async with running(tmp_path, valkey, world) as made:
-        await reconfigured(made, _without_a_title)
-        yield made
+async def service(service: Serving) -> Serving:
+    await reconfigured(service, _without_a_title)
+    return service
 
 
 def _without_a_title(config: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,17 +33,6 @@ from tests.support.approving import (
 from tests.support.serving import Serving
 
 pytestmark = pytest.mark.usefixtures("state")
-
-
-@pytest.fixture
-def world() -> World:
-    return World()
-
-
-@pytest.fixture
-async def service(tmp_path: Path, valkey: EmbeddedValkey, world: World) -> AsyncIterator[Serving]:
-    async with running(tmp_path, valkey, world) as made:
-        yield made
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -31,17 +30,6 @@ from tests.support.serving import Serving
 from tests.support.valkey import running_valkey, server_pid
 
 pytestmark = pytest.mark.usefixtures("state")
-
-
-@pytest.fixture
-def world() -> World:
-    return World()
-
-
-@pytest.fixture
-async def service(tmp_path: Path, valkey: EmbeddedValkey, world: World) -> AsyncIterator[Serving]:
-    async with running(tmp_path, valkey, world) as made:
-        yield made
 
 
 async def test_a_call_is_made_once_it_is_approved_and_not_before(service: Serving, world: World) -> None:

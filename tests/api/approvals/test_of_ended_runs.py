@@ -3,38 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from app.state.client import StateClient
-from app.state.embedded import EmbeddedValkey
 from app.state.keys import audit_keys
 from tests.support.approving import (
     APP,
     ASK,
     BOSS,
     URL,
-    World,
     acts_on,
     decide,
     ended,
     paused,
     pending_of,
     reconfigured,
-    running,
 )
 from tests.support.serving import Serving
 
 pytestmark = pytest.mark.usefixtures("state")
-
-
-@pytest.fixture
-async def service(tmp_path: Path, valkey: EmbeddedValkey) -> AsyncIterator[Serving]:
-    async with running(tmp_path, valkey, World()) as made:
-        yield made
 
 
 async def status_of(service: Serving, approval_id: str) -> str:

@@ -45,11 +45,6 @@ SECRET = "x" * 32
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
-
-
-@pytest.fixture
 async def service(tmp_path: Path, valkey: EmbeddedValkey, world: World) -> AsyncIterator[Serving]:
     async with running(tmp_path, valkey, world, {"secret": SecretStr(SECRET)}) as made:
         yield made

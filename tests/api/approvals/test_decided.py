@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -34,17 +33,6 @@ from tests.support.approving import (
 from tests.support.serving import Serving
 
 pytestmark = pytest.mark.usefixtures("state")
-
-
-@pytest.fixture
-def world() -> World:
-    return World()
-
-
-@pytest.fixture
-async def service(tmp_path: Path, valkey: EmbeddedValkey, world: World) -> AsyncIterator[Serving]:
-    async with running(tmp_path, valkey, world) as made:
-        yield made
 
 
 async def test_of_two_decisions_at_once_one_holds(service: Serving, world: World) -> None:

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from app.state.embedded import EmbeddedValkey
-from tests.api.test_approvals_of_panels import EMMA, FAILS, URL, Panel, config_of
+from tests.api.approvals.test_of_panels import EMMA, FAILS, URL, Panel, config_of
 from tests.api.test_every_strategy import fold
 from tests.support.approving import APP, ROOT, decide, ended, pending_of
 from tests.support.loopback import Loopback
