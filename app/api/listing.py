@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 import orjson
-from fastapi import Query
+from fastapi import Depends, Query
 from starlette.responses import Response
 
 from app.orchestration.paging import Page
@@ -22,6 +22,20 @@ Cursor = Annotated[
     ),
 ]
 Limit = Annotated[int, Query(ge=1, le=100, openapi_examples={"default": {"value": 20}})]
+
+
+class Asked(NamedTuple):
+    """Which page: the one that `cursor` names, else the first, with at most `limit` entries."""
+
+    cursor: str | None
+    limit: int
+
+
+async def _asked(cursor: Cursor = "", limit: Limit = 20) -> Asked:
+    return Asked(cursor or None, limit)
+
+
+Paging = Annotated[Asked, Depends(_asked)]
 
 
 def listed(page: Page[T], shown: Callable[[T], Any]) -> Response:

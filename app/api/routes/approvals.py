@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import orjson
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import Response
 
 from app.api import examples
@@ -13,7 +13,7 @@ from app.api.access import ReaderOfReviews, Reviewer
 from app.api.acts import act_of
 from app.api.body import read_json
 from app.api.describe import described
-from app.api.listing import Cursor, Limit, listed
+from app.api.listing import Paging, listed
 from app.api.schemas.approvals import ApprovalBody, ApprovalDecision, ApprovalEntry, ApprovalList
 from app.api.services import services_of
 from app.core.approvals import ApprovalStatus
@@ -45,19 +45,16 @@ Tool = Annotated[
 ]
 
 
+async def _wanted(status: Status = None, run_id: RunId = None, tool: Tool = None) -> Filter:
+    return Filter(status, run_id or None, tool or None)
+
+
 @router.get("/v1/approvals", summary="List what needs an approval", openapi_extra=described(ApprovalList))
 async def list_approvals(
-    request: Request,
-    who: ReaderOfReviews,
-    cursor: Cursor = "",
-    limit: Limit = 20,
-    status: Status = None,
-    run_id: RunId = None,
-    tool: Tool = None,
+    request: Request, who: ReaderOfReviews, asked: Paging, wanted: Annotated[Filter, Depends(_wanted)]
 ) -> Response:
     """The calls of tools, of the key's tenant, that wait or have waited for a person; newest first."""
-    wanted = Filter(status, run_id or None, tool or None)
-    page = await services_of(request).approvals.page(who.tenant, wanted, cursor=cursor or None, limit=limit)
+    page = await services_of(request).approvals.page(who.tenant, wanted, cursor=asked.cursor, limit=asked.limit)
     return listed(page, _entry)
 
 

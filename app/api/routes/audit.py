@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response, StreamingResponse
 
 from app.api.access import Admin
 from app.api.describe import described
-from app.api.listing import Cursor, Limit
+from app.api.listing import Paging
 from app.api.schemas.audit import AuditHead, AuditList
 from app.api.services import services_of
 from app.core.audit import Action, Decision
@@ -90,12 +90,7 @@ To = Annotated[
 ]
 
 
-@router.get("/v1/audit", summary="Read the audit trail", openapi_extra=described(AuditList))
-async def list_records(
-    request: Request,
-    who: Admin,
-    cursor: Cursor = "",
-    limit: Limit = 20,
+async def _wanted(
     action: ByAction = None,
     decision: ByDecision = None,
     actor: ByActor = None,
@@ -105,10 +100,14 @@ async def list_records(
     operation: ByOperation = None,
     since: From = None,
     before: To = None,
-) -> Response:
+) -> Filter:
+    return Filter(action, decision, actor, subject, run_id, request_id, operation, _ms(since), _ms(before))
+
+
+@router.get("/v1/audit", summary="Read the audit trail", openapi_extra=described(AuditList))
+async def list_records(request: Request, who: Admin, asked: Paging, wanted: Annotated[Filter, Depends(_wanted)]) -> Response:
     """Who did what: the records of the key's tenant, newest first."""
-    wanted = Filter(action, decision, actor, subject, run_id, request_id, operation, _ms(since), _ms(before))
-    page = await services_of(request).trail.page(who.tenant, wanted, cursor=cursor or None, limit=limit)
+    page = await services_of(request).trail.page(who.tenant, wanted, cursor=asked.cursor, limit=asked.limit)
     data = [orjson.Fragment(record) for record in page.records]
     return _json({"object": "list", "data": data, "next_cursor": page.next_cursor})
 

@@ -16,7 +16,7 @@ from app.api.body import read_json
 from app.api.describe import described
 from app.api.errors import validation_fault
 from app.api.examples import BATCHES
-from app.api.listing import Cursor, Limit
+from app.api.listing import Paging, listed
 from app.api.plain import PlainRoute
 from app.api.schemas.batches import BatchAnswer, BatchBody, BatchDefaults, BatchList
 from app.api.schemas.jobs import DeliveryList
@@ -109,10 +109,10 @@ def _query(request: Request) -> BatchDefaults:
 
 
 @router.get("/v1/batches", summary="List batches", openapi_extra=described(BatchList))
-async def list_batches(request: Request, who: Reader, cursor: Cursor = "", limit: Limit = 20) -> Response:
+async def list_batches(request: Request, who: Reader, asked: Paging) -> Response:
     """The batches of the key's tenant that are kept, newest first."""
-    page = await services_of(request).jobs.batches.page(who.tenant, cursor=cursor or None, limit=limit)
-    return _json({"object": "list", "data": [shown(batch) for batch in page.found], "next_cursor": page.next_cursor})
+    page = await services_of(request).jobs.batches.page(who.tenant, cursor=asked.cursor, limit=asked.limit)
+    return listed(page, shown)
 
 
 @router.get("/v1/batches/{id}", summary="Read a batch", openapi_extra=described(BatchAnswer))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import orjson
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import Response
 
 from app.api import examples
@@ -13,7 +13,7 @@ from app.api.access import ReaderOfReviews, Reviewer
 from app.api.acts import act_of
 from app.api.body import read_json
 from app.api.describe import described
-from app.api.listing import Cursor, Limit, listed
+from app.api.listing import Paging, listed
 from app.api.schemas.reviews import AuditLine, ReviewBody, ReviewDecision, ReviewEntry, ReviewList, ReviewSummary
 from app.api.services import services_of
 from app.core.audit import recorded
@@ -50,22 +50,23 @@ Least = Annotated[float | None, Query(ge=0, le=1, description="At least so sure.
 Most = Annotated[float | None, Query(ge=0, le=1, description="At most so sure.", openapi_examples={"any": {"value": 1}})]
 
 
-@router.get("/v1/reviews", summary="List what is to be reviewed", openapi_extra=described(ReviewList))
-async def list_reviews(
-    request: Request,
-    who: ReaderOfReviews,
-    cursor: Cursor = "",
-    limit: Limit = 20,
+async def _wanted(
     status: Status = None,
     strategy: Strategy = None,
     recipe: Recipe = None,
     category: Category = None,
     min_confidence: Least = None,
     max_confidence: Most = None,
+) -> Filter:
+    return Filter(status, strategy or None, recipe or None, category or None, min_confidence, max_confidence)
+
+
+@router.get("/v1/reviews", summary="List what is to be reviewed", openapi_extra=described(ReviewList))
+async def list_reviews(
+    request: Request, who: ReaderOfReviews, asked: Paging, wanted: Annotated[Filter, Depends(_wanted)]
 ) -> Response:
     """The reviews of the key's tenant, newest first."""
-    wanted = Filter(status, strategy or None, recipe or None, category or None, min_confidence, max_confidence)
-    page = await services_of(request).reviews.page(who.tenant, wanted, cursor=cursor or None, limit=limit)
+    page = await services_of(request).reviews.page(who.tenant, wanted, cursor=asked.cursor, limit=asked.limit)
     return listed(page, _summary)
 
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import orjson
-from fastapi import APIRouter, Header, Path, Query, Request
+from fastapi import APIRouter, Depends, Header, Path, Query, Request
 from starlette.responses import Response
 
 from app.api.access import Reader, Runner
 from app.api.acts import act_of
 from app.api.describe import described
-from app.api.listing import Cursor, Limit, listed
+from app.api.listing import Paging, listed
 from app.api.native_events import NativeFrames
 from app.api.schemas.answers import RunList
 from app.api.schemas.jobs import DeliveryList
@@ -66,18 +66,20 @@ LastEvent = Annotated[
 ]
 
 
+class _Filter(NamedTuple):
+    status: RunStatus | None
+    strategy: str | None
+
+
+async def _wanted(status: Status = None, strategy: Strategy = None) -> _Filter:
+    return _Filter(status, strategy)
+
+
 @router.get("/v1/orchestrations", summary="List kept runs", openapi_extra=described(RunList))
-async def list_runs(
-    request: Request,
-    who: Reader,
-    cursor: Cursor = "",
-    limit: Limit = 20,
-    status: Status = None,
-    strategy: Strategy = None,
-) -> Response:
+async def list_runs(request: Request, who: Reader, asked: Paging, wanted: Annotated[_Filter, Depends(_wanted)]) -> Response:
     """The runs of the key's tenant that are kept, newest first."""
     runs = services_of(request).runs
-    page = await runs.page(who.tenant, cursor=cursor or None, limit=limit, status=status, strategy=strategy)
+    page = await runs.page(who.tenant, cursor=asked.cursor, limit=asked.limit, status=wanted.status, strategy=wanted.strategy)
     return listed(page, _shown)
 
 

@@ -16,8 +16,8 @@ from app.api.asking import asked
 from app.api.body import read_body, read_json
 from app.api.describe import described
 from app.api.errors import validation_fault
+from app.api.listing import Limit, listed
 from app.api.routes.orchestrations import answered, check_together, queued
-from app.api.routes.runs import Limit
 from app.api.schemas.workflows import (
     WorkflowBody,
     WorkflowDiagram,
@@ -66,12 +66,7 @@ Cursor = Annotated[
 async def list_workflows(request: Request, who: Reader, cursor: Cursor = "", limit: Limit = 20) -> Response:
     """The workflows of the configuration, and those that the tenant has stored, by name."""
     page = await services_of(request).keeping.page(who.tenant, cursor=cursor or None, limit=limit)
-    listed: WorkflowList = {
-        "object": "list",
-        "data": [_summary(one) for one in page.found],
-        "next_cursor": page.next_cursor,
-    }
-    return _json(listed)
+    return listed(page, _summary)
 
 
 @router.post(
