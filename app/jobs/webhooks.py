@@ -138,11 +138,13 @@ class Webhooks:
             await self._dead.put(job, job.why)
             return None
         began = self._clock.monotonic()
-        status, fault = await self._sent(subject, ended)
+        event_id = f"evt_{subject}_{ended.round}" if ended.round else f"evt_{subject}"
+        status, fault = await self._sent(event_id, subject, ended)
         taken = status is not None and 200 <= status < 300
         again = not taken and status != _GONE and job.attempts < self.config.max_attempts
         outcome = "delivered" if taken else "again" if again else "given_up"
         line = {
+            "event": event_id,
             "attempt": job.attempts,
             "at": int(self._clock.now()),
             "outcome": outcome,
@@ -164,9 +166,8 @@ class Webhooks:
         except ConfigError as error:
             return None, error.message
 
-    async def _sent(self, subject: str, ended: Ended) -> tuple[int | None, str | None]:
+    async def _sent(self, event_id: str, subject: str, ended: Ended) -> tuple[int | None, str | None]:
         """The status of the answer, whose body is nobody's concern, or what was wrong."""
-        event_id = f"evt_{subject}_{ended.round}" if ended.round else f"evt_{subject}"
         body = _event(event_id, subject, ended, int(self._clock.now()))
         try:
             self.check(ended.url)

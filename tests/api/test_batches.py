@@ -136,6 +136,21 @@ async def test_what_is_no_batch_is_refused_whole_with_the_number_of_its_line(
     assert await state.commands.keys("*batch_*") == []
 
 
+@pytest.mark.parametrize(
+    ("headers", "content", "said", "status"),
+    [
+        ({"content-type": "text/csv"}, b"a,b", "send lines of JSON with Content-Type: application/x-ndjson", 415),
+        ({}, b'{"input_file_id": "file-1", "endpoint": "/v1/chat/completions"}', "send the lines themselves", 400),
+    ],
+)
+async def test_what_is_sent_as_something_else_is_told_how_to_send_it(
+    service: Serving, headers: dict[str, str], content: bytes, said: str, status: int
+) -> None:
+    answer = await service.client.post("/v1/batches", content=content, headers=headers)
+    assert answer.status_code == status
+    assert said in answer.json()["detail"]
+
+
 async def test_too_much_is_refused(tmp_path: Path, valkey: EmbeddedValkey) -> None:
     config = {"providers": {"mock": AT_ONCE}, "batches": {"max_lines": 100, "max_bytes": 100_000}}
     async with serving(tmp_path, valkey.url, config) as service:
@@ -245,7 +260,7 @@ async def test_its_end_is_told(tmp_path: Path, valkey: EmbeddedValkey) -> None:
             async with asyncio.timeout(5):
                 while not (log := (await service.client.get(f"/v1/batches/{batch_id}/deliveries")).json()["data"]):
                     await asyncio.sleep(0.02)
-            assert log[0]["outcome"] == "delivered"
+            assert (log[0]["outcome"], log[0]["event"]) == ("delivered", event["id"])
 
 
 async def test_other_tenants_do_not_find_it(tmp_path: Path, valkey: EmbeddedValkey) -> None:

@@ -11,12 +11,15 @@ from typing import Any
 
 import pytest
 
+from app.jobs.cleaning import TAKEN_S, Cleaning
 from app.state.client import StateClient
 from app.state.embedded import EmbeddedValkey
-from app.state.keys import TRAINED, TRAINING_LEASE
+from app.state.jobs import JobQueue
+from app.state.keys import JOB_STREAM, JOBS, TRAINED, TRAINING_LEASE
 from app.state.lessons import LEASE_S, LessonStore
 from tests.jobs.test_training import put_in_force, seeded
 from tests.orchestration.learning.judged import SKILLS, judged_rows
+from tests.support.lossy_proxy import lossy_proxy
 from tests.support.serving import until, upstream
 from tests.support.valkey import running_valkey
 from tests.support.workers import WorkerProcess, worker
@@ -80,3 +83,24 @@ async def test_a_training_whose_process_is_killed_ends_with_it_and_is_done_once_
     assert told == [(versions[0][0], "done", "service")]
     assert len(versions) == 1
     print(f"a training killed: its process ended {ended:.1f} s later, and another had done it after {took:.1f} s")
+
+
+async def test_a_clean_up_whose_process_is_killed_in_the_middle_is_done_by_another(
+    store: EmbeddedValkey,
+) -> None:
+    state = StateClient(store.url)
+    await state.commands.xgroup_create(JOB_STREAM, "workers", mkstream=True)
+    await state.commands.xgroup_createconsumer(JOB_STREAM, "workers", "dead")
+    async with lossy_proxy(store.url) as proxy:
+        cut = StateClient(proxy.url)
+        proxy.freeze_at(b"XINFO", 0, 3_600)
+        assert await Cleaning(cut, JobQueue(cut), idle_ms=-1).look() == 0
+        assert proxy.frozen
+        await cut.close()
+    other, mark = Cleaning(state, JobQueue(state), idle_ms=-1), f"{JOBS}scheduled:clean-up"
+    assert await other.look() == 0, "the first may be at it still"
+    assert await state.commands.pttl(mark) <= TAKEN_S * 1000
+    await state.commands.pexpire(mark, 0)
+    assert await other.look() == 1
+    assert await state.commands.pttl(mark) > TAKEN_S * 1000
+    await state.close()

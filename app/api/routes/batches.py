@@ -22,7 +22,7 @@ from app.api.schemas.batches import BatchAnswer, BatchBody, BatchDefaults, Batch
 from app.api.schemas.jobs import DeliveryList
 from app.api.services import Services, services_of
 from app.api.uploading import LineReader, body_lines, parsed
-from app.core.errors import NotFound
+from app.core.errors import InvalidRequest, NotFound
 from app.core.principal import Principal
 from app.jobs.batch_upload import BatchOrder
 from app.jobs.batches import shown
@@ -72,6 +72,10 @@ async def upload_batch(request: Request) -> Response:
         items: AsyncIterator[Any] = parsed(lines, limits.max_json_depth)
         metadata: Mapping[str, Any] = {}
         defaults = {name: value for name in ("strategy", "recipe") if (value := getattr(given, name)) is not None}
+    elif "json" not in kind:
+        said = f"send lines of JSON with Content-Type: {_JSONL[0]}, or `items` as application/json"
+        message = f"the body is {kind[:100]!r}; {said}"
+        raise InvalidRequest(message, code="unsupported_media_type")
     else:
         body = await read_json(request, BatchBody, services)
         given, items, metadata = body, _each(body.items), body.metadata

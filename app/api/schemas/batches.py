@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
-from pydantic import Field
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
 from app.api.schemas.messages import Body
@@ -32,6 +33,14 @@ class BatchBody(BatchDefaults):
         min_length=1,
         description="Each with `custom_id`, and either members of POST /v1/orchestrations, or `method`, `url` and `body`.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lines_come_with_it(cls, given: Any) -> Any:
+        if isinstance(given, dict) and "input_file_id" in given:
+            message = "`input_file_id` names no file here; send the lines themselves, as `items` or as application/x-ndjson"
+            raise PydanticCustomError("files", message)
+        return cast("Any", given)
 
 
 class BatchCounts(TypedDict):

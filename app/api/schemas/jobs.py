@@ -10,8 +10,10 @@ from app.core.jobs import JobKind
 
 
 class Delivery(TypedDict):
-    """One delivery of a webhook. `status` is the answer's, None where there was none, which `error` explains."""
+    """One delivery of a webhook. `event` is its `webhook-id`, `status` the answer's, None where there was none, which `error`
+    explains."""
 
+    event: str
     attempt: int
     at: int
     outcome: Literal["delivered", "again", "given_up"]
