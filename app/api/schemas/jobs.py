@@ -10,8 +10,7 @@ from app.core.jobs import JobKind
 
 
 class Delivery(TypedDict):
-    """One delivery of a webhook. `event` is its `webhook-id`, `status` the answer's, None where there was none, which `error`
-    explains."""
+    """One delivery of a webhook. `event` is its `webhook-id`, `status` the answer's, None where `error` says why."""
 
     event: str
     attempt: int
