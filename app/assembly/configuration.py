@@ -64,6 +64,9 @@ def checks_of(strategies: Strategies) -> Checks:
             steps = (error.param or "options").split(".")
             said = error.message.removeprefix(f"{error.param}: ")
             return [(tuple(int(step) if step.isdecimal() else step for step in steps), said)]
+        most, many = strategy.models_needed, len(config.models)
+        if most and many > most:
+            return [(("models",), f"{many} are named, and the strategy {strategy.name!r} takes {most}")]
         return []
 
     def recipe_models(config: OrchestratorConfig) -> list[tuple[tuple[str | int, ...], str]]:

@@ -59,6 +59,12 @@ def test_what_a_bundle_tool_is_made_of_is_checked(faults_of: Faults, members: st
     assert any(one.startswith(fault) for one in found), found
 
 
+def test_more_models_than_its_strategy_takes_are_refused(faults_of: Faults) -> None:
+    two = "two: {description: x, strategy: direct, models: [mock/mock-careful, mock/mock-swift]}"
+    found = told(faults_of, f"{two}\nother: {{description: x, recipe: panel}}")
+    assert found == ["two.models: 2 are named, and the strategy 'direct' takes 1"]
+
+
 @pytest.mark.parametrize(
     ("bundles", "fault"),
     [
