@@ -202,7 +202,17 @@ async def test_times(shared: Serving):
 
 
 @pytest.mark.parametrize(
-    "query", [{"action": "x"}, {"decision": "x"}, {"cursor": "x"}, {"cursor": "0"}, {"from": "x"}, {"limit": 0}, {"actor": ""}]
+    "query",
+    [
+        {"action": "x"},
+        {"decision": "x"},
+        {"cursor": "x"},
+        {"cursor": "0"},
+        {"from": "x"},
+        {"limit": 0},
+        {"actor": ""},
+        {"acton": "x"},
+    ],
 )
 async def test_a_wrong_filter_is_refused(shared: Serving, query: dict[str, Any]):
     answer = await shared.client.get("/v1/audit", params=query, headers=key("ann"))
@@ -222,6 +232,12 @@ async def test_only_admins_read_it_and_of_their_own_tenant(shared: Serving, path
     assert [record["seq"] for record in await trail(shared, "bob")] == [2, 1]
     assert len(await trail(shared, action="provider.register")) == 2
     assert await trail(shared, action="provider.remove") == []
+
+
+async def test_an_export_of_times_that_are_none_is_refused(shared: Serving):
+    answer = await shared.client.get("/v1/audit/export", params={"since": "2100-01-01"}, headers=key("ann"))
+    assert answer.status_code == 400
+    assert answer.json()["detail"] == "'since' is no filter; there are from, to"
 
 
 async def export(service: Serving, name: str = "ann", **query: Any) -> list[bytes]:

@@ -15,12 +15,26 @@ from app.api.listing import Paging
 from app.api.schemas.audit import AuditHead, AuditList
 from app.api.services import services_of
 from app.core.audit import Action, Decision
+from app.core.errors import InvalidRequest
 from app.core.streams import prime
 from app.tools.audit.reading import Filter
 
 router = APIRouter(tags=["Audit"])
 
 _JSON_LINES = "application/jsonl"
+_TIMES = ("from", "to")
+_FILTERS = (
+    "action",
+    "decision",
+    "actor",
+    "subject",
+    "run_id",
+    "request_id",
+    "operation",
+    *_TIMES,
+    "limit",
+    "cursor",
+)
 _EXPORTED: dict[str, Any] = {
     _JSON_LINES: {"schema": {"type": "string", "description": "A record a line, and an AuditHead as the last one."}}
 }
@@ -107,6 +121,7 @@ async def _wanted(
 @router.get("/v1/audit", summary="Read the audit trail", openapi_extra=described(AuditList))
 async def list_records(request: Request, who: Admin, asked: Paging, wanted: Annotated[Filter, Depends(_wanted)]) -> Response:
     """Who did what: the records of the key's tenant, newest first."""
+    _known(request, _FILTERS)
     page = await services_of(request).trail.page(who.tenant, wanted, cursor=asked.cursor, limit=asked.limit)
     data = [orjson.Fragment(record) for record in page.records]
     return _json({"object": "list", "data": data, "next_cursor": page.next_cursor})
@@ -131,10 +146,18 @@ async def export_records(request: Request, who: Admin, since: From = None, befor
 
     `quorum audit verify --file` checks that without the service. An export without its head broke off.
     """
+    _known(request, _TIMES)
     lines = services_of(request).trail.export(who.tenant, since_ms=_ms(since), before_ms=_ms(before))
     primed = await prime(lines, enough=lambda _: True)
     headers = {"content-disposition": f'attachment; filename="audit-{who.tenant}.jsonl"', "cache-control": "no-store"}
     return StreamingResponse(primed, media_type=_JSON_LINES, headers=headers)
+
+
+def _known(request: Request, names: tuple[str, ...]) -> None:
+    """Raises InvalidRequest: a filter that is none would give more than was asked for, and nobody would notice."""
+    for name in request.query_params:
+        if name not in names:
+            raise InvalidRequest(f"{name[:100]!r} is no filter; there are {', '.join(names)}", param=name[:100])
 
 
 def _ms(moment: datetime | None) -> int | None:
