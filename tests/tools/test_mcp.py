@@ -405,6 +405,21 @@ async def test_a_server_that_does_not_start_says_why(toolbox: MakeToolbox) -> No
         assert "'/no/such/program'" in await until(why, within_s=UP_S)
 
 
+async def test_a_program_that_ends_at_once_says_where_what_it_wrote_is(toolbox: MakeToolbox, tmp_path: Path) -> None:
+    box = toolbox(mcp={"near": {"command": [sys.executable, "-c", "raise SystemExit('no licence')"]}})
+    async with started_only(box):
+
+        def why() -> str | None:
+            try:
+                box.find("near__add")
+            except ToolExecutionError as error:
+                return error.message if " is away: " in error.message else None
+
+        found = await until(why, within_s=UP_S)
+    assert found.endswith("its MCP server is away: it ended; what it wrote is in mcp/near.log of the data directory")
+    assert "no licence" in (tmp_path / "mcp" / "near.log").read_text()
+
+
 async def test_a_call_that_nobody_waits_for_is_cancelled(toolbox: MakeToolbox, notes: Path) -> None:
     box = toolbox(mcp={"near": program(notes, timeout_s=0.2)})
     async with connected(box, "near"):

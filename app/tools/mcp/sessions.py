@@ -153,7 +153,7 @@ class Session:
                     self._away(self._why_ended)  # at once: ending what is left of it takes a while
             except Exception as error:  # the boundary: a server may fail in any way, and is tried again
                 if self._why_ended is _ENDED:
-                    self._why_ended = _said(error)
+                    self._why_ended = self._why(_innermost(error))
             finally:
                 self._client = None
                 self._closing.clear()
@@ -169,8 +169,15 @@ class Session:
         self._why_ended = f"it said a line of more than {MAX_MESSAGE_BYTES} bytes, and was ended"
         self._ended.set()
 
+    def _why(self, error: BaseException) -> str:
+        if isinstance(error, MCPError) and error.code in _GONE and not self._config.get("url"):
+            return _ENDED
+        return _said(error)
+
     def _away(self, why: str) -> None:
         self._client = None
+        if why is _ENDED and not self._config.get("url"):
+            why = f"{why}; what it wrote is in mcp/{self._log.name} of the data directory"
         if (self.state, self.error) != ("away", why):
             self.state, self.error = "away", why
             self._changed()
@@ -329,10 +336,14 @@ def _failure(failure: Failure, message: str) -> dict[str, Any]:
     return {"failure": failure, "message": message}
 
 
-def _said(error: BaseException) -> str:
+def _innermost(error: BaseException) -> BaseException:
     """What went wrong, without the frame that task groups put around it."""
     while isinstance(error, BaseExceptionGroup):
         error = cast("BaseExceptionGroup[BaseException]", error).exceptions[0]
+    return error
+
+
+def _said(error: BaseException) -> str:
     match error:
         case FileNotFoundError():
             return f"its program was not found: {error.filename!r}"
