@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 from app.api.idempotency.executions import Executions
 from app.api.idempotency.holding import Holds
 from app.api.idempotency.refused import Refused
 from app.config.spec import QuorumSpec
+from app.core.alarm import Alarm
 from app.core.clock import Clock
 from app.core.lifecycle import Draining
 from app.orchestration.approving.approvals import Approvals
@@ -51,10 +53,11 @@ class KeptRuns:
         self.runs = StoredRuns(self.host, self.records, requests, approvals, draining, go_on)
         self.signals = Signals(SignalStore(state), clock, go_on)
         sealer = secret.sealer("request")
-        self.holds = Holds(requests, sealer, spec.idempotency)
+        alarm = Alarm(asyncio.Event())
+        self.holds = Holds(requests, sealer, spec.idempotency, alarm)
         self.withdrawal = Withdrawal(engine, self.host, self.records, approvals)
         refused = Refused(self.withdrawal, self.runs)
-        self.executions = Executions(requests, sealer, spec.idempotency, refused.close, self.holds.has)
+        self.executions = Executions(requests, sealer, spec.idempotency, refused.close, self.holds.has, alarm)
         draining.at_end(self.executions.leave)  # before their runs: who waits for them is told by the requests
         draining.at_end(self.host.leave)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from app.config.jobs import JobsConfig
+from app.core.alarm import Alarm
 from app.core.errors import StateUnavailable
 from app.core.jobs import JobKind
 from app.core.lifecycle import Draining
@@ -82,6 +83,7 @@ class Worker:
         self._dedicated = dedicated
         self._waiting = False
         self._wake = asyncio.Event()
+        self._alarm = Alarm(self._wake)
         self._listening = False
         self._running: dict[asyncio.Task[None], Claimed] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -118,6 +120,7 @@ class Worker:
         await asyncio.gather(*self._running, *self._stopped(), return_exceptions=True)
         if self._announcements is not None:
             await self._announcements.close()
+        self._alarm.close()
         await self._leave()  # a renewal may have been under way
 
     async def _leave(self) -> None:
@@ -223,8 +226,11 @@ class Worker:
         except StateUnavailable:  # its lease passes, and whoever has it then finds what is done
             ours = False
         metrics.JOBS.labels(job.kind, outcome if ours else "lost").inc()
-        if ours and later is not None and not later.after_s:
-            await self._told().announce(job.id)
+        if ours and later is not None:
+            if later.after_s:
+                self._alarm.ring_in(later.after_s)
+            else:
+                await self._told().announce(job.id)
 
     # ---- leases
 

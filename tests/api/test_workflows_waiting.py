@@ -152,6 +152,28 @@ async def test_a_run_goes_on_when_its_time_has_come_and_takes_back_what_it_did_w
         assert there.did == ["a", "no a"]
 
 
+@pytest.mark.parametrize("background", [False, True], ids=["waited for", "in the background"])
+async def test_runs_go_on_at_their_times_not_at_the_next_look(tmp_path: Path, valkey: EmbeddedValkey, background: bool) -> None:
+    steps = {"nap": {"wait": {"seconds": "${inputs.s}"}}, "b": {**do("b ${inputs.s}"), "after": ["nap"]}}
+    async with world(tmp_path, valkey, flow={"inputs": {"s": {"type": "integer"}}, "steps": steps}) as there:
+        client = there.service.client
+        lates: list[float] = []
+
+        async def run(seconds: int) -> None:
+            run_id = (await there.run("flow", {"s": seconds}, background=background))["id"]
+            async with asyncio.timeout(20):
+                while (found := (await client.get(f"/v1/orchestrations/{run_id}")).json())["status"] != "needs_approval":
+                    await asyncio.sleep(0.02)
+                until = datetime.fromisoformat(found["waiting"].removeprefix("it is to go on at ")).timestamp()
+                while f"b {seconds}" not in there.did:
+                    await asyncio.sleep(0.02)
+            lates.append(time.time() - until)
+
+        await asyncio.gather(*(run(seconds) for seconds in (1, 2, 3, 4)))
+        print(f"runs that wait for a time went on up to {max(lates):.1f} s after it")
+        assert max(lates) < 2.5
+
+
 async def test_a_run_waits_until_a_moment(tmp_path: Path, valkey: EmbeddedValkey) -> None:
     flow = {"inputs": {"at": {"type": "string"}}, "steps": {"a": {"wait": {"until": "${inputs.at}"}}}}
     async with world(tmp_path, valkey, flow=flow) as there:

@@ -17,6 +17,7 @@ from app.api.idempotency.execution import Execution, Lost
 from app.api.idempotency.late import Late
 from app.api.idempotency.request import KeyedRequest, unpacked
 from app.config.spec import IdempotencyConfig
+from app.core.alarm import Alarm
 from app.core.errors import ConfigError, QuorumError, StateUnavailable
 from app.core.lifecycle import AGAIN, LOGGED, UNREPEATABLE, Draining
 from app.observability.metrics import TAKEOVERS
@@ -54,7 +55,9 @@ class Executions:
         config: IdempotencyConfig,
         close: Callable[[KeyedRequest, str, QuorumError], Awaitable[bool]],
         held: Callable[[RequestId], bool],
+        alarm: Alarm,
     ) -> None:
+        self._alarm = alarm
         self._held = held
         self._close = close
         self.records = records
@@ -100,6 +103,7 @@ class Executions:
         for task in (*self._tasks, *([sweep] if sweep else [])):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._alarm.close()
 
     async def resume(self, request: RequestId) -> Literal["due", "busy", "over"]:
         """Go on with a request whose run is paused: here, or elsewhere where this process stops.
@@ -238,6 +242,8 @@ class Executions:
         for execution, write, outcome in zip(executions, writes, told, strict=True):
             if outcome == "ok":
                 execution.written(write)
+                if write.end == "pause":
+                    self._alarm.ring_in(write.wait_s)
         return told
 
     async def _tell_end(self, execution: Execution) -> Told:
@@ -261,7 +267,7 @@ class Executions:
 
     async def _sweep(self) -> None:
         while True:
-            await asyncio.sleep(SWEEP_S)
+            await self._alarm.wait(SWEEP_S)
             try:
                 for request in await self.records.due(_MOST_TAKEN):
                     if not (request in self._running or request in self._late.ends or self._held(request)):

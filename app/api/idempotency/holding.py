@@ -13,6 +13,7 @@ import structlog
 
 from app.api.idempotency.request import KeyedRequest
 from app.config.spec import IdempotencyConfig
+from app.core.alarm import Alarm
 from app.core.errors import StateUnavailable
 from app.core.lifecycle import Pause
 from app.orchestration.runs.hosted import Handing
@@ -62,10 +63,12 @@ class Holds:
 
     Parameters:
         config: in force now; may be replaced.
+        alarm: rings when one of those that wait is to go on at the latest.
     """
 
-    def __init__(self, records: IdempotencyRecords, sealer: Sealer, config: IdempotencyConfig) -> None:
+    def __init__(self, records: IdempotencyRecords, sealer: Sealer, config: IdempotencyConfig, alarm: Alarm) -> None:
         self.config = config
+        self._alarm = alarm
         self._records, self._sealer = records, sealer
         self._held: dict[RequestId, Hold] = {}
         self._flusher = Flusher("held runs", self._renew, every_s=RENEW_S)
@@ -118,6 +121,7 @@ class Holds:
         if hold.begun is not None:
             wait_s = max(0.0, pause.expires_at - time.time())
             await self._records.write([self._write(hold, wait_s=wait_s)])
+            self._alarm.ring_in(wait_s)
             self._forget([hold])
 
     async def _renew(self) -> None:
