@@ -22,8 +22,9 @@ from app.config.workflows import (
 from app.core.chat import JsonObject
 from app.core.errors import InvalidRequest
 from app.core.json_schemas import compiled as compiled_schema
+from app.workflows.binding import bound_expression
 from app.workflows.graph import Place, read_by, values_of
-from app.workflows.references import bound_expression, malformed, whole
+from app.workflows.references import malformed, whole
 from app.workflows.scope import Scope, reference_fault, references_of
 from app.workflows.types import NoSuchMember, misfit, type_of
 

@@ -14,9 +14,10 @@ from app.core.errors import InvalidRequest
 from app.core.json_schemas import compiled as compiled_schema
 from app.workflows import graph
 from app.workflows.action_checks import ActionCheck, schema_of_inputs, without_default
+from app.workflows.binding import bound_condition
 from app.workflows.graph import KINDS, Place, kind_of
 from app.workflows.known import Known
-from app.workflows.references import bound_condition, in_value
+from app.workflows.references import in_value
 from app.workflows.scope import Scope, reference_fault
 from app.workflows.types import misfit
 

@@ -14,12 +14,13 @@ from app.core.conditions import Condition, Expression
 from app.core.errors import OrchestratorError
 from app.core.run_events import RunEvent, StepFinished, StepStarted
 from app.core.streams import merge
+from app.workflows.binding import bound_condition, bound_expression
 from app.workflows.checking import inputs_fault, with_defaults
 from app.workflows.failing import UNANSWERABLE, StepFailed, StepWaits
 from app.workflows.journal import key_of
 from app.workflows.levels import Level, Means, Values
 from app.workflows.outcome import Outcome
-from app.workflows.references import NOTHING, bound_condition, bound_expression, filled
+from app.workflows.references import NOTHING, filled
 from app.workflows.running import Mark, Running
 
 WAITING: Final = object()

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from app.config.workflows import WorkflowAction, WorkflowCall, WorkflowConfig, WorkflowStep
-from app.workflows.references import Path, Reference, bound_condition, bound_expression, in_value
+from app.workflows.binding import bound_condition, bound_expression
+from app.workflows.references import Path, Reference, in_value
 
 Place = tuple[str | int, ...]
 KINDS: Final = ("orchestration", "tool", "transform", "workflow", "switch", "map", "wait")

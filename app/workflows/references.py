@@ -1,7 +1,6 @@
 """References in texts: `${steps.draft.output.text}`, `${inputs.items[0].name}`, `${steps.a.output ?? steps.b.output ?? ""}`.
 
-The first way that leads to something is taken; the last may be JSON. `$${` is a plain `${`. In an expression a
-reference stands for a variable, so the expression language never sees more than what was named.
+The first way that leads to something is taken; the last may be JSON. `$${` is a plain `${`.
 """
 
 from __future__ import annotations
@@ -14,13 +13,9 @@ from typing import Any, Final, cast
 
 import orjson
 
-from app.core.conditions import Condition, Expression, compiled_expression
-from app.core.conditions import compiled as compiled_condition
 from app.core.errors import InvalidRequest, OrchestratorError
 
 ROOTS: Final = ("inputs", "steps", "item", "index", "run", "workflow")
-MOST_REFERENCES: Final = 90
-"""In one text: more do not fit the names that stand for them in an expression."""
 MOST_FILLED: Final = 16_000_000
 """Characters that the references of one value may lead to: else a text of 9,000 references to an output of 1 MB takes 9 GB."""
 Path = tuple[str | int, ...]
@@ -29,15 +24,11 @@ _QUOTED: Final = r'"(?:[^"\\]|\\.)*"'
 _FLAT: Final = rf'[^{{}}"]|{_QUOTED}'
 _OBJECTS: Final = reduce(lambda inner, _: rf"{_FLAT}|\{{(?:{inner})*\}}", range(3), _FLAT)
 """What may stand in a reference: quoted texts, and objects three deep; no other braces."""
-_MARK: Final = re.compile(rf"\$\$\{{|\$\{{((?:{_OBJECTS})*)\}}|\$\{{")
+MARK: Final = re.compile(rf"\$\$\{{|\$\{{((?:{_OBJECTS})*)\}}|\$\{{")
+"""A plain `${` as it is written, a reference with what stands in it, or the beginning of one that does not end."""
 _WAYS: Final = re.compile(rf"{_QUOTED}|(\?\?)")
 _STEP: Final = re.compile(r'\.([A-Za-z_][A-Za-z0-9_-]*)|\[(\d{1,9})\]|\["((?:[^"\\]|\\.)*)"\]')
 _ROOT: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_LITERAL: Final = re.compile(
-    r"""[bBrR]{0,2}(?:\"\"\".*?\"\"\"|'''.*?'''|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*')|//[^\n]*|""" + _MARK.pattern,
-    re.DOTALL,
-)
-_UNKNOWN: Final = re.compile(r"there is no variable '(\w+)'( \([^)]*\))?")
 
 
 class Nothing:
@@ -138,7 +129,7 @@ def in_text(text: str) -> Iterator[Reference]:
     Raises:
         InvalidRequest: one is none.
     """
-    for found in _MARK.finditer(text):
+    for found in MARK.finditer(text):
         if found[0] == "$${":
             continue
         if found[1] is None:
@@ -180,7 +171,7 @@ def malformed(value: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:
 
 def whole(text: str) -> Reference | None:
     """The reference that all of `text` is; None where it is another text."""
-    found = _MARK.fullmatch(text)
+    found = MARK.fullmatch(text)
     return parse_reference(found[1].strip()) if found is not None and found[1] is not None else None
 
 
@@ -213,7 +204,7 @@ class _Filling:
             if "${" not in value:
                 return value
             alone = whole(value)
-            return _MARK.sub(self._said, value) if alone is None else self._found(alone)
+            return MARK.sub(self._said, value) if alone is None else self._found(alone)
         if isinstance(value, Mapping):
             return {name: self.of(member) for name, member in cast("Mapping[str, Any]", value).items()}
         if isinstance(value, list | tuple):
@@ -264,67 +255,3 @@ def at(value: Any, path: Path) -> Any:
         else:
             return NOTHING
     return value
-
-
-@dataclass(frozen=True, slots=True)
-class Bound:
-    """An expression with the references that it reads, by the names that they have in it."""
-
-    compiled: Condition | Expression
-    references: Mapping[str, Reference]
-
-    def values(self, find: Callable[[Path], Any]) -> dict[str, Any]:
-        """What it is to be given. A reference that leads nowhere is null."""
-        found = {name: reference.value(find) for name, reference in self.references.items()}
-        return {name: None if value is NOTHING else value for name, value in found.items()}
-
-
-@lru_cache(maxsize=1_024)
-def bound_condition(source: str) -> Bound:
-    """As `bound_expression`, for one that is true or false."""
-    text, references = _named(source)
-    return Bound(_compiled(compiled_condition, text, references), references)
-
-
-@lru_cache(maxsize=1_024)
-def bound_expression(source: str) -> Bound:
-    """The expression `source`, compiled. Each reference is a variable of the same length, so that places stay true.
-
-    Raises:
-        InvalidRequest: it is none, or larger than an expression may be.
-    """
-    text, references = _named(source)
-    return Bound(_compiled(compiled_expression, text, references), references)
-
-
-def _compiled(
-    compile_: Callable[[str, frozenset[str]], Any], text: str, references: Mapping[str, Reference]
-) -> Condition | Expression:
-    try:
-        return compile_(text, frozenset(references))
-    except InvalidRequest as error:
-        unknown = _UNKNOWN.search(error.message)
-        if unknown is None:
-            raise
-        message = f"{unknown[1]!r} is no variable{unknown[2] or ''}; write what it reads as a reference, ${{inputs.topic}}"
-        raise InvalidRequest(message) from None
-
-
-def _named(source: str) -> tuple[str, dict[str, Reference]]:
-    references: dict[str, Reference] = {}
-
-    def name(found: re.Match[str]) -> str:
-        piece = found[0]
-        if not piece.startswith("$"):
-            if "${" in piece and not piece.startswith("//"):
-                raise InvalidRequest("a reference stands inside of a quoted text; write it outside, as 'a' + ${inputs.b}")
-            return piece
-        if found[1] is None:
-            raise InvalidRequest("holds a '${' without its '}'")
-        if len(references) >= MOST_REFERENCES:
-            raise InvalidRequest(f"has more than {MOST_REFERENCES} references")
-        variable = f"_{len(references)}".ljust(len(piece), "_")
-        references[variable] = parse_reference(found[1].strip())
-        return variable
-
-    return _LITERAL.sub(name, source), references

@@ -5,27 +5,24 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, nullcontext
-from typing import Final
 
 from app.config.workflows import WorkflowAction, WorkflowStep
 from app.core.chat import JsonObject
-from app.core.conditions import Condition, Unanswerable
+from app.core.conditions import Unanswerable
 from app.core.errors import ErrorReport, OrchestratorError, report
 from app.core.run_events import RunEvent, StepCompensated, StepFinished, StepSkipped, StepStarted
-from app.workflows.doing import Actions, Doing, chosen
+from app.workflows.doing import Actions, Doing
 from app.workflows.failing import UNANSWERABLE, UNCERTAIN, LevelFailed, StepFailed, StepWaits, named
-from app.workflows.graph import needs, wanted
+from app.workflows.graph import needs
 from app.workflows.journal import key_of
 from app.workflows.levels import Level, Values
 from app.workflows.middleware import Hooks, StepInfo
 from app.workflows.outcome import Outcome, Tally
-from app.workflows.references import NOTHING, Reference, Unfound, at, bound_condition, filled
+from app.workflows.references import Unfound, filled
 from app.workflows.running import Mark, Running
+from app.workflows.skipping import why_not
 from app.workflows.tries import Tries
 from app.workflows.undoing import undo_of, undo_of_items
-
-LEFT: Final = ("skipped", "failed")
-"""How a step ends that leaves no result."""
 
 
 class StepRun:
@@ -77,7 +74,7 @@ class StepRun:
             yield StepSkipped(self._path, recorded["reason"]) if skipped else StepFinished(self._path, recorded)
             return
         try:
-            why = await self._why_not()
+            why = await why_not(self._step, self._values)
         except Unanswerable as error:
             raise await self._failed(report(OrchestratorError(f"its condition cannot be decided: {error}"))) from None
         if why is not None:
@@ -89,33 +86,6 @@ class StepRun:
         async with aclosing(self._done()) as events:
             async for event in events:
                 yield event
-
-    async def _why_not(self) -> str | None:
-        """Why it is skipped; None where it is done."""
-        step = self._step
-        if step.when is not None:
-            bound = bound_condition(step.when)
-            assert isinstance(bound.compiled, Condition)  # noqa: S101 - which conditions are
-            if not await bound.compiled.holds(bound.values(self._values.find)):
-                return "its condition does not hold"
-        for reference in (*wanted(step), *await self._wanted_by_case()):
-            for path in reference.paths:
-                if path[0] != "steps" or len(path) < 2:
-                    continue
-                result = self._level.results.get(str(path[1]), {})
-                if result.get("status") in LEFT and at(result, path[2:]) in (None, NOTHING):
-                    return f"{path[1]!r}, which it needs, has no result ({result['status']})"
-        return None
-
-    async def _wanted_by_case(self) -> tuple[Reference, ...]:
-        """What the case of a switch wants that will be done."""
-        if self._step.switch is None:
-            return ()
-        try:
-            case = await chosen(self._step, self._values, Outcome())
-        except Unanswerable:  # which is a failure of the step, and may be answered for
-            return ()
-        return () if case is None else wanted(case)
 
     # ---- doing it
 

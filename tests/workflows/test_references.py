@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.core.errors import InvalidRequest
-from app.workflows.references import Path, Unfound, at, bound_condition, bound_expression, filled, in_text, parse_reference
+from app.workflows.binding import bound_condition, bound_expression
+from app.workflows.references import Path, Unfound, at, filled, in_text, parse_reference
 
 VALUES: dict[str, Any] = {"inputs": {"a": "x", "n": 3, "list": [{"b": 1}], "odd name": True, "none": None}}
 
