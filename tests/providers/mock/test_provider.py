@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any, get_args
 
 import pytest
@@ -199,10 +200,9 @@ HOSTILE = {
 @pytest.mark.parametrize("what", HOSTILE)
 async def test_a_hostile_prompt_is_read_in_bounded_time(what: str):
     form = ResponseFormat("json_object")
-    loop = asyncio.get_running_loop()
-    started = loop.time()
+    began = time.process_time()
     assert (await ask(HOSTILE[what], "mock-scholar", generation=Generation(response_format=form))).choices[0].text
-    assert loop.time() - started < 2
+    assert time.process_time() - began < 2
 
 
 @pytest.mark.parametrize(
