@@ -10,6 +10,7 @@ from app.config.bundle_checks import NamedTools, bundle_faults
 from app.config.calls import call_config
 from app.config.document import Document, Fault, MemberPath
 from app.config.explaining import close_to, listed, shown
+from app.config.headers import header_faults
 from app.config.planner_checks import planner_faults
 from app.config.spec import CircuitBreakerConfig, LLMProvider, OrchestratorConfig, QuorumSpec
 from app.config.tool_checks import ToolsCheck, tool_faults
@@ -21,7 +22,6 @@ RESERVED = "quorum"
 PATTERN_PLACEHOLDERS = frozenset({"question", "answers"})
 _PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9_]*)\}")
 _KEY = re.compile(r"[\x21-\x7e]*")
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token of RFC 9110, section 5.6.2
 _SHORT_KEY = 16
 
 RecipeCheck = Callable[[OrchestratorConfig], list[tuple[MemberPath, str]]]
@@ -88,11 +88,7 @@ def _providers(spec: QuorumSpec, document: Document, check: ProviderCheck | None
             yield from _base_url(config.base_url, (*path, "base_url"))
         if config.api_key is not None and not _KEY.fullmatch(config.api_key.get_secret_value()):
             yield Fault((*path, "api_key"), "has characters that no key has: spaces, line ends, or some beyond ASCII")
-        for header, value in config.headers.items():
-            if not _HEADER_NAME.fullmatch(header):
-                yield Fault((*path, "headers", header), "is not a header's name")
-            if any(character in value for character in "\r\n\0") or not value.isascii():
-                yield Fault((*path, "headers", header), "a header's value is one line of ASCII")
+        yield from header_faults(config.headers, (*path, "headers"))
         if check is not None:
             yield from (Fault((*path, *inner), message) for inner, message in check(config))
 

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from app.config.document import Fault, MemberPath
 from app.config.explaining import close_to, listed
+from app.config.headers import FRAMING, header_faults
 from app.config.tools import HttpToolConfig, McpServerConfig, PermissionRule, ToolsConfig
 from app.core.conditions import compiled, compiled_expression
 from app.core.errors import InvalidRequest
@@ -20,9 +21,8 @@ from app.core.tools import FIRST, RESULT_VARIABLES, RULE_VARIABLES, Version, par
 
 ToolsCheck = Callable[[ToolsConfig], list[tuple[MemberPath, str]]]
 
-_HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token of RFC 9110, section 5.6.2
-_OURS: Final = frozenset({"host", "content-length", "transfer-encoding", "connection", "te", "trailer", "upgrade"})
-"""Headers that the connection itself decides."""
+_OURS: Final = FRAMING | {"host"}
+"""Headers that are not the configuration's: with `Host` a tool would reach another host than the one that is listed."""
 
 
 def tool_faults(config: ToolsConfig, check: ToolsCheck | None, recipes: Collection[str] = ()) -> Iterator[Fault]:
@@ -55,7 +55,7 @@ def _http(reference: str, config: HttpToolConfig, tools: ToolsConfig) -> Iterato
     elif parsed.name in tools.builtins:
         yield Fault(path, f"{parsed.name!r} is a built-in tool; choose another name")
     yield from _url(config.url, (*path, "url"), tools)
-    yield from _headers(config.headers, (*path, "headers"))
+    yield from header_faults(config.headers, (*path, "headers"), _OURS)
     yield from _schema(config.input, (*path, "input"))
     if config.input.get("type") != "object":
         yield Fault((*path, "input"), "is not of type object, which arguments are")
@@ -108,21 +108,11 @@ def _mcp(path: MemberPath, config: McpServerConfig) -> Iterator[Fault]:
             yield Fault((*path, "url"), "is not a URL; write it like https://mcp.example.com/mcp")
     elif config.headers:
         yield Fault((*path, "headers"), "are for a URL; a program has 'env'")
-    yield from _headers(config.headers, (*path, "headers"))
+    yield from header_faults(config.headers, (*path, "headers"), _OURS)
     if config.only is not None:
         for name in config.tools:
             if name not in config.only:
                 yield Fault((*path, "tools", name), "is not one of 'only', so it is not served")
-
-
-def _headers(headers: Mapping[str, str], path: MemberPath) -> Iterator[Fault]:
-    for name, value in headers.items():
-        if not _HEADER_NAME.fullmatch(name):
-            yield Fault((*path, name), "is not a header's name")
-        elif name.lower() in _OURS:
-            yield Fault((*path, name), "is decided by the connection; leave it out")
-        if any(character in value for character in "\r\n\0") or not value.isascii():
-            yield Fault((*path, name), "a header's value is one line of ASCII")
 
 
 def _schema(schema: Mapping[str, object], path: MemberPath) -> Iterator[Fault]:

@@ -145,7 +145,8 @@ class HttpProvider:
 
     def __post_init__(self) -> None:
         base = {"accept-encoding": "identity", "content-type": "application/json", "user-agent": "quorum"}
-        self._headers = dict(httpx.Headers({**base, **self.dialect.headers(), **self.extra_headers}))
+        given = (*self.dialect.headers().items(), *self.extra_headers.items())
+        self._headers = base | {name.lower(): value for name, value in given}
 
     async def stream(self, request: ChatRequest) -> AsyncIterator[ModelEvent]:
         headers = self._traced(request)

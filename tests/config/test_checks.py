@@ -69,6 +69,8 @@ recipes:
         ("base_url: https://example.com?x=1", "base_url: holds a query; put it into 'query'"),
         ('headers: {X-A: "a\\nb"}', "headers.X-A: a header's value is one line of ASCII"),
         ("headers: {'X A': b}", "headers.X A: is not a header's name"),
+        ("headers: {Content-Length: '3'}", "headers.Content-Length: is decided by the connection; leave it out"),
+        ("headers: {X-A: b, x-a: c}", "headers.x-a: is the same header as 'X-A'; leave one out"),
     ],
 )
 def test_what_a_provider_is_reached_by_is_checked(faults_of: Faults, member: str, fault: str) -> None:

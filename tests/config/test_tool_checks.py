@@ -49,6 +49,7 @@ def test_a_url_has_a_fixed_listed_host_and_known_placeholders(
     [
         ("query: {a: '{nothing}'}", "tools.http.weather.query: {nothing} stands for nothing"),
         ("headers: {Host: x}", "tools.http.weather.headers.Host: is decided by the connection"),
+        ("headers: {A: x, a: y}", "tools.http.weather.headers.a: is the same header as 'A'"),
         ("headers: {'a b': x}", "tools.http.weather.headers.a b: is not a header's name"),
         ("result: body.", "tools.http.weather.result: line 1"),
         ("result: answer", "tools.http.weather.result: there is no variable 'answer'"),

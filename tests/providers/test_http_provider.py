@@ -113,7 +113,7 @@ async def test_a_whole_answer_to_a_request_for_a_stream_is_told_as_one() -> None
 
 async def test_the_request_carries_credential_extra_headers_and_trace_context() -> None:
     async with Loopback(as_json({"text": "x"})) as server:
-        made = provider(server.url, extra_headers={"x-extra": "1", "user-agent": "mine"})
+        made = provider(server.url, extra_headers={"x-extra": "1", "User-Agent": "mine"})
         async for _ in made.stream(asked(traceparent="00-a-b-01")):
             pass
         await made.aclose()
