@@ -18,6 +18,7 @@ import aiohttp
 import aiohttp.abc
 import httpx
 from httpx_aiohttp.transport import AiohttpResponseStream
+from yarl import URL
 
 from app.core.errors import FailureClass, ProviderError
 from app.core.streams import close, with_deadline
@@ -81,7 +82,12 @@ class HttpClient:
             self._session = self._opened()
         try:
             answer = await self._session.request(
-                method, str(url), headers=headers, data=content or None, allow_redirects=False, timeout=self._timeout
+                method,
+                URL(str(url), encoded=True),  # else some of what is escaped would be unescaped, such as %3A
+                headers=headers,
+                data=content or None,
+                allow_redirects=False,
+                timeout=self._timeout,
             )
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise self._error(error, sent=False) from error

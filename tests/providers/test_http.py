@@ -218,6 +218,22 @@ async def test_a_header_that_would_split_the_request_is_not_sent() -> None:
         assert server.heads == []
 
 
+@pytest.mark.parametrize(
+    "target",
+    ["/models/a%2Fb%3Ac%40d", "/m:act", "/a%20b?key=x%2By%2Fz%3D&to=https%3A%2F%2Fh", "/a+b?c+d", "/%7Eme", "/?sig=%2f%3d"],
+)
+async def test_a_url_is_asked_as_it_is_written(target: str) -> None:
+    async with serving(GOOD) as server, client() as http:
+        await get(http, server.url.join(target))
+        assert server.heads[0].partition(b" HTTP/1.1\r\n")[0] == b"GET " + target.encode()
+
+
+async def test_what_cannot_stand_in_a_request_line_is_quoted() -> None:
+    async with serving(GOOD) as server, client() as http:
+        await get(http, server.url.join("/a b/ü?q= HTTP/1.1"))
+        assert server.heads[0].startswith(b"GET /a%20b/%C3%BC?q=%20HTTP/1.1 HTTP/1.1\r\n")
+
+
 # what is read
 
 
