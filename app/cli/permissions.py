@@ -12,10 +12,11 @@ from typing import Any, Final
 
 import typer
 
-from app.config.explaining import listed
+from app.config.explaining import close_to, listed
 from app.config.spec import QuorumSpec
 from app.core.clock import SystemClock
-from app.core.errors import NotFound
+from app.core.errors import InvalidRequest, NotFound
+from app.core.principal import SCOPES
 from app.core.tools import Effect, PermissionDecision, ToolCaller, ToolSpec
 from app.orchestration.bundles.tools import Bundles
 from app.tools.execution import arguments_of, checked
@@ -43,8 +44,11 @@ def explained(spec: QuorumSpec, asked: Asked, *, as_json: bool) -> int:
 
     Raises:
         NotFound: there is no such tool, or no such recipe.
-        InvalidRequest: the arguments do not fit it.
+        InvalidRequest: the arguments do not fit it, or there is no such scope.
     """
+    for scope in sorted(asked.scopes.difference(SCOPES)):
+        hint = close_to(scope, SCOPES) or f"; scopes are {listed(SCOPES)}"
+        raise InvalidRequest(f"--scope: {scope!r} is no scope{hint}", param="scope")
     if asked.recipe is not None and asked.recipe not in spec.recipes:
         raise NotFound(_no_recipe(asked.recipe, tuple(spec.recipes)), param="recipe")
     tool, arguments = _call(spec, asked)

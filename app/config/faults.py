@@ -8,6 +8,11 @@ from typing import Any
 
 _WORDS = {"extra_forbidden": "is not a member of this request", "missing": "is missing"}
 
+_PLAIN = dict.fromkeys(("model_type", "model_attributes_type", "dict_type"), "must be an object") | dict.fromkeys(
+    ("list_type", "tuple_type", "set_type", "frozen_set_type"), "must be a list"
+)
+"""Where pydantic names the types of Python that members are read into, which are nobody's concern."""
+
 
 @dataclass(frozen=True, slots=True)
 class Told:
@@ -29,7 +34,7 @@ def deepest(faults: Iterable[Mapping[str, Any]], value: Any, *, words: Mapping[s
     """
     found: dict[str, list[str]] = {}
     for fault in faults:
-        what = words.get(fault["type"]) or str(fault["msg"]).removeprefix("Value error, ")
+        what = words.get(fault["type"]) or _PLAIN.get(fault["type"]) or str(fault["msg"]).removeprefix("Value error, ")
         found.setdefault(_member(fault["loc"], value, missing=fault["type"] == "missing"), []).append(what)
     member = max(found, key=lambda path: path.count("."))
     others = sum(not member.startswith(path) for path in found)

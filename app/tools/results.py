@@ -37,11 +37,39 @@ def jsonable(value: Any) -> Any:
     if value is None or isinstance(value, str | bool | int | float):
         return value
     try:
+        return _read(value)
+    except (PydanticSerializationError, ValueError, RecursionError):
+        pass  # said also of what nests too deep to be read, of which the beginning can be
+    try:
+        return _read(_beginning(value, 0, set()))
+    except (PydanticSerializationError, ValueError, RecursionError) as error:
+        raise ValueError(f"it gave what is no JSON: {type(error).__name__}") from None
+
+
+def _read(value: Any) -> Any:
+    try:
         return to_jsonable_python(value, bytes_mode="utf8", inf_nan_mode="strings")
     except UnicodeDecodeError:
         return to_jsonable_python(_decoded(value), inf_nan_mode="strings")
-    except (PydanticSerializationError, ValueError, RecursionError) as error:
-        raise ValueError(f"it gave what is no JSON: {type(error).__name__}") from None
+
+
+def _beginning(value: Any, depth: int, around: set[int]) -> Any:
+    """The levels of lists and mappings that `safe` keeps, and one more, so that it finds that there is something to leave out.
+
+    Raises:
+        ValueError: it is a part of one of those `around` it, and has no end.
+    """
+    if not isinstance(value, dict | list | tuple):
+        return value
+    if id(value) in around:  # pyright: ignore[reportUnknownArgumentType]
+        raise ValueError("it holds itself")
+    if depth > MAX_DEPTH:
+        return []
+    inside = {*around, id(value)}  # pyright: ignore[reportUnknownArgumentType]
+    if isinstance(value, dict):
+        members = cast("dict[Any, Any]", value)
+        return {name: _beginning(member, depth + 1, inside) for name, member in members.items()}
+    return [_beginning(item, depth + 1, inside) for item in cast("list[Any]", value)]
 
 
 def _decoded(value: Any) -> Any:

@@ -258,6 +258,20 @@ async def test_what_cannot_be_is_refused_by_its_member(service: Serving, more: d
     assert (response.status_code, response.json()["error"]["param"]) == (400, param)
 
 
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"options": {"tools": "clock"}}, "options.tools: must be a list; "),
+        ({"options": "none"}, "options: must be an object"),
+        ({"tool_choice": 3}, "'required' or must be an object"),
+    ],
+)
+async def test_what_is_of_another_kind_is_told_in_words_of_json(service: Serving, more: dict[str, Any], said: str) -> None:
+    response = await service.client.post("/v1/orchestrations", json={"input": "Hi", "strategy": "tools", **more})
+    assert response.status_code == 400
+    assert said in response.json()["error"]["message"]
+
+
 async def test_a_tool_of_the_service_may_be_demanded(service: Serving) -> None:
     choice = {"type": "function", "function": {"name": "clock"}}
     body = {"input": "Hello.", "strategy": "tools", "tool_choice": choice}

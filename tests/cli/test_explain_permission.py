@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from app.cli import app
-from app.core.errors import NotFound
+from app.core.errors import InvalidRequest, NotFound
 
 CONFIG = """\
 recipes:
@@ -82,6 +82,13 @@ def test_a_tool_that_is_not_there_is_named(path: str) -> None:
 def test_a_recipe_that_is_not_there_is_named(path: str, recipe: str, said: str) -> None:
     told = CliRunner().invoke(app, ["config", "explain-permission", "order", path, "--recipe", recipe])
     assert isinstance(told.exception, NotFound)
+    assert said in told.exception.message
+
+
+@pytest.mark.parametrize(("scope", "said"), [("tool", "did you mean 'tools'"), ("bla", "scopes are 'admin', ")])
+def test_a_scope_that_is_none_is_named(path: str, scope: str, said: str) -> None:
+    told = CliRunner().invoke(app, ["config", "explain-permission", "order", path, "--scope", "run", "--scope", scope])
+    assert isinstance(told.exception, InvalidRequest)
     assert said in told.exception.message
 
 

@@ -71,3 +71,20 @@ def test_bytes_that_are_no_text_are_replaced() -> None:
     assert jsonable({"a": [b"\xff", 1]}) == {"a": ["\ufffd", 1]}
     with pytest.raises(ValueError, match="no JSON"):
         jsonable(object())
+
+
+@pytest.mark.parametrize("more", [1, b"\xff"])
+def test_what_nests_too_deep_to_be_read_is_cut_like_all_that_is_deep(more: Any) -> None:
+    deep: Any = more
+    for _ in range(2_000):
+        deep = [deep, {"more": more}]
+    found = safe(jsonable({"first": 1, "deep": deep}), 100_000)
+    assert (found.value["first"], found.truncated) == (1, True)
+    assert "[deeper levels left out]" in found.text
+
+
+def test_what_holds_itself_has_no_end_and_is_no_json() -> None:
+    endless: list[Any] = []
+    endless += [endless, endless]
+    with pytest.raises(ValueError, match="no JSON"):
+        jsonable(endless)
