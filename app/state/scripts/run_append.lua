@@ -42,7 +42,7 @@ if ARGV[9] == "needs_approval" then
   redis.call("PEXPIRE", KEYS[4], ARGV[4])
 elseif ARGV[9] ~= "" then
   redis.call("HSET", record, "status", ARGV[9], "result", ARGV[10], "finished_at", time[1])
-  redis.call("HDEL", record, "paused")
+  redis.call("HDEL", record, "paused", "began_with")
 end
 redis.call("PEXPIRE", record, ARGV[4])
 redis.call("PEXPIRE", events, ARGV[5])

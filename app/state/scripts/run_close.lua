@@ -10,6 +10,6 @@ local seq = string.format("%.0f", tonumber(held[3] or "0") + 1)
 redis.call("XADD", KEYS[2], seq .. "-0", "t", ARGV[2], "d", ARGV[3] .. seq .. ARGV[4])
 redis.call("HSET", KEYS[1], "status", ARGV[5], "owner", "", "epoch", held[2] + 1, "last_seq", seq, "result", ARGV[6],
   "finished_at", redis.call("TIME")[1])
-redis.call("HDEL", KEYS[1], "paused")
+redis.call("HDEL", KEYS[1], "paused", "began_with")
 redis.call("PEXPIRE", KEYS[2], ARGV[7])
 return 1

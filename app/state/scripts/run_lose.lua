@@ -13,5 +13,6 @@ local seq = string.format("%.0f", math.max(tonumber(held[4] or "0"), tonumber(AR
 redis.call("XADD", KEYS[2], seq .. "-0", "t", ARGV[3], "d", ARGV[4] .. seq .. ARGV[5])
 redis.call("HSET", KEYS[1], "status", "failed", "owner", "", "epoch", held[2] + 1, "last_seq", seq, "result", ARGV[6],
   "finished_at", time[1])
+redis.call("HDEL", KEYS[1], "paused", "began_with")
 redis.call("PEXPIRE", KEYS[2], ARGV[7])
 return 1
