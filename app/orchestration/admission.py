@@ -108,6 +108,21 @@ class Admission:
             raise refusal(verdict, claim)
         return self._opened(claim, verdict, local=local)
 
+    async def anyway(self, claim: Claim) -> Permit:
+        """Count, under the limits of tokens and dollars of `claim`, what a run uses that none of them may refuse.
+
+        Raises:
+            StateUnavailable: Redis is away.
+        """
+        limits = tuple(limit for limit in claim.limits if limit.kind in AMOUNTS)
+        counted = Claim(f"{claim.operation}:anyway", claim.tenant, limits, NOTHING)
+        try:
+            verdict = await self.ledger.anyway(counted)
+        except RunOver:  # as above
+            counted = replace(counted, operation=f"{counted.operation}:{secrets.token_hex(4)}")
+            verdict = await self.ledger.anyway(counted)
+        return self._opened(counted, verdict, local=False)
+
     async def beside(self, claim: Claim, amount: Amount) -> Permit | None:
         """Reserve `amount` for a call that the plan of an admitted run does not hold, under its limits of tokens and dollars.
 

@@ -35,6 +35,7 @@ from app.orchestration.selection import ModelSource, Targets, select, tuned
 from app.orchestration.spending import Spending
 from app.orchestration.strategies import Strategies, parse_options
 from app.orchestration.tools.offering import check_choice
+from app.reliability.purse import NO_BOUNDS, RunPurse
 from app.reliability.standings import LocalStandings
 from app.state.turns import TurnStore
 from app.tools.toolbox import Toolbox
@@ -259,11 +260,23 @@ class Engine:
         except BudgetExceeded as error:
             if not begun:
                 raise
-            withdrawing(run, error).charge = None  # what takes steps back is no budget's to refuse
-            return run
+            return await self.admit_anyway(withdrawing(run, error))
         run.permit = permit
         beside = partial(self._admission.beside, permit.claim)
         run.context.spending.purse = run.charge.purse(run.request, permit.granted, beside)
+        return run
+
+    async def admit_anyway(self, run: Run) -> Run:
+        """As `admit`, of one that only takes back what it did, which is no budget's to refuse: what it uses is booked.
+
+        Raises:
+            StateUnavailable: Redis is away, and a limit applies.
+        """
+        run.context.spending.purse = None
+        if run.charge is None or run.charge.claim is None or self._admission is None:
+            return run
+        run.permit = await self._admission.anyway(run.charge.claim)
+        run.context.spending.purse = RunPurse(NO_BOUNDS, strict=False, ends_run=True, known_tokens=0)
         return run
 
     async def admit_call(self, spec: ToolSpec, caller: ToolCaller) -> Permit | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, Final, Literal, cast
 
 import orjson
 from pydantic import TypeAdapter
@@ -66,16 +66,25 @@ class Ledger:
         Raises:
             RunOver: nothing can be reserved under this operation any more.
         """
-        keys, arguments = self.admission(claim, dry=dry)
+        keys, arguments = self.admission(claim, how="dry" if dry else "")
         return self.verdict(claim, await _sent(self._admit, keys, arguments, once=once))
 
-    def admission(self, claim: Claim, *, dry: bool = False) -> tuple[list[str], list[Any]]:
+    async def anyway(self, claim: Claim) -> Verdict:
+        """Reserve what `claim` asks for, whatever stands against it.
+
+        Raises:
+            RunOver: as `admit`.
+        """
+        keys, arguments = self.admission(claim, how="anyway")
+        return self.verdict(claim, await _sent(self._admit, keys, arguments))
+
+    def admission(self, claim: Claim, *, how: Literal["", "dry", "anyway"] = "") -> tuple[list[str], list[Any]]:
         """The keys and arguments of the script `admit`, for who sends it in one pipeline with other things."""
         least = claim.ask if claim.least is None else claim.least
         return _keys(claim), [
             claim.operation,
             self._lease_ms,
-            "dry" if dry else "",
+            how,
             claim.ask.nano_usd,
             claim.ask.tokens,
             least.nano_usd,

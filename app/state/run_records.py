@@ -33,7 +33,8 @@ TURNS_SEEN: Final = "turns_seen"
 """In the record of a run: how many turns its conversation had ever had when the run joined it."""
 
 BEGAN_WITH: Final = "began_with"
-"""In the record of a run, until it is over: strategy and options of one that takes back what it did, whatever its recipe says by then."""
+"""In the record of a run, until it is over: strategy and options of one that takes back what it did, whatever its recipe says
+by then."""
 
 TAKEOVER_S: Final = 15.0
 """How long a run that somebody is to go on with may be without an owner: leases are looked after more often than that."""

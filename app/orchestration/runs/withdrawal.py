@@ -64,11 +64,10 @@ class Withdrawal:
             run = withdrawing(self._engine.begin(request, run_id, before, taken=True), refusal)
         except QuorumError:  # not even what takes it back can be made of it any more
             return False
-        run.charge = None  # what takes steps back is no budget's to refuse
-        run.context.spending.purse = None
         taken = await self._host.take(run, digest)
         if taken is None:
             return False
+        await self._engine.admit_anyway(run)
         run.context.past.taken = not taken.paused
         if before is not None:
             run.context.approvals = self._approvals.of_run(digest, before)

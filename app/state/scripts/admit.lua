@@ -1,6 +1,6 @@
 -- Admits a run under its tenant's and key's limits, or says what stands against it. Nothing is taken unless all of it is.
 -- KEYS: the run's record, then one key a limit.
--- ARGV: operation, lease in ms, "dry" to take nothing, then nano-dollars and tokens at most, and at least; then kind and size, a limit.
+-- ARGV: operation, lease in ms, "dry" to take nothing or "anyway" to admit it whatever stands against it, then nano-dollars and tokens at most, and at least; then kind and size, a limit.
 -- Replies: outcome, nano-dollars and tokens granted, number of the limit that refuses (0: none), ms to wait (-1: no use);
 -- then what is left and the ms until it is whole (-1: no time makes it so), a limit.
 -- Outcomes: 1 admitted, 0 refused, 2 the run is over already. Sent twice it counts once.
@@ -10,7 +10,7 @@ local time = redis.call("TIME")
 local seconds = tonumber(time[1])
 local now = seconds * 1000000 + tonumber(time[2])
 local now_ms, day = math.floor(now / 1000), math.floor(seconds / DAY)
-local operation, lease_ms, dry = ARGV[1], tonumber(ARGV[2]), ARGV[3] == "dry"
+local operation, lease_ms, dry, anyway = ARGV[1], tonumber(ARGV[2]), ARGV[3] == "dry", ARGV[3] == "anyway"
 local ask = { usd = tonumber(ARGV[4]), tokens = tonumber(ARGV[5]) }
 local least = { usd = tonumber(ARGV[6]), tokens = tonumber(ARGV[7]) }
 local whole = function(number) return string.format("%.0f", number) end
@@ -66,7 +66,7 @@ local function wait(limit, need)
   return limit.resets >= 0 and limit.resets or ASK_AGAIN_MS
 end
 local outcome, refused, wait_ms = 1, 0, -1
-if not again then
+if not again and not anyway then
   for number, limit in ipairs(limits) do
     local need = needs(limit)
     if need > limit.free then
