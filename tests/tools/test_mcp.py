@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from app.config.tools import ToolsConfig
+from app.core.clock import SystemClock
 from app.core.errors import ErrorReport, ToolExecutionError
 from app.core.tools import ToolResult
 from app.observability.metrics import REGISTRY
@@ -405,8 +406,11 @@ async def test_a_server_that_does_not_start_says_why(toolbox: MakeToolbox) -> No
         assert "'/no/such/program'" in await until(why, within_s=UP_S)
 
 
-async def test_a_program_that_ends_at_once_says_where_what_it_wrote_is(toolbox: MakeToolbox, tmp_path: Path) -> None:
-    box = toolbox(mcp={"near": {"command": [sys.executable, "-c", "raise SystemExit('no licence')"]}})
+@pytest.mark.parametrize("directory", ["d", "too-long-for-a-socket-" + "x" * 90], ids=["short", "long"])
+async def test_a_program_that_ends_at_once_says_where_what_it_wrote_is(tmp_path: Path, directory: str) -> None:
+    data_dir = tmp_path / directory
+    tools = {"permissions": [ALL], "mcp": {"near": {"command": [sys.executable, "-c", "raise SystemExit('no licence')"]}}}
+    box = Toolbox(ToolsConfig.model_validate(tools), SystemClock(), data_dir)
     async with started_only(box):
 
         def why() -> str | None:
@@ -417,7 +421,7 @@ async def test_a_program_that_ends_at_once_says_where_what_it_wrote_is(toolbox: 
 
         found = await until(why, within_s=UP_S)
     assert found.endswith("its MCP server is away: it ended; what it wrote is in mcp/near.log of the data directory")
-    assert "no licence" in (tmp_path / "mcp" / "near.log").read_text()
+    assert "no licence" in (data_dir / "mcp" / "near.log").read_text()
 
 
 async def test_a_call_that_nobody_waits_for_is_cancelled(toolbox: MakeToolbox, notes: Path) -> None:

@@ -1,4 +1,4 @@
-"""The relay: the one process of a machine that talks to MCP servers. `python -m app.tools.mcp.relay SOCKET`.
+"""The relay: the one process of a machine that talks to MCP servers. `python -m app.tools.mcp.relay SOCKET DIRECTORY`.
 
 Workers start it when they need it and say which servers they want. A server runs as long as somebody wants it; the relay ends
 itself when nobody is connected any more, so that it outlives a kill -9 of its starters by moments only.
@@ -177,9 +177,10 @@ def _key(config: dict[str, Any]) -> str:
     return hashlib.sha256(orjson.dumps(config, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
-async def serve(socket: Path) -> None:
-    """Serve until nobody is connected any more, or a signal comes."""
-    relay = Relay(socket.parent)
+async def serve(socket: Path, home: Path) -> None:
+    """Serve until nobody is connected any more, or a signal comes. The socket may be elsewhere than `home`: that may be too long
+    a path for one."""
+    relay = Relay(home)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, relay.over.set)
@@ -192,4 +193,4 @@ async def serve(socket: Path) -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    asyncio.run(serve(Path(sys.argv[1])))
+    asyncio.run(serve(Path(sys.argv[1]), Path(sys.argv[2])))

@@ -91,7 +91,7 @@ class RelayProcess:
         self.socket.unlink(missing_ok=True)
         with FileLock(self._home / "relay.lock") as lock, self._log_file.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 (our own interpreter and module)
-                [sys.executable, "-P", "-m", "app.tools.mcp.relay", str(self.socket)],
+                [sys.executable, "-P", "-m", "app.tools.mcp.relay", str(self.socket), str(self._home)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
