@@ -178,8 +178,8 @@ def _key(config: dict[str, Any]) -> str:
 
 
 async def serve(socket: Path, home: Path) -> None:
-    """Serve until nobody is connected any more, or a signal comes. The socket may be elsewhere than `home`: that may be too long
-    a path for one."""
+    """Serve until nobody is connected any more, or a signal comes. The socket is elsewhere than at `home` where
+    that is too long a path for one."""
     relay = Relay(home)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
