@@ -27,6 +27,7 @@ T = TypeVar("T")
 
 _MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 _KEEPALIVE_S = 50.0  # under the 60 s after which common load balancers close an idle connection
+_CODINGS = frozenset({"gzip", "deflate"})  # what a piece of becomes a thousand times as long at most
 _BROKEN = (httpx.HTTPError, aiohttp.ClientError, OSError)
 _PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 
@@ -97,11 +98,11 @@ class HttpClient:
         """The whole body.
 
         Raises:
-            ProviderError: it broke off (`incomplete`), or is over the bound (`server_error`).
+            ProviderError: it broke off (`incomplete`), is over the bound, or was coded more than once (`server_error`).
         """
         parts: list[bytes] = []
         size = 0
-        body = _body(response)
+        body = self._body(response)
         try:
             async for chunk in body:
                 size += len(chunk)
@@ -122,9 +123,9 @@ class HttpClient:
         """The body as it comes.
 
         Raises:
-            ProviderError: it broke off (`incomplete`).
+            ProviderError: it broke off (`incomplete`), or was coded more than once (`server_error`).
         """
-        body = _body(response)
+        body = self._body(response)
         try:
             async for chunk in body:
                 yield chunk
@@ -132,6 +133,21 @@ class HttpClient:
             raise self._error(error, sent=True) from error
         finally:
             await close(body)
+
+    def _body(self, response: httpx.Response) -> AsyncIterator[bytes]:
+        """The body as it comes, without what it was coded for the way.
+
+        Raises:
+            ProviderError: it was coded more than once (`server_error`): by that a few bytes can become gigabytes.
+        """
+        if plain_headers(response).get("content-encoding", "identity") != "identity":
+            codings = [one.lower() for one in response.headers.get_list("content-encoding", split_commas=True)]
+            if len(codings) > 1:
+                what = f"provider {self._provider!r}: the answer is coded more than once"
+                raise ProviderError(what, failure="server_error", provider=self._provider)
+            if codings[0] in _CODINGS:
+                return response.aiter_bytes()
+        return aiter(cast("AsyncIterable[bytes]", response.stream))
 
     async def drain(self, chunks: AsyncIterator[bytes], seconds: float) -> None:
         """Read a stream that has said everything to its end, so that its connection can be used again."""
@@ -162,12 +178,6 @@ class HttpClient:
         cause = error.__cause__ if isinstance(error, httpx.HTTPError) and error.__cause__ else error
         failure, what = _classify(cause, sent=sent)
         return ProviderError(f"provider {self._provider!r}: {what}", failure=failure, provider=self._provider)
-
-
-def _body(response: httpx.Response) -> AsyncIterator[bytes]:
-    """The body as it comes, without what it was coded for the way."""
-    coded = plain_headers(response).get("content-encoding", "identity") != "identity"
-    return response.aiter_bytes() if coded else aiter(cast("AsyncIterable[bytes]", response.stream))
 
 
 def _classify(cause: BaseException, *, sent: bool) -> tuple[FailureClass, str]:

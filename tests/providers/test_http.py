@@ -244,6 +244,27 @@ async def test_a_compressed_answer_is_decoded() -> None:
         assert await get(http, server.url) == b"hello " * 10_000
 
 
+@pytest.mark.parametrize("codings", ["content-encoding: gzip, gzip", "content-encoding: gzip\r\ncontent-encoding: GZIP"])
+async def test_what_was_compressed_twice_is_not_unpacked_since_that_makes_gigabytes_of_kilobytes(codings: str) -> None:
+    body = gzip.compress(gzip.compress(b"x" * 1000, mtime=0), mtime=0)
+    head = f"HTTP/1.1 200 OK\r\n{codings}\r\ncontent-length: {len(body)}\r\n\r\n".encode()
+    async with serving(head + body) as server, client() as http:
+        with pytest.raises(ProviderError, match="coded more than once") as caught:
+            await get(http, server.url)
+        assert caught.value.failure == "server_error"
+        response = await http.send("GET", server.url, {})
+        with pytest.raises(ProviderError, match="coded more than once"):
+            await anext(http.chunks(response))
+        await response.aclose()
+
+
+@pytest.mark.parametrize("coding", ["utf-8", "br", ""])
+async def test_a_coding_that_is_none_of_ours_leaves_the_body_as_it_is(coding: str) -> None:
+    answer = f"HTTP/1.1 200 OK\r\ncontent-encoding: {coding}\r\ncontent-length: 2\r\n\r\nok".encode()
+    async with serving(answer) as server, client() as http:
+        assert await get(http, server.url) == b"ok"
+
+
 @pytest.mark.parametrize("coding", ["identity", "gzip"])
 async def test_a_body_longer_than_the_bound_is_a_server_error_and_its_connection_is_closed(coding: str) -> None:
     body = b"x" * 200_000 if coding == "identity" else gzip.compress(b"x" * 200_000, mtime=0)
