@@ -44,6 +44,7 @@ from app.state.key_ring import KeyRing
 from app.state.reloading import ReloadFeed
 from app.state.reviews import ReviewStore
 from app.state.secrets import Secret, load_secret
+from app.state.shared_clock import SharedClock
 from app.state.turns import TurnStore
 from app.workflows.keeping import Keeping
 from app.workflows.known import Known, no_faults
@@ -56,8 +57,8 @@ _log = structlog.get_logger("quorum.container")
 class Container:
     """All parts of one worker. `services` is what the API works with; `run` keeps them alive."""
 
-    def __init__(self, settings: Settings, *, works: bool = False) -> None:
-        """`works`: the process serves nothing and does what waits in the queue."""
+    def __init__(self, settings: Settings, *, works: bool = False, clock: Clock | None = None) -> None:
+        """`works`: the process serves nothing and does what waits in the queue. `clock` is the machine's."""
         if settings.redis_url is None:
             raise ConfigError("no Redis URL: start the service with `quorum serve`, or set QUORUM_REDIS_URL")
         self._works = works
@@ -65,11 +66,12 @@ class Container:
         strategies = all_strategies()
         self._checks = checks_of(strategies)
         self._configuration = configuration_of(settings, strategies)
-        spec, clock = self._configuration.spec, SystemClock()
+        spec = self._configuration.spec
         rng = Random()  # noqa: S311 (waits, not secrets)
         redis_url = settings.redis_url.get_secret_value()
         self._draining = draining = Draining()
         self._state = state = StateClient(redis_url)
+        self._clock = clock = SharedClock(state, clock or SystemClock())
         secret = load_secret(settings.secret.get_secret_value() if settings.secret else None, settings.data_dir)
 
         self._keys = self._key_ring(settings, secret, clock)
@@ -126,7 +128,7 @@ class Container:
         kept = self._kept
         return Jobs(
             Running(self._engine, self._conversations, self._approvals, kept.host, kept.records, kept.runs, kept.withdrawal),
-            QueuedReader(self._engine, self._keys),
+            QueuedReader(self._engine, self._keys, clock),
             dialects(self._engine, self._keys),
             self._state,
             secret,
@@ -150,6 +152,7 @@ class Container:
             registry=self._calling.registry,
             keys=self._keys,
             state=self._state,
+            clock=self._clock,
             breakers=self._calling.breakers,
             dynamic_providers=self._calling.providers.stored,
             feedback=self._learning.feedback,
@@ -190,6 +193,7 @@ class Container:
         """How each part starts and closes, after those that it works with."""
         calling, kept, draining = self._calling, self._kept, self._draining
         for part in (
+            self._clock,
             self._auditing.trail,
             self._auditing.keeping,
             self._keys,

@@ -38,6 +38,7 @@ from app.api.routes import (
 )
 from app.config.settings import Settings
 from app.container import Container
+from app.core.clock import Clock
 from app.core.errors import QuorumError
 from app.observability import logs
 
@@ -68,14 +69,14 @@ TELEMETRY: Final[TelemetryConfig] = {"metrics": False, "logs": False}
 counted and logged here, and its log would hold what was wrong with a request in the request's own words."""
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """The service as one worker runs it.
+def create_app(settings: Settings, *, clock: Clock | None = None) -> FastAPI:
+    """The service as one worker runs it. `clock` is the machine's.
 
     Raises:
         ConfigError: settings or configuration are wrong.
     """
     logs.configure(settings.log_level, None if settings.log_format == "auto" else settings.log_format)
-    container = Container(settings)
+    container = Container(settings, clock=clock)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:

@@ -138,7 +138,8 @@ async def _begun(request: Request, services: Services, run: Run) -> Begun:
     if ticket is not None:
         run.context.hosting.writing = partial(request.scope.__setitem__, UNREPEATABLE, True)
     elif may_pause or run.strategy.keeps_steps:
-        own = own_request(request.scope, run.id, request.scope[BODY], _asker(run.request))
+        now = services.clock.now()
+        own = own_request(request.scope, run.id, request.scope[BODY], _asker(run.request), now)
     if may_pause:
         digest = ticket.digest if ticket else own.id.digest if own else ""
         run.context.approvals = services.approvals.of_run(digest)

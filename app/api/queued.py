@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any, Final
 
 import orjson
@@ -10,6 +9,7 @@ import orjson
 from app.api.access import allowed_now
 from app.api.schemas.chat import ChatBody
 from app.api.schemas.orchestrations import OrchestrationBody
+from app.core.clock import Clock
 from app.core.jobs import QueuedRequest
 from app.core.runs import OrchestrationConfig, RunRequest
 from app.orchestration.engine import Engine
@@ -37,9 +37,10 @@ def config_of(body: OrchestrationBody, targets: Targets) -> OrchestrationConfig:
 class QueuedReader:
     """Reads them by the configuration that is in force when they are run, and by what the keys that asked allow by then."""
 
-    def __init__(self, engine: Engine, keys: KeyRing) -> None:
+    def __init__(self, engine: Engine, keys: KeyRing, clock: Clock) -> None:
         self._engine = engine
         self._keys = keys
+        self._clock = clock
 
     def __call__(self, queued: QueuedRequest, /, *, withdrawn: bool = False) -> RunRequest:
         who = queued.who
@@ -52,7 +53,7 @@ class QueuedReader:
             "scopes": scopes,
             "request_id": queued.request_id,
             "traceparent": queued.traceparent,
-            "deadline": None if queued.deadline is None else time.monotonic() + queued.deadline - time.time(),
+            "deadline": None if queued.deadline is None else self._clock.monotonic() + queued.deadline - self._clock.now(),
             "address": queued.address,
         }
         if queued.path == CHAT:

@@ -12,6 +12,7 @@ from app.api.idempotency.holding import Holds
 from app.api.refusals import Refusals
 from app.config.loading import Loaded
 from app.config.settings import Settings
+from app.core.clock import Clock
 from app.core.lifecycle import Draining
 from app.jobs.parts import Jobs
 from app.orchestration.approving.approvals import Approvals
@@ -55,6 +56,7 @@ class Services:
     registry: ModelRegistry
     keys: KeyRing
     state: StateClient
+    clock: Clock
     breakers: Breakers
     dynamic_providers: DynamicProviders
     feedback: Feedback

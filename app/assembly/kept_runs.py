@@ -54,10 +54,10 @@ class KeptRuns:
         self.signals = Signals(SignalStore(state), clock, go_on)
         sealer = secret.sealer("request")
         alarm = Alarm(asyncio.Event())
-        self.holds = Holds(requests, sealer, spec.idempotency, alarm)
+        self.holds = Holds(requests, sealer, clock, spec.idempotency, alarm)
         self.withdrawal = Withdrawal(engine, self.host, self.records, approvals)
         refused = Refused(self.withdrawal, self.runs)
-        self.executions = Executions(requests, sealer, spec.idempotency, refused.close, self.holds.has, alarm)
+        self.executions = Executions(requests, sealer, clock, spec.idempotency, refused.close, self.holds.has, alarm)
         draining.at_end(self.executions.leave)  # before their runs: who waits for them is told by the requests
         draining.at_end(self.host.leave)
 

@@ -41,6 +41,8 @@ from app.state.secrets import Sealer
 
 LIMITED_S: Final = 1.0
 """How long a run waits at least that a limit of its caller stands against now."""
+PAUSED_S: Final = 0.1
+"""How long a run waits at least that was paused: two clocks that differ by less than that make no loop."""
 QUEUE: Final = "queue"
 """In place of the digest of a request: who goes on with the run is the queue."""
 
@@ -178,7 +180,7 @@ class BackgroundRuns:
         if hosted.lost:
             return Later()
         if until:  # somebody decides before, or it goes on when it is too late for that
-            return Later(max(0.001, until[0] - self._clock.now()), waits=True)
+            return Later(max(PAUSED_S, until[0] - self._clock.now()), waits=True)
         await self._host.written(hosted)
         return None
 

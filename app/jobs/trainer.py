@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from app.config.spec import LearningConfig, QuorumSpec
 from app.core.chat import JsonObject
+from app.core.clock import Clock, SystemClock
 from app.core.errors import NotFound
 from app.core.models import ModelProfile
 from app.orchestration.evidence.weights import PanelWeights
@@ -21,6 +21,7 @@ from app.state.client import StateClient
 from app.state.keys import SHARED
 from app.state.lessons import LessonStore
 from app.state.observations import ObservationStore
+from app.state.shared_clock import SharedClock
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +41,13 @@ class Trainer:
 
     Parameters:
         models: what the configuration says of models, for the priors of those that are not known yet.
+        machine: the clock of this machine.
     """
 
-    def __init__(self, state: StateClient, config: LearningConfig, models: Mapping[str, ModelProfile]) -> None:
+    def __init__(
+        self, state: StateClient, config: LearningConfig, models: Mapping[str, ModelProfile], machine: Clock | None = None
+    ) -> None:
+        self._clock = SharedClock(state, machine or SystemClock())
         self._observations = ObservationStore(state)
         self._lessons = LessonStore(state)
         self._config = config
@@ -58,7 +63,8 @@ class Trainer:
         tenants = sorted(fresh) if scope == SHARED else [scope]
         rows = [row for tenant in tenants for row in await self._rows(tenant)]
         before = await self._before(scope)
-        found = train(rows, before, now=time.time(), min_judged=self._config.train.min_judged, progress=progress)
+        await self._clock.look()
+        found = train(rows, before, now=self._clock.now(), min_judged=self._config.train.min_judged, progress=progress)
         if dry:
             return Report(scope, found)
         version = None

@@ -13,6 +13,7 @@ from prometheus_client import REGISTRY
 from app.api.idempotency.execution import Execution
 from app.api.idempotency.late import Late
 from app.api.idempotency.request import KeyedRequest
+from app.core.clock import SystemClock
 from app.core.errors import StateUnavailable
 from app.core.principal import LOCAL
 from app.state.idempotency import Begun, RequestId, Write
@@ -29,7 +30,7 @@ async def answered(number: int) -> Execution:
 
     request = KeyedRequest(RequestId("t", f"d{number}"), "f", "POST", "/", b"", (), b"", LOCAL, None)
     begun = Begun(f"op{number}", 1, f"run{number}", "")
-    execution = Execution(request, begun, keep_s=60, most_bytes=1000, finish=finish, notify=lambda: None)
+    execution = Execution(request, begun, keep_s=60, most_bytes=1000, clock=SystemClock(), finish=finish, notify=lambda: None)
     execution.start(app, {})
     assert execution.task
     await execution.task

@@ -20,6 +20,7 @@ from app.reliability.circuit import Rules, Tally, rules_of
 from app.state.breakers import BreakerStore
 from app.state.client import StateClient
 from app.state.embedded import EmbeddedValkey
+from tests.support.clocks import SkewedClock
 from tests.support.serving import until
 from tests.support.valkey import running_valkey, server_pid
 
@@ -27,25 +28,14 @@ REPLICAS = 8
 RULES = rules_of(CircuitBreakerConfig(open_s=0.3, max_open_s=0.3, probe_lease_s=0.2))
 
 
-class SkewedClock:
-    """A replica's clocks: both an hour or more from the others', as after a bad boot."""
-
-    def __init__(self, skew_s: float) -> None:
-        self._skew_s = skew_s
-
-    def now(self) -> float:
-        return time.time() + self._skew_s
-
-    def monotonic(self) -> float:
-        return time.monotonic() + self._skew_s + 10_000
-
-
 class Replica:
     """One process's breakers, and the breaker of one model."""
 
     def __init__(self, url: str, number: int, rules: Rules = RULES) -> None:
         self.state = StateClient(url)
-        self.breakers = Breakers(BreakerStore(self.state), SkewedClock(3600 * (number - 4)), Random(number))
+        self.breakers = Breakers(
+            BreakerStore(self.state), SkewedClock(3600 * (number - 4), up_s=3600 * (number + 1)), Random(number)
+        )
         self.breaker: Breaker = self.breakers.of("p", "m", "", rules)
 
     @asynccontextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ from app.state.keys import SHARED, learning_keys
 from app.state.lessons import LessonStore
 from app.state.observations import ObservationStore
 from tests.orchestration.learning.judged import LABELS, SKILLS, judged_rows
+from tests.support.clocks import SkewedClock
 from tests.support.loopback import Loopback, Received, as_json
 from tests.support.openai_wire import completion
 from tests.support.replicas import replicas
@@ -143,6 +145,14 @@ async def test_it_comes_by_itself_once_for_all_replicas(tmp_path: Path, valkey: 
             while not (told := await put_in_force(state)):
                 await asyncio.sleep(0.05)
         assert told == [((await LessonStore(state).versions("default"))[0][0], "done", "service")]
+
+
+async def test_what_is_judged_after_a_training_is_new_though_its_machine_was_an_hour_ahead(state: StateClient) -> None:
+    await seeded(state, "default", judged_rows(100))
+    report = await Trainer(state, LearningConfig(), {}, SkewedClock(3600)).train("default")
+    assert report.version
+    content = await state.commands.hget(learning_keys("default").lessons, report.version)
+    assert abs(json.loads(content)["made_at"] - time.time()) < 60
 
 
 async def test_a_bad_artefact_leaves_the_priors_in_force(tmp_path: Path, valkey: EmbeddedValkey, state: StateClient) -> None:

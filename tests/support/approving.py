@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import yaml
 
+from app.core.clock import Clock
 from app.state.embedded import EmbeddedValkey
 from tests.support.loopback import Answer, Loopback, Received, as_json, sse
 from tests.support.openai_wire import HEAD, chunk, completion, stream
@@ -108,12 +109,20 @@ class World:
 
 @asynccontextmanager
 async def running(
-    path: Path, valkey: EmbeddedValkey, world: World, settings: Mapping[str, Any] | None = None, **config: Any
+    path: Path,
+    valkey: EmbeddedValkey,
+    world: World,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    clock: Clock | None = None,
+    **config: Any,
 ) -> AsyncIterator[Serving]:
     """The service with the tools of `world`, which it has to itself."""
     async with (
         Loopback(world) as both,
-        serving(path, valkey.url, {**upstream(both.url), **shop_config(both, **config)}, **(settings or {})) as service,
+        serving(
+            path, valkey.url, {**upstream(both.url), **shop_config(both, **config)}, clock=clock, **(settings or {})
+        ) as service,
     ):
         yield service
 

@@ -18,6 +18,7 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 
 from app.config.settings import Settings
+from app.core.clock import Clock
 from app.main import create_app
 from app.worker import Server, configured
 from tests.support.clients import http_client
@@ -59,15 +60,20 @@ def upstream(url: str, **provider: Any) -> dict[str, Any]:
 
 @asynccontextmanager
 async def serving(
-    directory: Path, redis_url: str, config: Mapping[str, Any] | str | None = None, **settings: Any
+    directory: Path,
+    redis_url: str,
+    config: Mapping[str, Any] | str | None = None,
+    *,
+    clock: Clock | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Serving]:
-    """The service on a free port. Without `config` it has the mock provider, which answers at once."""
+    """The service on a free port, on a machine with this `clock`. Without `config` the mock provider answers, at once."""
     path = directory / "quorum.yaml"
     if not path.exists() or config is not None:
         told = {"providers": {"mock": AT_ONCE}} if config is None else config
         path.write_text(told if isinstance(told, str) else yaml.safe_dump(told))
     values = {"config": path, "data_dir": directory, "redis_url": SecretStr(redis_url), "log_level": "error", **settings}
-    app = create_app(Settings(**values))
+    app = create_app(Settings(**values), clock=clock)
     structlog.configure(cache_logger_on_first_use=False)  # a logger that is kept cannot be listened to by later tests
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,6 +14,7 @@ from starlette.types import ASGIApp, Message, Send
 from app.api.errors import row_of
 from app.api.idempotency.request import KeyedRequest
 from app.api.sse import COMMENT
+from app.core.clock import Clock
 from app.core.errors import ErrorReport, OrchestratorError, QuorumError
 from app.core.lifecycle import AGAIN, FAILED, PAUSED, PRINCIPAL, REQUIRED, TICKET, UNREPEATABLE, Pause, Ticket
 from app.core.streams import in_time
@@ -84,6 +84,7 @@ class Execution:
         *,
         keep_s: int,
         most_bytes: int,
+        clock: Clock,
         finish: Callable[[Execution], Any],
         notify: Callable[[], None],
     ) -> None:
@@ -97,6 +98,7 @@ class Execution:
         self._operation = begun.operation
         self._keep_s = keep_s
         self._most_bytes = most_bytes
+        self._clock = clock
         self._finish = finish
         self._notify = notify
         self._pieces: list[bytes] = []
@@ -184,7 +186,7 @@ class Execution:
             stored + 1,
             pieces,
             "" if not last or hurdle else "pause" if self.paused else "keep" if kept else "drop",
-            wait_s=max(0.0, self.paused.expires_at - time.time()) if self.paused else 0.0,
+            wait_s=max(0.0, self.paused.expires_at - self._clock.now()) if self.paused else 0.0,
             release=self.released or (last and hurdle),
             again=again,
         )

@@ -18,6 +18,7 @@ from app.api.idempotency.late import Late
 from app.api.idempotency.request import KeyedRequest, unpacked
 from app.config.spec import IdempotencyConfig
 from app.core.alarm import Alarm
+from app.core.clock import Clock
 from app.core.errors import ConfigError, QuorumError, StateUnavailable
 from app.core.lifecycle import AGAIN, LOGGED, UNREPEATABLE, Draining
 from app.observability.metrics import TAKEOVERS
@@ -52,6 +53,7 @@ class Executions:
         self,
         records: IdempotencyRecords,
         sealer: Sealer,
+        clock: Clock,
         config: IdempotencyConfig,
         close: Callable[[KeyedRequest, str, QuorumError], Awaitable[bool]],
         held: Callable[[RequestId], bool],
@@ -62,6 +64,7 @@ class Executions:
         self._close = close
         self.records = records
         self.config = config
+        self.clock = clock
         self._sealer = sealer
         self._running: dict[RequestId, Execution] = {}
         self._late = Late()
@@ -152,11 +155,12 @@ class Executions:
             begun,
             keep_s=self.config.keep_s,
             most_bytes=self.config.max_answer_bytes,
+            clock=self.clock,
             finish=self._finished,
             notify=self._wake.set,
         )
         self._running[request.id] = execution
-        execution.start(self._app, request.scope(self._root))
+        execution.start(self._app, request.scope(self._root, self.clock.now()))
         return execution
 
     def find(self, request: RequestId) -> Execution | None:

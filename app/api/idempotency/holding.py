@@ -4,7 +4,6 @@ their steps, so that another process may take them over when this one dies."""
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final, Literal
@@ -14,6 +13,7 @@ import structlog
 from app.api.idempotency.request import KeyedRequest
 from app.config.spec import IdempotencyConfig
 from app.core.alarm import Alarm
+from app.core.clock import Clock
 from app.core.errors import StateUnavailable
 from app.core.lifecycle import Pause
 from app.orchestration.runs.hosted import Handing
@@ -66,8 +66,11 @@ class Holds:
         alarm: rings when one of those that wait is to go on at the latest.
     """
 
-    def __init__(self, records: IdempotencyRecords, sealer: Sealer, config: IdempotencyConfig, alarm: Alarm) -> None:
+    def __init__(
+        self, records: IdempotencyRecords, sealer: Sealer, clock: Clock, config: IdempotencyConfig, alarm: Alarm
+    ) -> None:
         self.config = config
+        self._clock = clock
         self._alarm = alarm
         self._records, self._sealer = records, sealer
         self._held: dict[RequestId, Hold] = {}
@@ -119,7 +122,7 @@ class Holds:
             StateUnavailable: Redis is away.
         """
         if hold.begun is not None:
-            wait_s = max(0.0, pause.expires_at - time.time())
+            wait_s = max(0.0, pause.expires_at - self._clock.now())
             await self._records.write([self._write(hold, wait_s=wait_s)])
             self._alarm.ring_in(wait_s)
             self._forget([hold])

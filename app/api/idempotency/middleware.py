@@ -69,7 +69,7 @@ class Idempotency:
             limits = services.engine.spec.limits
             body = await read_body(request, limits.max_body_bytes, services.settings.body_s)
             check_depth(body, limits.max_json_depth)
-            keyed = keyed_request(scope, key or "", body, principal)
+            keyed = keyed_request(scope, key or "", body, principal, services.clock.now())
             await self._answer(keyed, Reader(scope, receive, send, services.settings.stalled_s), services)
         except QuorumError as error:
             await (await answer_error(request, error))(scope, receive, send)

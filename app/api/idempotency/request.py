@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Final, cast
@@ -76,11 +75,11 @@ class KeyedRequest:
             }
         ).decode()
 
-    def scope(self, app: object) -> dict[str, Any]:
-        """As an ASGI scope of its own, without a connection."""
+    def scope(self, app: object, now: float) -> dict[str, Any]:
+        """As an ASGI scope of its own, without a connection. `now` is Unix time in seconds."""
         headers = list(self.headers)
         if self.deadline is not None:
-            left_ms = max(1, int((self.deadline - time.time()) * 1000))
+            left_ms = max(1, int((self.deadline - now) * 1000))
             headers.append((DEADLINE.encode(), str(left_ms).encode()))
         return {
             "type": "http",
@@ -128,8 +127,8 @@ def wait_of(headers: list[tuple[bytes, bytes]], longest_s: float) -> float | Non
     return None
 
 
-def keyed_request(scope: Scope, key: str, body: bytes, principal: Principal) -> KeyedRequest:
-    """The request of `scope`. Keys are per tenant and route."""
+def keyed_request(scope: Scope, key: str, body: bytes, principal: Principal, now: float) -> KeyedRequest:
+    """The request of `scope`, which came `now` (Unix time in seconds). Keys are per tenant and route."""
     method, path, query = scope["method"], scope["path"], scope["query_string"]
     digest = hashlib.sha256(f"{method} {path}\0{key}".encode()).hexdigest()[:40]
     headers = tuple((name, value) for name, value in scope["headers"] if name in _KEPT_HEADERS)
@@ -146,16 +145,16 @@ def keyed_request(scope: Scope, key: str, body: bytes, principal: Principal) -> 
         headers,
         body,
         principal,
-        None if after_ms is None else time.time() + after_ms / 1000,
+        None if after_ms is None else now + after_ms / 1000,
         request_id=scope["request_id"],
         traceparent=scope["traceparent"],
         address=scope["client"][0] if scope["client"] else None,
     )
 
 
-def own_request(scope: Scope, run_id: str, body: bytes, principal: Principal) -> KeyedRequest:
+def own_request(scope: Scope, run_id: str, body: bytes, principal: Principal, now: float) -> KeyedRequest:
     """The request of `scope`, which came without a key, as somebody else can go on with its run. No client has such a key."""
-    return replace(keyed_request(scope, f"\0{run_id}", body, principal), own=True)
+    return replace(keyed_request(scope, f"\0{run_id}", body, principal, now), own=True)
 
 
 def _fingerprint(query: bytes, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request
@@ -53,15 +52,15 @@ async def read_conversation(
     """What was said in it, the oldest turn first, with the runs, their models, and the calls of tools and their results."""
     if cursor and not _NUMBER.fullmatch(cursor):
         raise InvalidRequest(f"the cursor {cursor!r} is none of ours; take `next_cursor` of a page", param="cursor")
-    conversations = services_of(request).conversations
-    page = await conversations.read(who.tenant, _checked(conversation_id), after=int(cursor or 0), limit=limit)
+    services = services_of(request)
+    page = await services.conversations.read(who.tenant, _checked(conversation_id), after=int(cursor or 0), limit=limit)
     last = page.first + len(page.found) - 1
     shown: Conversation = {
         "id": conversation_id,
         "object": "conversation",
         "created_at": page.created_at,
         "used_at": page.used_at,
-        "expires_at": int(time.time() + page.expires_in_s),
+        "expires_at": int(services.clock.now() + page.expires_in_s),
         "turns": page.turns,
         "dropped": page.dropped,
         "bytes": page.size_bytes,

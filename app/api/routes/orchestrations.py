@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import orjson
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -134,7 +132,7 @@ async def queued(request: Request, services: Services, principal: Principal, bod
         principal,
         asking.request_id,
         asking.traceparent,
-        None if who["deadline"] is None else time.time() + who["deadline"] - time.monotonic(),
+        None if who["deadline"] is None else services.clock.now() + who["deadline"] - services.clock.monotonic(),
         asking.address,
         body.webhook,
         ticket.digest if ticket else "",

@@ -110,7 +110,7 @@ class RunApprovals:
         if told.expired:
             note_decided("expire", self.config.expire_s)
             self.recorder.note(act_on(approval, caller, SERVICE, "approval.decide"), "expired", {"tool": spec.reference})
-        return read_asked(told.stored, now)
+        return read_asked(told.stored, now=0.0)  # whether it has expired is for the store to say, and that has
 
     def give_up(self, approval: Approval, prepared: Subject) -> Asked:
         """Have withdrawn what could not be asked for, as far as can be told: it may be in the store all the same."""

@@ -108,6 +108,7 @@ class HostedRun:
         self.log = RunLog(
             self.whose,
             config,
+            run.context.clock,
             self.window,
             record=record_of(run, self.created_us, on_disconnect, resumable),
             state=self._now,

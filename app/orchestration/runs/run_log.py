@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from typing import Any, Final, Literal
 
 import orjson
 
 from app.config.spec import RunsConfig
+from app.core.clock import Clock
 from app.core.run_events import RunFailed, RunFinished, RunPaused
 from app.core.run_json import RESYNC, LoggedEvent, event_json, json_bytes
 from app.core.runs import OrchestrationOutput
@@ -35,7 +35,14 @@ class RunLog:
     """
 
     def __init__(
-        self, whose: Ownership, config: RunsConfig, window: EventWindow, *, record: Record, state: Callable[[], Snapshot]
+        self,
+        whose: Ownership,
+        config: RunsConfig,
+        clock: Clock,
+        window: EventWindow,
+        *,
+        record: Record,
+        state: Callable[[], Snapshot],
     ) -> None:
         self.recorded = asyncio.Event()
         """Set once the log knows the run."""
@@ -49,6 +56,7 @@ class RunLog:
         """When it was last written, on the event loop's clock."""
         self._whose = whose
         self._config = config
+        self._clock = clock
         self._window = window
         self._record = record
         self._state = state
@@ -79,7 +87,7 @@ class RunLog:
         self._take_snapshot()
         events = window.pending(CHUNK_EVENTS, CHUNK_BYTES)
         last = end is not None and window.stored + len(events) == window.last
-        waits_ms = max(0, int((end.expires_at - time.time()) * 1000)) if isinstance(end, RunPaused) else 0
+        waits_ms = max(0, int((end.expires_at - self._clock.now()) * 1000)) if isinstance(end, RunPaused) else 0
         return Append(
             self._whose,
             self._config.keep_s * 1000 + waits_ms,
