@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from itertools import takewhile
+from typing import Any, Final, TypeVar, cast
 
 import orjson
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
+T = TypeVar("T")
 MAX_DEPTH: Final = 32
 MAX_NODES: Final = 50_000
 """Members and items of a result. Below both bounds what is built of it is small, however it was meant."""
@@ -41,7 +43,7 @@ def jsonable(value: Any) -> Any:
     except (PydanticSerializationError, ValueError, RecursionError):
         pass  # said also of what nests too deep to be read, of which the beginning can be
     try:
-        return _read(_beginning(value, 0, set()))
+        return _read(_Beginning().of(value))
     except (PydanticSerializationError, ValueError, RecursionError) as error:
         raise ValueError(f"it gave what is no JSON: {type(error).__name__}") from None
 
@@ -53,23 +55,34 @@ def _read(value: Any) -> Any:
         return to_jsonable_python(_decoded(value), inf_nan_mode="strings")
 
 
-def _beginning(value: Any, depth: int, around: set[int]) -> Any:
-    """The levels of lists and mappings that `safe` keeps, and one more, so that it finds that there is something to leave out.
+class _Beginning:
+    """Copies the levels of lists and mappings that `safe` keeps, and a little more, so that it finds something to leave out."""
 
-    Raises:
-        ValueError: it is a part of one of those `around` it, and has no end.
-    """
-    if not isinstance(value, dict | list | tuple):
-        return value
-    if id(value) in around:  # pyright: ignore[reportUnknownArgumentType]
-        raise ValueError("it holds itself")
-    if depth > MAX_DEPTH:
-        return []
-    inside = {*around, id(value)}  # pyright: ignore[reportUnknownArgumentType]
-    if isinstance(value, dict):
-        members = cast("dict[Any, Any]", value)
-        return {name: _beginning(member, depth + 1, inside) for name, member in members.items()}
-    return [_beginning(item, depth + 1, inside) for item in cast("list[Any]", value)]
+    def __init__(self) -> None:
+        self._nodes = 0
+        self._around: set[int] = set()
+
+    def of(self, value: Any, depth: int = 0) -> Any:
+        """Raises ValueError: a list or mapping is a part of itself, and has no end."""
+        self._nodes += 1
+        if not isinstance(value, dict | list | tuple):
+            return value
+        own = id(value)  # pyright: ignore[reportUnknownArgumentType]
+        if own in self._around:
+            raise ValueError("it holds itself")
+        if depth > MAX_DEPTH:
+            return []
+        self._around.add(own)
+        if isinstance(value, dict):
+            members = self._first(cast("dict[Any, Any]", value).items())
+            kept: Any = {name: self.of(member, depth + 1) for name, member in members}
+        else:
+            kept = [self.of(item, depth + 1) for item in self._first(cast("list[Any]", value))]
+        self._around.discard(own)
+        return kept
+
+    def _first(self, items: Iterable[T]) -> Iterator[T]:
+        return takewhile(lambda _: self._nodes < MAX_NODES + 2, items)
 
 
 def _decoded(value: Any) -> Any:

@@ -83,6 +83,15 @@ def test_what_nests_too_deep_to_be_read_is_cut_like_all_that_is_deep(more: Any) 
     assert "[deeper levels left out]" in found.text
 
 
+def test_what_nests_too_deep_and_branches_everywhere_is_small_all_the_same() -> None:
+    deep: Any = 1
+    for _ in range(2_000):
+        deep = [deep, deep]
+    found = safe(jsonable(deep), 10_000_000)
+    assert found.truncated
+    assert len(found.text) < 5_000_000
+
+
 def test_what_holds_itself_has_no_end_and_is_no_json() -> None:
     endless: list[Any] = []
     endless += [endless, endless]
