@@ -9,10 +9,10 @@ retried here.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Mapping
 from contextlib import suppress
 from typing import TypeVar, cast
+from urllib.request import getproxies
 
 import aiohttp
 import aiohttp.abc
@@ -22,6 +22,7 @@ from yarl import URL
 
 from app.core.errors import FailureClass, ProviderError
 from app.core.streams import close, with_deadline
+from app.providers.proxies import Way, way_to
 
 T = TypeVar("T")
 
@@ -29,7 +30,6 @@ _MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 _KEEPALIVE_S = 50.0  # under the 60 s after which common load balancers close an idle connection
 _CODINGS = frozenset({"gzip", "deflate"})  # what a piece of becomes a thousand times as long at most
 _BROKEN = (httpx.HTTPError, aiohttp.ClientError, OSError)
-_PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 
 
 class HttpClient:
@@ -58,6 +58,7 @@ class HttpClient:
         self._max_response_bytes = max_response_bytes
         self._max_connections = max_connections
         self._timeout = aiohttp.ClientTimeout(connect=connect_s, sock_connect=connect_s)
+        self._proxied = resolver is None and bool(getproxies())
         self._session: aiohttp.ClientSession | None = None
 
     def _opened(self) -> aiohttp.ClientSession:
@@ -70,7 +71,6 @@ class HttpClient:
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
-            trust_env=self._resolver is None and any(name in os.environ for name in _PROXY_VARIABLES),
         )
 
     async def send(self, method: str, url: httpx.URL, headers: Mapping[str, str], content: bytes = b"") -> httpx.Response:
@@ -81,14 +81,18 @@ class HttpClient:
         """
         if self._session is None:
             self._session = self._opened()
+        where = URL(str(url), encoded=True)  # else some of what is escaped would be unescaped, such as %3A
         try:
+            way = way_to(where, headers) if self._proxied else Way(headers)
             answer = await self._session.request(
                 method,
-                URL(str(url), encoded=True),  # else some of what is escaped would be unescaped, such as %3A
-                headers=headers,
+                where,
+                headers=way.headers,
                 data=content or None,
                 allow_redirects=False,
                 timeout=self._timeout,
+                proxy=way.proxy,
+                proxy_headers=way.to_proxy,
             )
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise self._error(error, sent=False) from error
