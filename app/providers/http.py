@@ -199,6 +199,8 @@ def _classify(cause: BaseException, *, sent: bool) -> tuple[FailureClass, str]:
             return "connection", f"{cause.host}:{cause.port} refused or cannot be reached"
         case aiohttp.ServerDisconnectedError() | aiohttp.ClientPayloadError() | aiohttp.ClientOSError():
             return "incomplete", "the connection broke before the answer was whole"
+        case aiohttp.ClientHttpProxyError():
+            return "connection", f"the proxy answered {cause.status}"
         case aiohttp.ClientResponseError():
             return "server_error", "the answer is not HTTP"
         case aiohttp.InvalidURL():

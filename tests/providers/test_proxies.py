@@ -43,8 +43,9 @@ async def test_a_request_over_tls_goes_through_a_tunnel_that_alone_gets_the_cred
     async with serving(ELSEWHERE) as proxy:
         monkeypatch.setenv("https_proxy", f"http://me:p%40ss@127.0.0.1:{proxy.url.port}")
         async with client() as http:
-            with pytest.raises(ProviderError):
+            with pytest.raises(ProviderError, match="the proxy answered 403") as caught:
                 await get(http, "https://provider.invalid/v1")
+    assert caught.value.failure == "connection"
     (head,) = proxy.heads
     assert head.startswith(b"CONNECT provider.invalid:443 HTTP/1.1\r\n")
     assert CREDENTIAL.lower() in head.lower()
