@@ -66,6 +66,28 @@ def run(
         raise typer.Exit(FAILED)
 
 
+@commands.command("list")
+def list_(
+    limit: Annotated[int, typer.Option(min=1, max=100, help="How many at most.")] = 20,
+    cursor: Annotated[str, typer.Option(help="Where the page before ended, as it was told there.", show_default=False)] = "",
+    as_json: Json = False,
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+) -> None:
+    """List the batches that are kept, the newest first, and say how the next page is had."""
+    import json
+
+    from app.cli.batching import Service, print_list
+
+    page = Service(url, key).ask("GET", "/v1/batches", params={"limit": limit, "cursor": cursor})
+    if as_json:
+        print(json.dumps(page))
+        return
+    print_list(page["data"])
+    if page["next_cursor"] is not None:
+        sys.stderr.write(f"There are more: --cursor {page['next_cursor']}\n")
+
+
 @commands.command("status")
 def status(batch_id: Id = "latest", as_json: Json = False, url: Url = DEFAULT_URL, key: Key = None) -> None:
     """Say how far a batch is."""

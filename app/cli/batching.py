@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import httpx
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Column, Table
 
+from app.cli.asking.escaping import escaped
 from app.cli.asking.service import CONNECT_S, SILENCE_S, refusal_of
 from app.core.errors import OrchestratorError
 
@@ -21,6 +25,8 @@ LOOK_S: Final = 1.0
 """How often one asks how far a batch is."""
 PATIENCE_S: Final = 60.0
 """How long a service may be away meanwhile, as while it is replaced."""
+WIDE: Final = 400
+"""Columns of text that a list may have: a narrow terminal breaks its lines, so that no id or number is cut."""
 
 
 class Service:
@@ -112,3 +118,30 @@ def summary(batch: Any) -> str:
         f"{batch['id']} {batch['status']}: {counts['succeeded']:,} of {counts['total']:,} succeeded, "
         f"{counts['failed']:,} failed, {counts['left']:,} left; {dollars}"
     )
+
+
+def print_list(batches: Sequence[Any]) -> None:
+    """Batches as a table, each in a line; times are UTC."""
+    numbers = ("total", "succeeded", "failed", "left", "waiting", "cost", "retries")
+    columns = [Column(name, no_wrap=True) for name in ("id", "status", "runs")]
+    columns += [Column(name, no_wrap=True, justify="right") for name in numbers]
+    columns += [Column(name, no_wrap=True) for name in ("created", "started", "finished")]
+    table = Table(*columns, box=None)
+    for batch in batches:
+        counts, cost = batch["counts"], batch["cost_usd"]
+        table.add_row(
+            batch["id"],
+            batch["status"],
+            escape(escaped(batch["recipe"] or batch["strategy"] or "")),
+            *(f"{counts[name]:,}" for name in ("total", "succeeded", "failed", "left", "waiting")),
+            "unknown" if cost is None else f"${cost:.4f}",
+            str(batch["retries"]),
+            *(_time(batch[name]) for name in ("created_at", "started_at", "finished_at")),
+        )
+    console = Console()
+    console.width = max(console.width, WIDE)
+    console.print(table)
+
+
+def _time(at: int | None) -> str:
+    return "" if at is None else f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M}"

@@ -28,8 +28,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         yield started
 
 
-def batch(running: Service, *words: str) -> subprocess.CompletedProcess[str]:
-    variables = {"QUORUM_URL": running.url, "QUORUM_API_KEY": ADMIN, "COLUMNS": "200", "PATH": ""}
+def batch(running: Service, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
+    variables = {"QUORUM_URL": running.url, "QUORUM_API_KEY": ADMIN, "COLUMNS": "200", "PATH": "", **more}
     command = [QUORUM, "batch", *words]
     return subprocess.run(command, env=variables, capture_output=True, text=True, check=False, timeout=60)
 
@@ -100,3 +100,25 @@ def test_nothing_is_left_of_results_that_break_off(tmp_path: Path) -> None:
         )
     assert (done.returncode, "Traceback" in done.stderr) == (1, False), done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_batches_are_listed_page_by_page_the_newest_first(running: Service, tmp_path: Path) -> None:
+    file = prompts(tmp_path / "in.jsonl", "mock/mock-terse", "mock/mock-terse")
+    made = []
+    for _ in range(2):
+        batch(running, "run", str(file), "--strategy", "direct", "--out", str(tmp_path / "out.jsonl"))
+        made.insert(0, json.loads(batch(running, "status", "--json").stdout)["id"])
+    first = batch(running, "list", "--limit", "1", COLUMNS="40")
+    assert first.returncode == 0, first.stderr
+    head, row = (line.split() for line in first.stdout.splitlines())
+    names = ["id", "status", "runs", "total", "succeeded", "failed", "left", "waiting", "cost", "retries"]
+    assert head == [*names, "created", "started", "finished"]
+    assert row[:8] == [made[0], "completed", "direct", "2", "2", "0", "0", "0"]
+    cursor = first.stderr.split("--cursor ")[1].strip()
+    second = json.loads(batch(running, "list", "--limit", "1", "--cursor", cursor, "--json").stdout)
+    assert [one["id"] for one in second["data"]] == made[1:]
+    both = batch(running, "list").stdout
+    assert both.index(made[0]) < both.index(made[1])
+    assert "cursor" in batch(running, "list", "--cursor", "none of ours").stderr
+    assert batch(running, "list", "--limit", "101").returncode == 2
+    assert "newest first" in batch(running, "list", "--help").stdout
