@@ -41,6 +41,7 @@ PROMISES = {
     "reviews": ["tests/api/test_reviews.py", "-k", "not without_the_store"],
     "queue": ["tests/state/test_jobs.py", "-k", "not nothing_is_left"],
     "background runs": ["tests/api/test_background.py"],
+    "clock": ["tests/state/test_shared_clock.py"],
     "batches": ["tests/api/test_batches.py", "-k", "not refused_whole"],
 }
 """Without those that list all keys, which on a Cluster are on several servers."""
