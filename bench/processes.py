@@ -136,7 +136,8 @@ def contestant(
         config = (before if name == "before" and before else ROOT) / CONFIG  # an older service may not know all of ours
         serve = ["serve", "--port", "PORT", "--workers", "1", "--config", str(config), "--data-dir", str(data)]
         target = ["bench.command", *serve]
-    command = [sys.executable, "-m", *(["bench.profiling", str(profile)] if profile else []), *target]
+    command = [sys.executable, "-P", "-m", *(["bench.profiling", str(profile)] if profile else []), *target]
+    # -P: else the service would be taken from the working directory, whatever PYTHONPATH says
     environ = {
         "BENCH_UPSTREAM": f"http://127.0.0.1:{upstream.port}",
         "BENCH_KEY": "sk-bench",

@@ -9,7 +9,7 @@ import pytest
 
 from bench.__main__ import CANNOT_RUN, main
 from bench.page import page
-from bench.processes import BenchError, Cores, load, upstream
+from bench.processes import BenchError, Cores, contestant, load, upstream
 from bench.results import Results, missed, rows
 from bench.scenes import Budget
 
@@ -17,9 +17,9 @@ from bench.scenes import Budget
 def results(**taken: list[float]) -> Results:
     """Of the unary scene: requests a second of each contestant, round by round."""
     found = Results(1.0, machine="a machine", date="2026-01-01")
-    for contestant, rates in taken.items():
+    for who, rates in taken.items():
         for rate in rates:
-            found.add("unary", contestant, {"rate": rate})
+            found.add("unary", who, {"rate": rate})
     return found
 
 
@@ -35,6 +35,19 @@ def test_a_scene_runs_against_the_service_and_the_floor_and_gives_a_page(tmp_pat
 def test_an_answer_that_is_no_success_fails_the_scene(tmp_path: Path) -> None:
     with upstream(tmp_path, Cores()) as nothing_here, pytest.raises(BenchError, match="404 Not Found"):
         load(nothing_here, "calls", {"model": "x"}, 1, 0.2, Cores(), warm_up_s=0.1)
+
+
+def test_what_is_measured_as_before_is_the_other_checkout(tmp_path: Path) -> None:
+    other = tmp_path / "other" / "app" / "cli"
+    other.mkdir(parents=True)
+    (other.parent / "__init__.py").touch()
+    (other / "__init__.py").write_text("def main():\n    raise SystemExit('this is the other one')\n")
+    with (
+        upstream(tmp_path, Cores()) as source,
+        pytest.raises(BenchError, match="this is the other one"),
+        contestant("before", source, tmp_path, Cores(), before=tmp_path / "other"),
+    ):
+        pass
 
 
 def test_an_unknown_scene_is_named(capsys: pytest.CaptureFixture[str]) -> None:
