@@ -172,11 +172,7 @@ class BackgroundRuns:
 
         resumable = request.keyed or QUEUE
         hosted = await self._host.begin(run, on_disconnect="continue", resumable=resumable, taken=taken, pausing=pausing)
-        try:
-            await hosted.over.wait()
-        except BaseException:
-            hosted.cancel("released")
-            raise
+        await hosted.awaited()
         if hosted.lost:
             return Later()
         if until:  # somebody decides before, or it goes on when it is too late for that

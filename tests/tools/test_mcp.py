@@ -393,17 +393,18 @@ async def test_terms_come_from_the_configuration_and_only_what_is_listed_is_serv
         ]
 
 
+def why_away(box: Toolbox, words: str) -> str | None:
+    """What is said of a tool of the server `near`, once that has `words`."""
+    try:
+        box.find("near__add")
+    except ToolExecutionError as error:
+        return error.message if words in error.message else None
+
+
 async def test_a_server_that_does_not_start_says_why(toolbox: MakeToolbox) -> None:
     box = toolbox(mcp={"near": {"command": ["/no/such/program"]}})
     async with started_only(box):
-
-        def why() -> str | None:
-            try:
-                box.find("near__add")
-            except ToolExecutionError as error:
-                return error.message if "not found" in error.message else None
-
-        assert "'/no/such/program'" in await until(why, within_s=UP_S)
+        assert "'/no/such/program'" in await until(lambda: why_away(box, "not found"), within_s=UP_S)
 
 
 @pytest.mark.parametrize("directory", ["d", "too-long-for-a-socket-" + "x" * 90], ids=["short", "long"])
@@ -412,14 +413,7 @@ async def test_a_program_that_ends_at_once_says_where_what_it_wrote_is(tmp_path:
     tools = {"permissions": [ALL], "mcp": {"near": {"command": [sys.executable, "-c", "raise SystemExit('no licence')"]}}}
     box = Toolbox(ToolsConfig.model_validate(tools), SystemClock(), data_dir)
     async with started_only(box):
-
-        def why() -> str | None:
-            try:
-                box.find("near__add")
-            except ToolExecutionError as error:
-                return error.message if " is away: " in error.message else None
-
-        found = await until(why, within_s=UP_S)
+        found = await until(lambda: why_away(box, " is away: "), within_s=UP_S)
     assert found.endswith("its MCP server is away: it ended; what it wrote is in mcp/near.log of the data directory")
     assert "no licence" in (data_dir / "mcp" / "near.log").read_text()
 

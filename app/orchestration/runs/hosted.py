@@ -230,6 +230,14 @@ class HostedRun:
         """What has come of it so far; of candidates that still speak, what they have said."""
         return self._speaking.shown_in(self._fold.result())
 
+    async def awaited(self) -> None:
+        """Until it is over, or paused. Where its caller is cancelled meanwhile, it is left to another process."""
+        try:
+            await self.over.wait()
+        except BaseException:
+            self.cancel("released")
+            raise
+
     def cancel(self, why: Why) -> None:
         """End it. Harmless where it has ended, or is about to. A run that ends itself is only asked to."""
         stop = self.run.context.hosting.stop

@@ -73,11 +73,7 @@ class Withdrawal:
             run.context.approvals = self._approvals.of_run(digest, before)
             go_on_from(run.context, before)
         hosted = await self._host.begin(run, on_disconnect="continue", resumable=digest, taken=taken)
-        try:
-            await hosted.over.wait()
-        except BaseException:
-            hosted.cancel("released")
-            raise
+        await hosted.awaited()
         if hosted.lost:
             raise StateUnavailable(f"{run_id} has gone to another process while it took back what it did")
         await self._host.written(hosted)
